@@ -1,0 +1,29 @@
+/*
+ * spawn: fork and exec one of our helper programs with exactly the fds it is to have.
+ *
+ * Nothing leaks across: fd map[i] arrives as fd i, everything above is closed, signals are reset,
+ * the environment is the one given. The child dies with its parent (PR_SET_PDEATHSIG) unless told
+ * not to. An exec that fails is reported here, in the parent, with its errno.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { SPAWN_FDS_MAX = 16 };
+
+struct spawn {
+	const char *path;        /* absolute */
+	const char *const *argv; /* NULL-ended */
+	const char *const *envp; /* NULL-ended; NULL is an empty environment */
+	int fds[SPAWN_FDS_MAX];  /* fds[i] becomes fd i in the child; -1 is /dev/null */
+	unsigned fd_count;       /* at least 3 */
+	bool own_session;        /* setsid: no terminal, no signals from it */
+	bool outlive;            /* do not die with the parent thread */
+};
+
+/* ret_pidfd becomes readable when the child ends; the caller waits with waitid(P_PIDFD). */
+_must_ int spawn_child(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e);
