@@ -1,0 +1,79 @@
+/*
+ * spec: everything a sandbox is to be, decided by the command before the supervisor starts.
+ *
+ * Strings are borrowed by the struct (argv, the environment, literals). It travels to the supervisor
+ * as the bytes of spec_put(), which spec_parse() reads back into spans of the same storage.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+	SPEC_BYTES_MAX = 384 << 10, /* a whole WIRE_EXEC_MAX and the rest */
+	SPEC_CPUS_MAX = 32,         /* what the guest kernel is built for */
+	SPEC_STRINGS_MAX = 4096,    /* WIRE_ARGS_MAX */
+	SPEC_WARM_MAX = 16,         /* warm-up commands of a template */
+	SPEC_NAME_MAX = 63, /* letters, digits, '-', '_', '.'; starts with a letter or digit */
+	SPEC_ID_LEN = 12,   /* lower-case hex */
+};
+
+#define SPEC_MEMORY_MIN  (UINT64_C(64) << 20) /* the kernel, the agent and a shell */
+#define SPEC_MEMORY_MAX  (UINT64_C(64) << 30)
+#define SPEC_MEMORY_STEP (UINT64_C(1) << 20) /* sizes are whole MiB */
+#define SPEC_DISK_MIN    (UINT64_C(16) << 20)
+#define SPEC_DISK_MAX    (UINT64_C(1) << 40)
+#define SPEC_PIDS_MAX    UINT64_C(65536)
+
+/* How much of a boundary a run got, or demands. Strongest is largest. */
+enum level { LEVEL_PROCESS = 1, LEVEL_EMULATED = 2, LEVEL_MICROVM = 3 };
+
+enum spec_engine { SPEC_ENGINE_AUTO = 0, SPEC_ENGINE_QEMU = 1 };
+
+struct spec_limits {
+	uint32_t cpus;         /* 1 */
+	uint64_t memory_bytes; /* of the VM: 512 MiB */
+	uint64_t disk_bytes;   /* what the guest may write: 4 GiB */
+	uint64_t pids;         /* 512 */
+	uint64_t time_ms;      /* 0: none */
+	uint64_t idle_ms;      /* no input, output or CPU use for so long; 0: none */
+	uint64_t output_bytes; /* stdout and stderr of the main command; 0: none */
+};
+
+struct spec {
+	const char *name;  /* NULL: the id is the name */
+	const char *image; /* the reference as given, for messages */
+	const char *image_id;
+	const char *hostname; /* NULL: the name or id */
+	const char *user;     /* NULL or "": root */
+	const char *cwd;      /* NULL or "": the user's home */
+	const char *const *argv;
+	const char *const *envp; /* exact; never the host's */
+	const char *const *warm; /* shell commands run before a template is saved; NULL: none */
+	struct spec_limits limits;
+	uint8_t engine;        /* enum spec_engine */
+	uint8_t minimum_level; /* enum level; default LEVEL_EMULATED */
+	bool tty, stdin_open;
+	bool detach;         /* outlives the connection that started it */
+	bool remove;         /* detached: leave no record when it ends by itself */
+	bool cold;           /* boot; do not use or make a template */
+	bool foreground_tty; /* the caller sits at a terminal: progress is wanted */
+	uint16_t rows, cols;
+};
+
+void spec_init(struct spec *s); /* the defaults above */
+
+/* -EINVAL with the flag's name and the bound in the text. */
+_must_ int spec_check(const struct spec *s, struct err *e);
+bool spec_name_ok(const char *name);
+
+void spec_put(struct buf *out, const struct spec *s);
+
+/* Strings point into `storage`, which the caller keeps; ret_lists is one malloc, the caller's to free. */
+_must_ int spec_parse(char *storage, size_t len, struct spec *ret, void **ret_lists, struct err *e);
+
+const char *level_name(uint8_t level);
+_must_ int level_parse(const char *text, uint8_t *ret, struct err *e);
