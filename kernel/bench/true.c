@@ -1,0 +1,5 @@
+/* The smallest static program: what the bench executes. */
+int main(void)
+{
+	return 0;
+}
