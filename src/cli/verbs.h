@@ -1,0 +1,23 @@
+/*
+ * verbs: one struct verb for each cmd_x.c.
+ */
+#pragma once
+
+#include "cli/cli.h"
+
+extern const struct verb verb_run;
+extern const struct verb verb_exec;
+extern const struct verb verb_attach;
+extern const struct verb verb_ps;
+extern const struct verb verb_logs;
+extern const struct verb verb_stats;
+extern const struct verb verb_inspect;
+extern const struct verb verb_cp;
+extern const struct verb verb_wait;
+extern const struct verb verb_stop;
+extern const struct verb verb_rm;
+extern const struct verb verb_image;
+extern const struct verb verb_doctor;
+extern const struct verb verb_help;
+extern const struct verb verb_version;
+extern const struct verb verb_complete; /* hidden: completion scripts and what they ask for */
