@@ -80,18 +80,17 @@ enum wire_type {
 	WIRE_RESIZE = 38,   /* host: u16 rows, u16 cols */
 	WIRE_SIGNAL = 39,   /* host: u32 signal number, to the process group */
 	WIRE_EXIT = 40,     /* agent: wire_exit; after all its DATA and EOF; closes */
-	WIRE_PUT =
-		41, /* host: wire_file; opens. Then DATA on WIRE_IN: entries (entry.h), then EOF */
-	WIRE_GET = 42,    /* host: wire_file; opens. The agent sends DATA on WIRE_OUT: entries, then
-	                     EOF */
+	/* host: wire_file; opens. Then DATA on WIRE_IN: entries (entry.h), then EOF */
+	WIRE_PUT = 41,
+	/* host: wire_file; opens. The agent sends DATA on WIRE_OUT: entries, then EOF */
+	WIRE_GET = 42,
 	WIRE_RESULT = 43, /* agent: wire_fail (code 0 is success); closes a PUT or GET */
 	WIRE_RESET = 44,  /* both: u32 errno; closes at once, drops what is under way */
-	/* the supervisor's socket only; a command is the host side, the supervisor the agent side
-	 */
+	/* the supervisor's socket only; a command is the host side, the supervisor the agent's */
 	WIRE_INFO = 64,    /* command: empty -> INFO_OK */
 	WIRE_INFO_OK = 65, /* supervisor: JSON text, see session.h */
-	WIRE_ATTACH =
-		66, /* command: u8 want_stdin; opens a stream that is the main command's stdio */
+	/* command: u8 want_stdin; opens a stream that is the main command's stdio */
+	WIRE_ATTACH = 66,
 	WIRE_STOP = 67,     /* command: u32 grace_ms; the sandbox ends */
 	WIRE_KILL = 68,     /* command: u32 signal number, to the main command's group */
 	WIRE_END = 69,      /* supervisor: JSON text of how the sandbox ended; its last frame */
@@ -131,7 +130,7 @@ struct wire_identity {
 	uint64_t memory_max;  /* of the workload, bytes; 0 is all that the agent does not reserve */
 	uint8_t entropy[WIRE_ENTROPY_BYTES];
 	uint8_t machine_id[WIRE_MACHINE_ID_BYTES];
-	struct span hostname; /* WIRE_HOSTNAME_MAX */
+	struct span hostname; /* WIRE_HOSTNAME_MAX of [A-Za-z0-9._-]; empty keeps the present one */
 };
 
 enum { WIRE_EXEC_TTY = 1, WIRE_EXEC_STDIN = 2 }; /* without STDIN the command reads /dev/null */
@@ -211,6 +210,10 @@ struct wire_stats {
  */
 _must_ int wire_parse_frame(struct span *in, enum wire_side from, struct wire_frame *ret);
 
+/*
+ * Payloads. Every byte must be used, numbers be in range, texts hold no NUL. Of a HELLO of another
+ * version only `version` is read, so that a refusal can say it.
+ */
 _must_ int wire_parse_hello(struct span payload, struct wire_hello *ret);
 _must_ int wire_parse_identity(struct span payload, struct wire_identity *ret);
 _must_ int wire_parse_exec(struct span payload, struct wire_exec *ret);
@@ -228,10 +231,15 @@ _must_ int wire_parse_resize(struct span payload, uint16_t *ret_rows, uint16_t *
 /* Next string of a list; false at its end. The parser has already checked the list. */
 bool wire_next_str(struct span *list, struct span *ret);
 
-/* For messages: "EXEC", "DATA", ... or "type 99". */
+/* For messages (wire_name.c): "EXEC", "DATA", ... or "type 99". */
 const char *wire_type_name(uint8_t type);
 
-/* --- writing (wire_put.c): appends one whole frame, or marks the buf as over --- */
+/*
+ * --- writing (wire_put.c): appends one whole frame, or marks the buf as over ---
+ *
+ * What the reader would refuse for its length does not fit either; only sentences (put_text and
+ * the text of a wire_fail) are cut to WIRE_TEXT_MAX.
+ */
 
 void wire_put(struct buf *out, uint8_t type, uint8_t channel, uint32_t stream, uint32_t epoch,
               struct span payload);
