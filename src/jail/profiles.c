@@ -1,0 +1,154 @@
+/*
+ * The profiles: tables built from profiles/NAME.def, with the paths and limits that go with them.
+ */
+#include "jail/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/fs.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* CDROM_DRIVE_STATUS, which linux/cdrom.h has beside much else that clashes. */
+enum { CDROM_DRIVE_STATUS = 0x5326 };
+
+#define WHOLE 0xffffffffULL /* the kernel takes these arguments as 32 bits */
+
+#define ANY                                                                                        \
+	{                                                                                          \
+		.used = false                                                                      \
+	}
+#define ARG(n, v)                                                                                  \
+	{                                                                                          \
+		.used = true, .index = (n), .mask = WHOLE, .value = (uint64_t)(v)                  \
+	}
+#define BITS(n, m, v)                                                                              \
+	{                                                                                          \
+		.used = true, .index = (n), .mask = (m), .value = (v)                              \
+	}
+#define SELF(n)                                                                                    \
+	{                                                                                          \
+		.used = true, .self = true, .index = (n), .mask = WHOLE                            \
+	}
+
+#define ALLOW(name, check, reason)                                                                 \
+	{ .call = SCMP_SYS(name), .act = JAIL_ALLOW, .arg = check, .why = reason },
+#define REFUSE(name, check, errnum, reason)                                                        \
+	{ .call = SCMP_SYS(name), .act = JAIL_ERRNO, .err = (errnum), .arg = check, .why = reason },
+
+static const struct jail_rule qemu_rules[] = {
+#include "jail/profiles/common.def"
+#include "jail/profiles/qemu.def"
+};
+
+static const struct jail_rule unpack_rules[] = {
+#include "jail/profiles/common.def"
+#include "jail/profiles/unpack.def"
+};
+
+static const struct jail_rule supervisor_rules[] = {
+#include "jail/profiles/common.def"
+#include "jail/profiles/supervisor.def"
+};
+
+/* Only what the distribution ships, and nothing of the user's or ours. */
+static const struct jail_path qemu_paths[] = {
+	{ .path = "/usr/bin/qemu-system-x86_64", .access = JAIL_READ | JAIL_EXEC, .why = "itself" },
+	{ .path = "/usr/lib",
+	  .access = JAIL_READ | JAIL_EXEC,
+	  .why = "libraries, modules, loader" },
+	{ .path = "/usr/lib64",
+	  .access = JAIL_READ | JAIL_EXEC | JAIL_OPTIONAL,
+	  .why = "the loader" },
+	{ .path = "/lib", .access = JAIL_READ | JAIL_EXEC | JAIL_OPTIONAL, .why = "not merged" },
+	{ .path = "/lib64", .access = JAIL_READ | JAIL_EXEC | JAIL_OPTIONAL, .why = "the loader" },
+	{ .path = "/etc/ld.so.cache", .access = JAIL_READ | JAIL_OPTIONAL, .why = "the loader" },
+	{ .path = "/usr/share/qemu", .access = JAIL_READ, .why = "firmware" },
+	{ .path = "/usr/share/seabios", .access = JAIL_READ | JAIL_OPTIONAL, .why = "firmware" },
+	{ .path = "/dev/null", .access = JAIL_READ | JAIL_WRITE, .why = "closed stdio" },
+	{ .path = "/dev/urandom", .access = JAIL_READ, .why = "seeds; the guest's random device" },
+};
+
+/*
+ * Memory is not limited by address space here: the translator reserves far more than it touches.
+ * The cgroup does it, and where there is none the guest's size and the translator's cache bound it.
+ */
+static const struct jail_limit qemu_limits[] = {
+	{ RLIMIT_CORE, 0, "guest memory never lands in a file" },
+	{ RLIMIT_NOFILE, JAIL_EXEC_FD, "no fd at or above the one it was started from" },
+	{ RLIMIT_MEMLOCK, 0, "guest memory is ordinary memory" },
+	{ RLIMIT_MSGQUEUE, 0, "no message queues" },
+	{ RLIMIT_RTPRIO, 0, "no priority over the host" },
+};
+
+static const struct jail_limit unpack_limits[] = {
+	{ RLIMIT_CORE, 0, "hostile input never lands in a core file" },
+	{ RLIMIT_NOFILE, 256, "archive, spool, threads' pipes" },
+	{ RLIMIT_MEMLOCK, 0, "no locked memory" },
+	{ RLIMIT_MSGQUEUE, 0, "no message queues" },
+	{ RLIMIT_RTPRIO, 0, "no priority over the host" },
+};
+
+static const struct jail_limit supervisor_limits[] = {
+	{ RLIMIT_CORE, 0, "the guest's output never lands in a core file" },
+	{ RLIMIT_NOFILE, 1024, "64 clients with a few fds each" },
+	{ RLIMIT_MEMLOCK, 0, "no locked memory" },
+	{ RLIMIT_MSGQUEUE, 0, "no message queues" },
+	{ RLIMIT_RTPRIO, 0, "no priority over the host" },
+};
+
+const struct jail_profile jail_profile_none = {
+	.name = "none",
+	.keep_dumpable = true,
+};
+
+const struct jail_profile jail_profile_qemu = {
+	.name = "qemu",
+	.ns_wanted = JAIL_NS_USER | JAIL_NS_NET | JAIL_NS_IPC | JAIL_NS_UTS | JAIL_NS_CGROUP |
+	             JAIL_NS_MOUNT | JAIL_NS_PID,
+	.landlock = true,
+	.landlock_abi_min = 1,
+	.landlock_scopes = JAIL_SCOPE_ABSTRACT | JAIL_SCOPE_SIGNAL,
+	.rules = qemu_rules,
+	.rule_count = COUNT(qemu_rules),
+	.paths = qemu_paths,
+	.path_count = COUNT(qemu_paths),
+	.limits = qemu_limits,
+	.limit_count = COUNT(qemu_limits),
+};
+
+const struct jail_profile jail_profile_unpack = {
+	.name = "unpack",
+	.ns_wanted = JAIL_NS_USER | JAIL_NS_NET | JAIL_NS_IPC | JAIL_NS_MOUNT,
+	.empty_root = true,
+	.landlock = true,
+	.landlock_abi_min = 1,
+	.landlock_scopes = JAIL_SCOPE_ABSTRACT | JAIL_SCOPE_SIGNAL,
+	.rules = unpack_rules,
+	.rule_count = COUNT(unpack_rules),
+	.limits = unpack_limits,
+	.limit_count = COUNT(unpack_limits),
+};
+
+/*
+ * No namespaces: it hands fds to processes outside, and its socket is reached by path. No signal
+ * scope: its engine is outside its Landlock domain and must be killed by it.
+ */
+const struct jail_profile jail_profile_supervisor = {
+	.name = "supervisor",
+	.landlock = true,
+	.landlock_abi_min = 1,
+	.landlock_scopes = JAIL_SCOPE_ABSTRACT,
+	.caps_kept = UINT64_C(1) << CAP_KILL, /* root's engine runs under another uid */
+	.rules = supervisor_rules,
+	.rule_count = COUNT(supervisor_rules),
+	.limits = supervisor_limits,
+	.limit_count = COUNT(supervisor_limits),
+};
