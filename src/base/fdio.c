@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-enum { COPY_CHUNK_BYTES = 1 << 20, TMP_NAME_MAX = 300 };
+enum { COPY_CHUNK_BYTES = 1 << 20, COPY_BOUNCE_BYTES = 32 << 10, TMP_NAME_MAX = 300 };
 
 int fd_openat(int dir_fd, const char *path, int flags, mode_t mode, int *ret_fd, struct err *e)
 {
@@ -216,22 +216,35 @@ int fd_tmpfile(int dir_fd, mode_t mode, int *ret_fd, struct err *e)
 	return r;
 }
 
+/* Through memory, where the kernel will not copy between these two. Returns bytes, or -1. */
+static ssize_t copy_by_hand(int src_fd, int dst_fd, off_t at, size_t want)
+{
+	uint8_t room[COPY_BOUNCE_BYTES];
+	ssize_t n = pread(src_fd, room, want < sizeof(room) ? want : sizeof(room), at);
+
+	return n > 0 ? pwrite(dst_fd, room, (size_t)n, at) : n;
+}
+
 static int copy_extent(int src_fd, int dst_fd, off_t at, off_t end, struct err *e)
 {
 	while (at < end) {
+		off_t in = at;
 		off_t out = at;
 		size_t want = (size_t)(end - at);
 		ssize_t n;
 
 		if (want > COPY_CHUNK_BYTES)
 			want = COPY_CHUNK_BYTES;
-		n = copy_file_range(src_fd, &at, dst_fd, &out, want, 0);
+		n = copy_file_range(src_fd, &in, dst_fd, &out, want, 0);
+		if (n < 0 && (errno == EXDEV || errno == EOPNOTSUPP || errno == EINVAL))
+			n = copy_by_hand(src_fd, dst_fd, at, want);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return err_sys(e, "copy");
 		if (n == 0)
 			return err_set(e, -ENODATA, "the file shrank while it was copied");
+		at += n;
 	}
 	return 0;
 }

@@ -22,6 +22,8 @@ bool take_span(struct span *s, size_t len, struct span *ret)
 	if (s->len < len)
 		return false;
 	*ret = span_of(s->at, len);
+	if (len == 0)
+		return true; /* s->at may be NULL, to which not even 0 may be added */
 	s->at += len;
 	s->len -= len;
 	return true;

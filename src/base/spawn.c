@@ -12,25 +12,40 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-/* Moves every fd out of the way first, so that placing one never overwrites another. */
-static int place_fds(const struct spawn *s, int report_fd)
+/*
+ * /dev/null at base or above; a lower number may be one that is still to be read from. Between
+ * fork and exec only system calls are safe: without an err, fd_open() is no more than that.
+ */
+static int open_null(int base)
+{
+	_own_fd_ int low = -1;
+
+	if (fd_open("/dev/null", O_RDWR, 0, &low, NULL) < 0)
+		return -1;
+	return fcntl(low, F_DUPFD_CLOEXEC, base);
+}
+
+/*
+ * Moves every fd out of the way first, so that placing one never overwrites another. The report
+ * fd moves along: it is told where it is now at once, so that any failure here is still reported.
+ */
+static int place_fds(const struct spawn *s, int *report_fd)
 {
 	int high[SPAWN_FDS_MAX];
 	int base = (int)s->fd_count + 1;
+	int moved = fcntl(*report_fd, F_DUPFD_CLOEXEC, base);
 
+	if (moved < 0)
+		return -errno;
+	*report_fd = moved;
 	for (unsigned i = 0; i < s->fd_count; i++) {
-		if (s->fds[i] < 0)
-			high[i] = openat(AT_FDCWD, "/dev/null",
-			                 O_RDWR | O_CLOEXEC); /* banned-ok: the child may only use
-			                                         system calls */
-		else
-			high[i] = fcntl(s->fds[i], F_DUPFD_CLOEXEC, base);
+		high[i] = s->fds[i] < 0 ? open_null(base) : fcntl(s->fds[i], F_DUPFD_CLOEXEC, base);
 		if (high[i] < 0)
 			return -errno;
 	}
-	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, base);
-	if (report_fd < 0 || dup3(report_fd, (int)s->fd_count, O_CLOEXEC) < 0)
+	if (dup3(moved, (int)s->fd_count, O_CLOEXEC) < 0)
 		return -errno;
+	*report_fd = (int)s->fd_count;
 	for (unsigned i = 0; i < s->fd_count; i++)
 		if (dup2(high[i], (int)i) < 0)
 			return -errno;
@@ -54,10 +69,9 @@ static void reset_signals(void)
 static _Noreturn void child(const struct spawn *s, int report_fd, pid_t parent)
 {
 	static const char *const no_env[] = { NULL };
-	int r = place_fds(s, report_fd);
+	int r = place_fds(s, &report_fd);
 
 	if (r == 0) {
-		report_fd = (int)s->fd_count;
 		reset_signals();
 		if (s->own_session)
 			(void)setsid();

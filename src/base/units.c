@@ -112,7 +112,9 @@ void units_put_size(struct buf *b, uint64_t bytes)
 	uint64_t unit = 1;
 	size_t i = 0;
 
-	while (i + 1 < sizeof(names) / sizeof(names[0]) && bytes / unit >= 1024) {
+	/* 1023.95 of a unit would print as 1024.0 of it: that is 1.0 of the next */
+	while (i + 1 < sizeof(names) / sizeof(names[0]) &&
+	       (bytes / unit >= 1024 || (i > 0 && (double)bytes / (double)unit >= 1023.95))) {
 		unit *= 1024;
 		i++;
 	}
@@ -126,8 +128,10 @@ void units_put_duration(struct buf *b, uint64_t ms)
 {
 	if (ms < 1000)
 		buf_printf(b, "%" PRIu64 " ms", ms);
-	else if (ms < 60 * 1000)
+	else if (ms < 60 * 1000 - 50) /* above, one decimal would round it to 60.0 */
 		buf_printf(b, "%.1f s", (double)ms / 1000);
+	else if (ms < 60 * 1000)
+		buf_put_str(b, "1 min 0 s");
 	else if (ms < 3600 * 1000)
 		buf_printf(b, "%" PRIu64 " min %" PRIu64 " s", ms / 60000, ms / 1000 % 60);
 	else
