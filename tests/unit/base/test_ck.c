@@ -1,4 +1,5 @@
 #include "base/ck.h"
+
 #include "test.h"
 
 TEST(add_is_exact_or_refused)

@@ -1,4 +1,5 @@
 #include "base/err.h"
+
 #include "test.h"
 
 #include <errno.h>

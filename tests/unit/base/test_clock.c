@@ -1,0 +1,46 @@
+#include "base/clock.h"
+
+#include "test.h"
+
+#include <string.h>
+#include <time.h>
+
+TEST(monotonic_does_not_go_back)
+{
+	uint64_t last = clock_mono_ns();
+
+	for (int i = 0; i < 1000; i++) {
+		uint64_t now = clock_mono_ns();
+
+		CHECK(now >= last);
+		last = now;
+	}
+	CHECK(clock_mono_ms() >= last / 1000000);
+}
+
+TEST(real_time_is_this_century)
+{
+	uint64_t now_s = clock_real_ns() / 1000000000;
+	uint64_t libc_s = (uint64_t)time(NULL);
+
+	CHECK(now_s >= libc_s - 2 && now_s <= libc_s + 2);
+}
+
+TEST(random_bytes_fill_all_and_differ)
+{
+	uint8_t a[600]; /* above 256 getrandom may answer in parts */
+	uint8_t b[600];
+	unsigned zeros = 0;
+
+	memset(a, 0, sizeof(a));
+	memset(b, 0, sizeof(b));
+	random_bytes(a, sizeof(a));
+	random_bytes(b, sizeof(b));
+	CHECK(memcmp(a, b, sizeof(a)) != 0);
+	for (size_t i = 0; i < sizeof(a); i++)
+		zeros += a[i] == 0;
+	CHECK(zeros < 60); /* about 2 are likely; 60 are not, in the life of the universe */
+	random_bytes(a, 0);
+}
+
+TEST_MAIN()

@@ -1,0 +1,282 @@
+#include "base/spawn.h"
+
+#include "base/fdio.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+enum {
+	FIRST = 3, /* the numbered files below are fds 3 to 9 */
+	FILES = 7,
+	SPARE = 40, /* fd n is also at SPARE + n, to come back from a round that closed it */
+	WAIT_MS = 20000,
+};
+
+static int wait_exit(pid_t pid, int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int status = 0;
+
+	CHECK_EQ(poll(&p, 1, WAIT_MS), 1);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	(void)close(pidfd);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Runs `sh -c script` with the given fd map; its stdout is an anonymous file, read back. */
+static struct span run_shell(struct spawn *s, const char *script, char *room, size_t size)
+{
+	const char *const argv[] = { "sh", "-c", script, NULL };
+	struct err e = { 0 };
+	_own_fd_ int dir = -1;
+	_own_fd_ int out = -1;
+	int pidfd;
+	pid_t pid;
+	ssize_t n;
+
+	CHECK_OK(fd_open(test_tmpdir(), O_RDONLY | O_DIRECTORY, 0, &dir, &e), &e);
+	CHECK_OK(fd_tmpfile(dir, 0600, &out, &e), &e);
+	s->path = "/bin/sh";
+	s->argv = argv;
+	s->fds[1] = out;
+	CHECK_OK(spawn_child(s, &pid, &pidfd, &e), &e);
+	CHECK_EQ(wait_exit(pid, pidfd), 0);
+	n = pread(out, room, size, 0);
+	CHECK(n >= 0);
+	return span_of(room, (size_t)n);
+}
+
+/* Files with the contents "3" to "9" as the fds of the same numbers. */
+static void make_numbered_fds(void)
+{
+	struct err e = { 0 };
+	int dir;
+
+	for (int fd = FIRST; fd < 64; fd++)
+		(void)close(fd); /* what the harness was started with */
+	CHECK_OK(fd_open(test_tmpdir(), O_RDONLY | O_DIRECTORY, 0, &dir, &e), &e);
+	CHECK_EQ(dup3(dir, SPARE, O_CLOEXEC), SPARE);
+	(void)close(dir);
+	for (int i = 0; i < FILES; i++) {
+		char digit = (char)('0' + FIRST + i);
+		int fd;
+
+		CHECK_OK(fd_tmpfile(SPARE, 0600, &fd, &e), &e);
+		CHECK_EQ(fd, FIRST + i);
+		CHECK_EQ(dup3(fd, SPARE + fd, O_CLOEXEC), SPARE + fd);
+		CHECK_OK(fd_write_all(fd, &digit, 1, &e), &e);
+	}
+	(void)close(SPARE);
+}
+
+/* A fixed sequence, so that a failure repeats. Source: Numerical Recipes, the "quick" generator. */
+static unsigned next(uint32_t *seed)
+{
+	*seed = *seed * 1664525 + 1013904223;
+	return *seed >> 16;
+}
+
+/* Leaves a hole at some of the numbers, so that spawn's own fds land there. */
+static void punch_holes(uint32_t *seed)
+{
+	for (int fd = FIRST; fd < FIRST + FILES; fd++) {
+		if (next(seed) % 2)
+			(void)close(fd);
+		else
+			CHECK_EQ(dup3(SPARE + fd, fd, O_CLOEXEC), fd);
+	}
+}
+
+/*
+ * Any map must arrive as given: an fd may be wanted at the number another one has now, twice, or
+ * not at all (/dev/null, which must not take a number that is still to be read from).
+ */
+TEST(fds_arrive_in_any_permutation)
+{
+	static const char script[] =
+		"for n in 3 4 5 6 7 8 9; do cat /proc/self/fd/$n; printf .; done";
+	uint32_t seed = 1;
+
+	make_numbered_fds();
+	for (int round = 0; round < 100; round++) {
+		struct spawn s = { .fds = { -1, -1, 2 }, .fd_count = FIRST + FILES };
+		const char *env[] = { "PATH=/usr/bin:/bin", NULL };
+		char want[2 * FILES + 1] = "";
+		char room[64];
+
+		s.envp = env;
+		punch_holes(&seed);
+		for (int i = 0; i < FILES; i++) {
+			int pick = FIRST + (int)(next(&seed) % FILES);
+			bool open = fcntl(pick, F_GETFD) >= 0;
+			size_t len = strlen(want);
+
+			s.fds[FIRST + i] = open ? pick : -1;
+			(void)snprintf(want + len, sizeof(want) - len, open ? "%d." : ".", pick);
+		}
+		CHECK_SPAN(run_shell(&s, script, room, sizeof(room)), want);
+	}
+}
+
+TEST(nothing_else_leaks_across)
+{
+	struct spawn s = { .fds = { -1, -1, 2 }, .fd_count = 3 };
+	const char *const argv[] = { "ls", "/proc/self/fd", NULL };
+	struct err e = { 0 };
+	char room[64] = "";
+	int fds[2];
+	int pidfd;
+	pid_t pid;
+
+	make_numbered_fds();
+	CHECK_EQ(fd_set_cloexec(5, false), 0); /* even one somebody forgot */
+	CHECK(pipe2(fds, O_CLOEXEC) == 0);
+	s.path = "/bin/ls";
+	s.argv = argv;
+	s.fds[1] = fds[1];
+	CHECK_OK(spawn_child(&s, &pid, &pidfd, &e), &e);
+	CHECK_EQ(wait_exit(pid, pidfd), 0);
+	CHECK(read(fds[0], room, sizeof(room) - 1) > 0);
+	CHECK_STR(room, "0\n1\n2\n3\n"); /* 3 is the directory ls reads */
+}
+
+TEST(the_environment_is_the_one_given)
+{
+	struct spawn s = { .fds = { -1, -1, 2 }, .fd_count = 3 };
+	const char *const env[] = { "A=1", NULL };
+	const char *const script = "tr '\\0' '\\n' </proc/$$/environ";
+	const char *const path_env[] = { "PATH=/usr/bin:/bin", "A=1", NULL };
+	char room[128];
+
+	(void)setenv("SECRET", "x", 1);
+	CHECK_EQ(run_shell(&s, "/usr/bin/tr '\\0' '\\n' </proc/$$/environ", room, sizeof(room)).len,
+	         0);
+	s.envp = env;
+	CHECK_SPAN(run_shell(&s, "/usr/bin/tr '\\0' '\\n' </proc/$$/environ", room, sizeof(room)),
+	           "A=1\n");
+	s.envp = path_env;
+	CHECK_SPAN(run_shell(&s, script, room, sizeof(room)), "PATH=/usr/bin:/bin\nA=1\n");
+}
+
+TEST(signals_start_at_their_defaults)
+{
+	struct spawn s = { .fds = { -1, -1, 2 }, .fd_count = 3 };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	sigset_t all;
+	char room[256];
+
+	CHECK_EQ(sigaction(SIGPIPE, &ignore, NULL), 0);
+	CHECK_EQ(sigaction(SIGTERM, &ignore, NULL), 0);
+	(void)sigfillset(&all);
+	CHECK_EQ(sigprocmask(SIG_SETMASK, &all, NULL), 0);
+	CHECK_SPAN(run_shell(&s,
+	                     "while read -r k v; do case $k in SigBlk:|SigIgn:) echo $v;; esac; "
+	                     "done </proc/self/status",
+	                     room, sizeof(room)),
+	           "0000000000000000\n0000000000000000\n");
+}
+
+TEST(an_exec_that_fails_is_told_with_its_errno)
+{
+	const char *const argv[] = { "x", NULL };
+	struct spawn s = { .argv = argv, .fds = { -1, -1, -1 }, .fd_count = 3 };
+	struct err e = { 0 };
+	char path[512];
+	int pidfd = -7;
+	pid_t pid = -7;
+	int fd;
+
+	s.path = "/nonexistent/program";
+	CHECK_EQ(spawn_child(&s, &pid, &pidfd, &e), -ENOENT);
+	CHECK_STR(e.text, "start '/nonexistent/program': No such file or directory");
+	s.path = "/etc/passwd";
+	CHECK_EQ(spawn_child(&s, &pid, &pidfd, &e), -EACCES);
+	(void)snprintf(path, sizeof(path), "%s/script", test_tmpdir());
+	CHECK_OK(fd_open(path, O_WRONLY | O_CREAT, 0700, &fd, &e), &e);
+	CHECK_OK(fd_write_all(fd, "not a program", 13, &e), &e);
+	(void)close(fd);
+	s.path = path;
+	CHECK_EQ(spawn_child(&s, &pid, &pidfd, &e), -ENOEXEC);
+	s.path = "/bin/sh";
+	s.fds[2] = 900; /* not open */
+	CHECK_EQ(spawn_child(&s, &pid, &pidfd, &e), -EBADF);
+	CHECK_EQ(pid, -7);
+	CHECK_EQ(pidfd, -7);
+	errno = 0;
+	CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1); /* no child of a failed start is left */
+	CHECK_EQ(errno, ECHILD);
+}
+
+TEST(own_session_has_no_terminal_of_ours)
+{
+	struct spawn s = { .fds = { -1, -1, 2 }, .fd_count = 3, .own_session = true };
+	char room[64];
+	struct span got;
+	uint64_t sid;
+
+	got = run_shell(&s, "read -r _ _ _ _ _ sid _ </proc/self/stat; printf %s $sid", room,
+	                sizeof(room));
+	CHECK(span_to_u64(got, &sid));
+	CHECK(sid != (uint64_t)getsid(0));
+	s.own_session = false;
+	got = run_shell(&s, "read -r _ _ _ _ _ sid _ </proc/self/stat; printf %s $sid", room,
+	                sizeof(room));
+	CHECK(span_to_u64(got, &sid));
+	CHECK_EQ(sid, getsid(0));
+}
+
+/* A parent that spawns `sleep` and is killed. Returns whether the sleeper died within the wait. */
+static bool dies_with_parent(bool outlive)
+{
+	const char *const argv[] = { "sleep", "1000", NULL };
+	struct spawn s = { .path = "/bin/sleep", .argv = argv, .fds = { -1, -1, -1 } };
+	struct err e = { 0 };
+	_own_fd_ int pidfd = -1;
+	struct pollfd p;
+	pid_t sleeper = -1;
+	pid_t parent;
+	int fds[2];
+	int got;
+
+	s.fd_count = 3;
+	s.outlive = outlive;
+	CHECK_OK(fd_socketpair(fds, &e), &e);
+	parent = fork();
+	CHECK(parent >= 0);
+	if (parent == 0) {
+		if (spawn_child(&s, &sleeper, &got, NULL) < 0)
+			_exit(1);
+		if (fd_write_all(fds[1], &sleeper, sizeof(sleeper), NULL) < 0)
+			_exit(1);
+		for (;;)
+			(void)pause();
+	}
+	CHECK_OK(fd_read_all(fds[0], &sleeper, sizeof(sleeper), &e), &e);
+	pidfd = (int)syscall(SYS_pidfd_open, sleeper, 0);
+	CHECK(pidfd >= 0);
+	(void)kill(parent, SIGKILL);
+	CHECK_EQ(waitpid(parent, NULL, 0), parent);
+	p = (struct pollfd){ .fd = pidfd, .events = POLLIN };
+	got = poll(&p, 1, outlive ? 200 : WAIT_MS);
+	(void)kill(sleeper, SIGKILL);
+	return got == 1;
+}
+
+TEST(a_child_dies_with_its_parent)
+{
+	CHECK(dies_with_parent(false));
+}
+
+TEST(a_child_told_to_outlives_its_parent)
+{
+	CHECK(!dies_with_parent(true));
+}
+
+TEST_MAIN()
