@@ -10,6 +10,7 @@
 #include "base/err.h"
 
 #include <limits.h>
+#include <sys/types.h>
 
 struct paths {
 	char libexec[PATH_MAX]; /* berm-supervisor, berm-qemu, berm-unpack */
@@ -17,8 +18,25 @@ struct paths {
 	char state[PATH_MAX];
 };
 
+/* All that the answer depends on. Texts are borrowed; NULL is unset. */
+struct paths_input {
+	const char *exe; /* the running program, absolute, links resolved */
+	const char *cwd; /* what a relative BERM_STATE_DIR is relative to */
+	const char *state_dir;
+	const char *xdg_data_home;
+	const char *home;
+	uid_t uid; /* effective */
+};
+
 /* -ENOENT when the program's own place cannot be told; -ENAMETOOLONG. Nothing is created. */
 _must_ int paths_find(struct paths *ret, struct err *e);
 
-/* Opens the state directory, made with its subfolders on first use. Says what to do when it cannot. */
+/* The rule behind paths_find(), without looking at the process. */
+_must_ int paths_from(const struct paths_input *in, struct paths *ret, struct err *e);
+
+/*
+ * Opens the state directory, made with its subfolders (images, templates, sandboxes, ended; all
+ * 0700) on first use. Says what to do when it cannot: -EROFS, -EACCES, -ENOTDIR, -ENOSPC, -EPERM
+ * (others may write to it, so what is in it cannot be trusted).
+ */
 _must_ int paths_open_state(const struct paths *p, int *ret_dir_fd, struct err *e);

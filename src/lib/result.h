@@ -1,6 +1,18 @@
 /*
  * result: how a sandbox ended, as the supervisor saw it. Its JSON is the payload of WIRE_END, what
  * `--json` prints, and the record a detached sandbox leaves.
+ *
+ * Shape     one line, one object, every key always there; null where there is nothing to say:
+ *             id name image engine level reason exit_code signal
+ *             start ("cold", "restored", "built")
+ *             limits_hit (a list of "time", "idle", "output", "memory", "pids", "disk")
+ *             created ended (RFC 3339, UTC, milliseconds)
+ *             start_ms wall_ms
+ *             guest { user_us sys_us maxrss_bytes }   the guest's own word
+ *             host { cpu_ms memory_peak_bytes }       what the host measured
+ *             output_bytes message
+ *           Keys are only ever added. exit_code and reason are null while the sandbox runs.
+ * Units     in the names; a number over INT64_MAX is written as INT64_MAX
  */
 #pragma once
 
@@ -28,7 +40,7 @@ enum result_reason {
 	RESULT_REASON_COUNT = 17,
 };
 
-enum { RESULT_MESSAGE_MAX = 512, RESULT_JSON_MAX = 16 << 10 };
+enum { RESULT_MESSAGE_MAX = 512, RESULT_JSON_MAX = 16 << 10, RESULT_EXIT_MAX = 255 };
 
 /* bits of limits_hit: also those that did not end the sandbox */
 enum {
@@ -67,8 +79,15 @@ struct result {
 	char message[RESULT_MESSAGE_MAX]; /* one sentence for a person; "" when it just exited */
 };
 
-const char *result_reason_name(uint8_t reason); /* "exited", "time", ... */
+/* "exited", "time", ... ; "running" for 0 */
+const char *result_reason_name(uint8_t reason);
+
+/* RESULT_JSON_MAX bytes always suffice. No newline at the end. */
 void result_put_json(struct buf *out, const struct result *r);
 
-/* Reads what result_put_json wrote (jansson, strict). Unknown keys are ignored: a newer supervisor. */
+/*
+ * Reads what result_put_json wrote. -EBADMSG: no JSON object, a known key of another type or range,
+ * no valid id. Unknown keys are ignored (a newer supervisor), missing ones are 0 or "" (an older
+ * one). Times come back in whole milliseconds; engine points to a constant.
+ */
 _must_ int result_parse_json(struct span json, struct result *ret, struct err *e);

@@ -1,8 +1,15 @@
 /*
  * spec: everything a sandbox is to be, decided by the command before the supervisor starts.
  *
- * Strings are borrowed by the struct (argv, the environment, literals). It travels to the supervisor
- * as the bytes of spec_put(), which spec_parse() reads back into spans of the same storage.
+ * Strings are borrowed by the struct (argv, the environment, literals). It travels to the
+ * supervisor as the bytes of spec_put(), which spec_parse() reads back into strings of the same
+ * storage.
+ *
+ * Shape     u32 magic | u16 version, then fields: u8 tag | u32 value_bytes | value. Little endian.
+ *           A text's value ends with its NUL, and holds no other, so it is used in place. A list is
+ *           u32 count, then that many texts. A NULL text or list is left out.
+ * Hostile   nobody: command and supervisor are one installation. It is read strictly all the same,
+ *           so that two installations that meet say so instead of misreading one another.
  */
 #pragma once
 
@@ -16,7 +23,13 @@ enum {
 	SPEC_BYTES_MAX = 384 << 10, /* a whole WIRE_EXEC_MAX and the rest */
 	SPEC_CPUS_MAX = 32,         /* what the guest kernel is built for */
 	SPEC_STRINGS_MAX = 4096,    /* WIRE_ARGS_MAX */
-	SPEC_WARM_MAX = 16,         /* warm-up commands of a template */
+	SPEC_STRING_MAX = 65535,    /* one argument: what a str16 of the wire holds */
+	SPEC_EXEC_MAX =
+		248 << 10,  /* argv and environment: WIRE_EXEC_MAX less user, cwd and rlimits */
+	SPEC_WARM_MAX = 16, /* warm-up commands of a template */
+	SPEC_WARM_STRING_MAX = 4096, /* each; a longer one belongs into a script in the image */
+	SPEC_IMAGE_MAX = 255,
+	SPEC_VERSION = 1,
 	SPEC_NAME_MAX = 63, /* letters, digits, '-', '_', '.'; starts with a letter or digit */
 	SPEC_ID_LEN = 12,   /* lower-case hex */
 };
@@ -27,6 +40,8 @@ enum {
 #define SPEC_DISK_MIN    (UINT64_C(16) << 20)
 #define SPEC_DISK_MAX    (UINT64_C(1) << 40)
 #define SPEC_PIDS_MAX    UINT64_C(65536)
+#define SPEC_TIME_MAX_MS (UINT64_C(366) * 86400 * 1000) /* a year; timers stay far from overflow */
+#define SPEC_OUTPUT_MAX  (UINT64_C(1) << 50)
 
 /* How much of a boundary a run got, or demands. Strongest is largest. */
 enum level { LEVEL_PROCESS = 1, LEVEL_EMULATED = 2, LEVEL_MICROVM = 3 };
@@ -66,14 +81,22 @@ struct spec {
 
 void spec_init(struct spec *s); /* the defaults above */
 
-/* -EINVAL with the flag's name and the bound in the text. */
+/*
+ * -EINVAL with the flag's name and the bound in the text; -E2BIG for a command too long. image_id
+ * may still be NULL, so that a command can refuse bad flags before it looks for the image.
+ */
 _must_ int spec_check(const struct spec *s, struct err *e);
 bool spec_name_ok(const char *name);
+bool spec_id_ok(const char *id); /* SPEC_ID_LEN lower-case hex digits */
 
 void spec_put(struct buf *out, const struct spec *s);
 
-/* Strings point into `storage`, which the caller keeps; ret_lists is one malloc, the caller's to free. */
+/*
+ * Strings point into `storage`, which the caller keeps; ret_lists is one malloc, the caller's to
+ * free.
+ * -EBADMSG: not exactly what spec_put() of this version writes. Ranges are spec_check()'s to judge.
+ */
 _must_ int spec_parse(char *storage, size_t len, struct spec *ret, void **ret_lists, struct err *e);
 
-const char *level_name(uint8_t level);
+const char *level_name(uint8_t level); /* "process", "emulated", "microvm"; "none" for 0 */
 _must_ int level_parse(const char *text, uint8_t *ret, struct err *e);
