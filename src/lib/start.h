@@ -7,6 +7,17 @@
 #include "lib/paths.h"
 #include "lib/spec.h"
 
+/* The files a supervisor is born with. None is CLOEXEC: it sees to that first. */
+enum start_fd {
+	START_FD_CONTROL = 3, /* its end of control_fd */
+	START_FD_SPEC = 4,    /* spec_put() bytes in a sealed memory file, at its front */
+	START_FD_STATE = 5,   /* the state directory */
+	START_FD_SANDBOX = 6, /* sandboxes/<id> */
+	START_FD_DISK = 7,    /* the image, read-only */
+	START_FD_LOCK = 8,    /* held; never to be inherited by anybody else, never unlocked */
+	START_FD_COUNT = 9,
+};
+
 struct started {
 	char id[SPEC_ID_LEN + 1];
 	int control_fd; /* wire frames; the caller's */
@@ -14,9 +25,13 @@ struct started {
 };
 
 /*
- * Starts the supervisor for `spec`; the sandbox is then on its way, and what becomes of it arrives on control_fd
- * (EXEC_OK, EXEC_ERR or END). disk_fd is the image's read-only disk, borrowed. A foreground sandbox ends
- * when control_fd closes. -EEXIST: the name is taken (the text says by which id).
+ * Starts the supervisor for `spec`; the sandbox is then on its way, and what becomes of it arrives
+ * on control_fd (EXEC_OK, EXEC_ERR or END). disk_fd is the image's read-only disk, borrowed. A
+ * foreground sandbox ends when control_fd closes. -EEXIST: the name is taken (the text says by
+ * which id). On failure nothing is left.
+ *
+ * The supervisor's arguments are its name and the id, its environment BERM_DEBUG=1 or nothing, and
+ * its files START_FD_CONTROL and those after it; 0, 1 and (unless BERM_DEBUG=1) 2 are /dev/null.
  */
 _must_ int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
                          struct started *ret, struct err *e);

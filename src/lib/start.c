@@ -1,0 +1,212 @@
+/*
+ * Theory of operation
+ *
+ * The command prepares all that a supervisor needs as open files, so that the supervisor never
+ * looks for anything by name: the spec in a sealed memory file, the directory, the image's disk,
+ * and the lock. The lock is taken here, before the directory appears, and travels as an open file;
+ * our copy is closed once the supervisor runs. So from the first moment to the last the lock is
+ * held by exactly those who could still bring the sandbox to life, and it is free when they are
+ * dead, whoever was killed when.
+ */
+#include "lib/start.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "base/kernel_gaps.h"
+#include "base/spawn.h"
+#include "lib/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+	ID_TRIES = 8, /* of 48 random bits: one is enough but for a broken generator */
+	ID_BYTES = SPEC_ID_LEN / 2,
+};
+
+/* A sandbox that is being made: undone when its scope ends, unless it was handed on. */
+struct making {
+	int state_fd; /* borrowed */
+	const char *name;
+	char id[SPEC_ID_LEN + 1];
+	bool made, claimed;
+	int dir_fd, lock_fd;
+};
+
+static void making_fini(const struct making *m)
+{
+	struct err ignored = { 0 };
+
+	if (m->claimed)
+		state_release_name(m->state_fd, m->name, m->id);
+	if (m->made && state_end(m->state_fd, m->id, NULL, span_of(NULL, 0), &ignored) < 0)
+		ignored.code = 0; /* the lock goes next, so the next sweep takes it */
+	if (m->dir_fd >= 0)
+		(void)close(m->dir_fd);
+	if (m->lock_fd >= 0)
+		(void)close(m->lock_fd);
+}
+
+static inline void making_fini_scope(const struct making *m)
+{
+	making_fini(m);
+}
+
+static void make_id(char ret[SPEC_ID_LEN + 1])
+{
+	uint8_t raw[ID_BYTES];
+
+	random_bytes(raw, sizeof(raw));
+	for (size_t i = 0; i < sizeof(raw); i++)
+		(void)snprintf(ret + 2 * i, 3, "%02x", raw[i]);
+}
+
+/* argv for people: joined by blanks, cut where it is full. Whoever shows it escapes it. */
+static void join_command(const char *const *argv, char *ret, size_t size)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; argv[i] && len + 1 < size; i++) {
+		int n = snprintf(ret + len, size - len, "%s%s", i > 0 ? " " : "", argv[i]);
+
+		len = n < 0 || (size_t)n >= size - len ? size - 1 : len + (size_t)n;
+	}
+	ret[len] = '\0';
+}
+
+static int make_dir(struct making *m, const struct spec *spec, struct err *e)
+{
+	_own_fd_ int sandboxes_fd = -1;
+	struct state_info info = { .created_ns = clock_real_ns() };
+	int r = fd_openat(m->state_fd, "sandboxes", O_RDONLY | O_DIRECTORY, 0, &sandboxes_fd, e);
+
+	if (r < 0)
+		return r;
+	(void)snprintf(info.name, sizeof(info.name), "%s", spec->name ? spec->name : "");
+	(void)snprintf(info.image, sizeof(info.image), "%s", spec->image);
+	join_command(spec->argv, info.command, sizeof(info.command));
+	for (int i = 0; i < ID_TRIES; i++) {
+		make_id(m->id);
+		memcpy(info.id, m->id, sizeof(info.id));
+		r = state_make_dir(sandboxes_fd, m->id, &info, &m->dir_fd, &m->lock_fd, e);
+		if (r != -EEXIST)
+			break;
+	}
+	m->made = r == 0;
+	return r;
+}
+
+static int make_spec_file(const struct spec *spec, int *ret_fd, struct err *e)
+{
+	const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	_own_free_ char *storage = malloc(SPEC_BYTES_MAX);
+	_own_fd_ int fd = -1;
+	struct buf out;
+	int r;
+
+	if (!storage)
+		return err_set(e, -ENOMEM, "out of memory");
+	buf_init(&out, storage, SPEC_BYTES_MAX);
+	spec_put(&out, spec);
+	if (!buf_ok(&out))
+		return err_set(e, -E2BIG,
+		               "the command, its environment and the warm-up commands "
+		               "together are too long");
+	fd = memfd_create("berm-spec", flags | MFD_NOEXEC_SEAL);
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("berm-spec", flags); /* before Linux 6.3 */
+	if (fd < 0)
+		return err_sys(e, "make a memory file");
+	r = fd_write_all(fd, out.at, out.len, e);
+	if (r < 0)
+		return r;
+	if (lseek(fd, 0, SEEK_SET) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
+		return err_sys(e, "seal a memory file");
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
+static int spawn_supervisor(const struct paths *p, const struct making *m, int control_fd,
+                            int spec_fd, int disk_fd, int *ret_pidfd, struct err *e)
+{
+	const char *debug = getenv("BERM_DEBUG");
+	bool debugging = debug && strcmp(debug, "1") == 0;
+	const char *const argv[] = { "berm-supervisor", m->id, NULL };
+	const char *const envp[] = { debugging ? "BERM_DEBUG=1" : NULL, NULL };
+	char path[PATH_MAX + 32];
+	pid_t pid;
+	struct spawn s = {
+		.path = path,
+		.argv = argv,
+		.envp = envp,
+		.fds = { -1, -1, debugging ? STDERR_FILENO : -1, control_fd, spec_fd, m->state_fd,
+		         m->dir_fd, disk_fd, m->lock_fd },
+		.fd_count = START_FD_COUNT,
+		.own_session = true,
+		.outlive = true, /* it sees for itself that control_fd closes */
+	};
+
+	(void)snprintf(path, sizeof(path), "%s/berm-supervisor", p->libexec);
+	return spawn_child(&s, &pid, ret_pidfd, e);
+}
+
+static int start(const struct paths *p, struct making *m, int disk_fd, const struct spec *spec,
+                 struct started *ret, struct err *e)
+{
+	_own_fd_ int ours = -1;
+	_own_fd_ int theirs = -1;
+	_own_fd_ int spec_fd = -1;
+	int pidfd = -1;
+	int fds[2];
+	int r = make_dir(m, spec, e);
+
+	if (r < 0)
+		return r;
+	if (spec->name) {
+		r = state_claim_name(m->state_fd, spec->name, m->id, e);
+		if (r < 0)
+			return r;
+		m->claimed = true;
+	}
+	r = make_spec_file(spec, &spec_fd, e);
+	if (r == 0)
+		r = fd_socketpair(fds, e);
+	if (r < 0)
+		return r;
+	ours = fds[0];
+	theirs = fds[1];
+	r = spawn_supervisor(p, m, theirs, spec_fd, disk_fd, &pidfd, e);
+	if (r < 0)
+		return r;
+	memcpy(ret->id, m->id, sizeof(ret->id));
+	ret->control_fd = steal_fd(&ours);
+	ret->pidfd = pidfd;
+	return 0;
+}
+
+int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+                  struct started *ret, struct err *e)
+{
+	_own_(making_fini) struct making m = {
+		.state_fd = state_fd,
+		.name = spec->name,
+		.dir_fd = -1,
+		.lock_fd = -1,
+	};
+	int r = spec_check(spec, e);
+
+	if (r == 0)
+		r = start(p, &m, disk_fd, spec, ret, e);
+	if (r < 0) {
+		(void)err_wrap(e, "start a sandbox");
+		return r;
+	}
+	/* from here on it is the supervisor's; our copies of its files still close */
+	m.made = false;
+	m.claimed = false;
+	return 0;
+}
