@@ -1,3 +1,4 @@
+#define ERR_HERE
 #include "base/err.h"
 
 #include <errno.h>

@@ -30,3 +30,20 @@ int err_wrap(struct err *e, const char *fmt, ...) _printf_(2, 3);
 
 /* Forgets: back to "nothing failed". */
 void err_clear(struct err *e);
+
+/*
+ * The static analyzer sees one file at a time. Without this it believes that err_set() may return 0
+ * and follows callers down paths where a failure looks like success.
+ */
+#if defined(__clang_analyzer__) && !defined(ERR_HERE)
+#define err_failed_(call)                                                                          \
+	__extension__({                                                                            \
+		int err_r_ = (call);                                                               \
+		if (err_r_ >= 0)                                                                   \
+			__builtin_unreachable();                                                   \
+		err_r_;                                                                            \
+	})
+#define err_set(e, code, ...) err_failed_((err_set)(e, code, __VA_ARGS__))
+#define err_sys(e, ...)       err_failed_((err_sys)(e, __VA_ARGS__))
+#define err_wrap(e, ...)      err_failed_((err_wrap)(e, __VA_ARGS__))
+#endif

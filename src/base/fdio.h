@@ -53,7 +53,7 @@ _must_ int fd_tmpfile(int dir_fd, mode_t mode, int *ret_fd, struct err *e);
 _must_ int fd_copy_sparse(int src_fd, int dst_fd, struct err *e);
 
 /* Removes a tree beneath dir_fd without following links. A missing one is success. */
-_must_ int fd_remove_tree(int dir_fd, const char *name, struct err *e);
+int fd_remove_tree(int dir_fd, const char *name, struct err *e);
 
 int fd_set_nonblock(int fd);
 int fd_set_cloexec(int fd, bool on);

@@ -30,8 +30,8 @@ static const struct unit size_units[] = {
 };
 
 static const struct unit time_units[] = {
-	{ "", 1000 },       { "ms", 1 },          { "s", 1000 },        { "sec", 1000 },
-	{ "m", 60 * 1000 }, { "min", 60 * 1000 }, { "h", 3600 * 1000 }, { "d", 86400 * 1000 },
+	{ "", 1000 },   { "ms", 1 },      { "s", 1000 },    { "sec", 1000 },
+	{ "m", 60000 }, { "min", 60000 }, { "h", 3600000 }, { "d", 86400000 },
 };
 
 /* Digits, an optional fraction, an optional space, one of the units. Fractions keep three digits.
@@ -128,11 +128,11 @@ void units_put_duration(struct buf *b, uint64_t ms)
 {
 	if (ms < 1000)
 		buf_printf(b, "%" PRIu64 " ms", ms);
-	else if (ms < 60 * 1000 - 50) /* above, one decimal would round it to 60.0 */
+	else if (ms < 59950) /* above, one decimal would round it to 60.0 */
 		buf_printf(b, "%.1f s", (double)ms / 1000);
-	else if (ms < 60 * 1000)
+	else if (ms < 60000)
 		buf_put_str(b, "1 min 0 s");
-	else if (ms < 3600 * 1000)
+	else if (ms < 3600000)
 		buf_printf(b, "%" PRIu64 " min %" PRIu64 " s", ms / 60000, ms / 1000 % 60);
 	else
 		buf_printf(b, "%" PRIu64 " h %" PRIu64 " min", ms / 3600000, ms / 60000 % 60);
