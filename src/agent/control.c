@@ -1,0 +1,208 @@
+#include "agent/control.h"
+
+#include "agent/agent.h"
+#include "agent/identity.h"
+#include "agent/power.h"
+#include "agent/stats.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static void answer(struct agent *a, uint8_t type)
+{
+	wire_put(port_out(&a->port), type, 0, 0, a->epoch, span_of(NULL, 0));
+}
+
+static int on_hello_ok(struct agent *a, const struct wire_frame *f)
+{
+	uint32_t version;
+	char why[128];
+
+	if (wire_parse_u32(f->payload, &version) < 0)
+		return -EPROTO;
+	if (version == WIRE_VERSION)
+		return 0;
+	(void)snprintf(why, sizeof(why),
+	               "the guest agent speaks version %d of the protocol, the host version %u",
+	               WIRE_VERSION, version);
+	agent_die(a, WIRE_REFUSE, why);
+}
+
+static int on_refuse(struct agent *a, const struct wire_frame *f)
+{
+	struct span why = span_of("", 0);
+
+	(void)a;
+	if (wire_parse_text(f->payload, &why) < 0)
+		why = span_str("(a malformed reason)");
+	log_error("the host refused: %.*s", (int)why.len, (const char *)why.at);
+	power_cut();
+}
+
+static int on_identity(struct agent *a, const struct wire_frame *f)
+{
+	struct wire_identity id;
+	struct err e = { 0 };
+
+	if (wire_parse_identity(f->payload, &id) < 0)
+		return -EPROTO;
+	if (f->epoch != a->epoch)
+		streams_forget(a);
+	a->epoch = f->epoch;
+	a->quiescing = false;
+	if (identity_adopt(a, &id, &e) < 0)
+		agent_die(a, WIRE_FATAL, e.text);
+	answer(a, WIRE_IDENTITY_OK);
+	return 0;
+}
+
+static int on_ping(struct agent *a, const struct wire_frame *f)
+{
+	uint64_t cookie;
+
+	if (wire_parse_u64(f->payload, &cookie) < 0)
+		return -EPROTO;
+	wire_put_u64(port_out(&a->port), WIRE_PONG, 0, a->epoch, cookie);
+	return 0;
+}
+
+static int on_stats(struct agent *a, const struct wire_frame *f)
+{
+	struct wire_stats s;
+
+	(void)f;
+	stats_read(a, &s);
+	wire_put_stats(port_out(&a->port), a->epoch, &s);
+	return 0;
+}
+
+static int on_freeze(struct agent *a, const struct wire_frame *f)
+{
+	(void)f;
+	a->freezing = true;
+	a->frozen = true;
+	a->freeze_until_ms = clock_mono_ms() + AGENT_FREEZE_MS;
+	if (cgroup_freeze(&a->cg, true, NULL) < 0)
+		a->freeze_until_ms = 0;
+	control_on_cgroup(a);
+	return 0;
+}
+
+static int on_thaw(struct agent *a, const struct wire_frame *f)
+{
+	(void)f;
+	a->freezing = a->frozen = false;
+	if (cgroup_freeze(&a->cg, false, NULL) < 0)
+		return -EPROTO;
+	stream_refill(a);
+	answer(a, WIRE_THAW_OK);
+	return 0;
+}
+
+void control_on_cgroup(struct agent *a)
+{
+	uint64_t frozen;
+
+	if (!a->freezing || !port_has_room(&a->port))
+		return;
+	if (!cgroup_read_key(a->cg.events_fd, "frozen", &frozen) || frozen == 0)
+		return;
+	a->freezing = false;
+	answer(a, WIRE_FREEZE_OK);
+}
+
+/* A process stuck in the kernel keeps the rest from stopping: undo it, and stay silent, which the
+ * host, who waits with a deadline of its own, takes for a no. */
+void control_tick(struct agent *a, uint64_t now_ms)
+{
+	if (!a->freezing || now_ms < a->freeze_until_ms)
+		return;
+	a->freezing = a->frozen = false;
+	if (cgroup_freeze(&a->cg, false, NULL) < 0)
+		log_warn("the workload cannot be thawed");
+}
+
+static int on_quiesce(struct agent *a, const struct wire_frame *f)
+{
+	(void)f;
+	a->quiescing = true;
+	return 0;
+}
+
+void control_settle(struct agent *a)
+{
+	if (!a->quiescing || streams_count(a) > 0 || !port_has_room(&a->port))
+		return;
+	a->quiescing = false;
+	cgroup_kill_left(&a->cg); /* what warm-up commands left running is not for every child */
+	stream_refill(a);
+	sync();
+	answer(a, WIRE_QUIESCE_OK);
+}
+
+static int on_poweroff(struct agent *a, const struct wire_frame *f)
+{
+	uint32_t grace_ms;
+
+	if (wire_parse_u32(f->payload, &grace_ms) < 0)
+		return -EPROTO;
+	power_begin(a, grace_ms);
+	return 0;
+}
+
+static int on_open(struct agent *a, const struct wire_frame *f)
+{
+	stream_open(a, f);
+	return 0;
+}
+
+struct control_rule {
+	int (*run)(struct agent *a, const struct wire_frame *f);
+	bool any_epoch;
+};
+
+static const struct control_rule rules[WIRE_TYPE_COUNT] = {
+	[WIRE_HELLO_OK] = { on_hello_ok, true },  [WIRE_REFUSE] = { on_refuse, true },
+	[WIRE_IDENTITY] = { on_identity, true },  [WIRE_PING] = { on_ping, false },
+	[WIRE_STATS] = { on_stats, false },       [WIRE_FREEZE] = { on_freeze, false },
+	[WIRE_THAW] = { on_thaw, false },         [WIRE_QUIESCE] = { on_quiesce, false },
+	[WIRE_POWEROFF] = { on_poweroff, false }, [WIRE_EXEC] = { on_open, false },
+	[WIRE_PUT] = { on_open, false },          [WIRE_GET] = { on_open, false },
+	[WIRE_DATA] = { stream_frame, false },    [WIRE_EOF] = { stream_frame, false },
+	[WIRE_CREDIT] = { stream_frame, false },  [WIRE_RESIZE] = { stream_frame, false },
+	[WIRE_SIGNAL] = { stream_frame, false },  [WIRE_RESET] = { stream_frame, false },
+};
+
+static void dispatch(struct agent *a, const struct wire_frame *f)
+{
+	const struct control_rule *rule = &rules[f->type];
+	char why[128];
+
+	if (!rule->run)
+		agent_die(a, WIRE_REFUSE, "the host sent a frame that has no meaning to a guest");
+	if (!rule->any_epoch && f->epoch != a->epoch)
+		return;
+	if (rule->run(a, f) == 0)
+		return;
+	(void)snprintf(why, sizeof(why), "the host sent a %s frame against the protocol",
+	               wire_type_name(f->type));
+	agent_die(a, WIRE_REFUSE, why);
+}
+
+void control_pump(struct agent *a)
+{
+	struct wire_frame f;
+	int r;
+
+	while (port_has_room(&a->port)) {
+		r = port_next(&a->port, &f);
+		if (r == -EAGAIN)
+			return;
+		if (r < 0)
+			agent_die(a, WIRE_REFUSE, "the host sent bytes that are no frame");
+		dispatch(a, &f);
+	}
+}

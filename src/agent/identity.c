@@ -1,0 +1,127 @@
+#include "agent/identity.h"
+
+#include "agent/agent.h"
+#include "agent/limits.h"
+#include "base/fdio.h"
+#include "base/kernel_gaps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum {
+	NS_PER_S = 1000000000,
+	HOSTS_MAX = 256 + 2 * WIRE_HOSTNAME_MAX,
+	ID_TEXT_BYTES = 2 * WIRE_MACHINE_ID_BYTES + 2,
+};
+
+static int add_entropy(int random_fd, const uint8_t *seed, struct err *e)
+{
+	struct {
+		struct rand_pool_info info;
+		uint8_t bytes[WIRE_ENTROPY_BYTES];
+	} pool = { .info = { .entropy_count = 8 * WIRE_ENTROPY_BYTES,
+		             .buf_size = WIRE_ENTROPY_BYTES } };
+	int r = 0;
+
+	memcpy(pool.info.buf, seed, WIRE_ENTROPY_BYTES);
+	if (ioctl(random_fd, RNDADDENTROPY, &pool) < 0)
+		r = err_sys(e, "add entropy");
+	else if (ioctl(random_fd, RNDRESEEDCRNG) < 0)
+		r = err_sys(e, "reseed the random generator");
+	explicit_bzero(&pool, sizeof(pool));
+	return r;
+}
+
+static int set_clock(uint64_t realtime_ns, struct err *e)
+{
+	struct timespec ts = { .tv_sec = (time_t)(realtime_ns / NS_PER_S),
+		               .tv_nsec = (long)(realtime_ns % NS_PER_S) };
+
+	if (clock_settime(CLOCK_REALTIME, &ts) < 0) /* banned-ok: sets it, reads nothing */
+		return err_sys(e, "set the clock");
+	return 0;
+}
+
+void identity_write(const char *dir, const char *name, const char *text)
+{
+	size_t len = strlen(text);
+	_own_fd_ int root = -1;
+	_own_fd_ int at = -1;
+	_own_fd_ int fd = -1;
+	struct stat st;
+
+	if (fd_open("/", O_RDONLY | O_DIRECTORY, 0, &root, NULL) < 0 ||
+	    fd_open_beneath(root, dir, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, &at, NULL) <
+	            0)
+		return;
+	if (fd_openat(at, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0644, &fd, NULL) < 0)
+		return;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return;
+	/* a guest with a full disk keeps its old names: no reason to refuse it an identity */
+	if (pwrite(fd, text, len, 0) == (ssize_t)len && st.st_size > (off_t)len &&
+	    ftruncate(fd, (off_t)len) < 0)
+		return;
+}
+
+void identity_write_names(const char *hostname)
+{
+	char text[HOSTS_MAX];
+
+	(void)snprintf(text, sizeof(text), "%s\n", hostname);
+	identity_write("etc", "hostname", text);
+	(void)snprintf(text, sizeof(text),
+	               "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n"
+	               "::1\tlocalhost ip6-localhost ip6-loopback\n",
+	               hostname);
+	identity_write("etc", "hosts", text);
+}
+
+static void write_machine_id(const uint8_t id[WIRE_MACHINE_ID_BYTES])
+{
+	char text[ID_TEXT_BYTES];
+	struct buf b;
+
+	buf_init(&b, text, sizeof(text));
+	for (size_t i = 0; i < WIRE_MACHINE_ID_BYTES; i++)
+		buf_printf(&b, "%02x", id[i]);
+	buf_put_u8(&b, '\n');
+	identity_write("etc", "machine-id", buf_cstr(&b));
+	if (access("/var/lib/dbus/machine-id", F_OK) == 0)
+		identity_write("var/lib/dbus", "machine-id", buf_cstr(&b));
+}
+
+static int set_hostname(struct span name, struct err *e)
+{
+	char text[WIRE_HOSTNAME_MAX + 1] = { 0 };
+
+	if (name.len == 0)
+		return 0;
+	memcpy(text, name.at, name.len);
+	if (sethostname(text, name.len) < 0)
+		return err_sys(e, "set the host name");
+	identity_write_names(text);
+	return 0;
+}
+
+int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *e)
+{
+	int r = add_entropy(a->random_fd, id->entropy, e);
+
+	if (r == 0)
+		r = set_clock(id->realtime_ns, e);
+	if (r == 0)
+		r = set_hostname(id->hostname, e);
+	if (r == 0)
+		write_machine_id(id->machine_id);
+	if (r == 0)
+		r = cgroup_limit(&a->cg, id->memory_max, id->pids_max, e);
+	limits_rebase(a);
+	return r;
+}

@@ -1,0 +1,25 @@
+/*
+ * limits: what the workload's limits did to it, told to the host as EVENTs.
+ *
+ * OOM    the kernel kills; told before the EXIT of the stream that ends of it (killed 1), or after
+ *        LIMITS_OOM_DELAY_MS if only some other process of the workload died (killed 0)
+ * PIDS   a refused fork is only counted; CGROUP_REFUSED_MAX of them while the workload is near its
+ *        limit are a fork bomb: all of it is killed, and told before the EXITs that follow
+ * DISK   told before an EXIT that leaves the scratch disk full
+ */
+#pragma once
+
+#include <stdbool.h>
+
+enum { LIMITS_OOM_DELAY_MS = 300 }; /* a killed process needs a while to let go of its memory */
+
+struct agent;
+
+/* Before an EXIT: `killed` says that the stream's process died of SIGKILL. */
+void limits_report(struct agent *a, bool killed);
+
+void limits_on_memory(struct agent *a);
+void limits_on_pids(struct agent *a);
+
+/* Sets the counters' start, when the guest gets a new identity. */
+void limits_rebase(struct agent *a);
