@@ -10,10 +10,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define _must_         __attribute__((warn_unused_result))
-#define _own_(f)       __attribute__((cleanup(f##_scope)))
-#define _own_fd_       __attribute__((cleanup(own_close_fd)))
-#define _own_free_     __attribute__((cleanup(own_free_ptr)))
+#define _must_ __attribute__((warn_unused_result))
+/* unused: to clang 14 a variable that is only owned, such as a lock, is not used */
+#define _own_(f)       __attribute__((cleanup(f##_scope), unused))
+#define _own_fd_       __attribute__((cleanup(own_close_fd), unused))
+#define _own_free_     __attribute__((cleanup(own_free_ptr), unused))
 #define _printf_(f, a) __attribute__((format(printf, f, a)))
 
 /* Makes x_free usable with _own_(x_free): `OWN_DEFINE(struct vm, vm_free)` in the header. */
