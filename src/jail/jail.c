@@ -110,7 +110,7 @@ static int enter_identity(const struct jail_profile *p, const struct jail_params
 
 	if (r == 0 && !p->keep_dumpable && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		r = err_sys(e, "not dumpable");
-	if (r == 0 && params->parent)
+	if (r == 0 && params->die_with_parent)
 		r = jail_die_with(params->parent, e);
 	return r;
 }

@@ -137,7 +137,8 @@ struct jail_params {
 	bool keep_all_fds; /* instead of keep_fds: the caller closed them itself */
 	uid_t uid;         /* when started by root; 0 stays root without capabilities */
 	gid_t gid;
-	pid_t parent; /* if not 0: die with this parent (PDEATHSIG), and now if it is dead */
+	bool die_with_parent; /* PDEATHSIG, and fail if `parent` is not the parent any more */
+	pid_t parent;         /* getppid() at the start; 0 is one outside our pid namespace */
 };
 
 /* What was reached. All fields are for people, audit and `berm inspect`. */

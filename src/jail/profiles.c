@@ -58,9 +58,8 @@ static const struct jail_rule supervisor_rules[] = {
 #include "jail/profiles/supervisor.def"
 };
 
-/* Only what the distribution ships, and nothing of the user's or ours. */
+/* Beside the program itself, which berm-qemu adds: nothing of the user's, nothing of ours. */
 static const struct jail_path qemu_paths[] = {
-	{ .path = "/usr/bin/qemu-system-x86_64", .access = JAIL_READ | JAIL_EXEC, .why = "itself" },
 	{ .path = "/usr/lib",
 	  .access = JAIL_READ | JAIL_EXEC,
 	  .why = "libraries, modules, loader" },
@@ -112,7 +111,7 @@ const struct jail_profile jail_profile_none = {
 const struct jail_profile jail_profile_qemu = {
 	.name = "qemu",
 	.ns_wanted = JAIL_NS_USER | JAIL_NS_NET | JAIL_NS_IPC | JAIL_NS_UTS | JAIL_NS_CGROUP |
-	             JAIL_NS_MOUNT | JAIL_NS_PID,
+	             JAIL_NS_PID,
 	.landlock = true,
 	.landlock_abi_min = 1,
 	.landlock_scopes = JAIL_SCOPE_ABSTRACT | JAIL_SCOPE_SIGNAL,

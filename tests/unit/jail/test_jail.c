@@ -458,7 +458,9 @@ TEST(dies_with_its_parent)
 	pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0) {
-		struct jail_params params = { .keep_all_fds = true, .parent = getpid() };
+		struct jail_params params = { .keep_all_fds = true,
+			                      .die_with_parent = true,
+			                      .parent = getpid() };
 		int ready[2];
 
 		if (pipe2(ready, O_CLOEXEC) < 0)
