@@ -80,7 +80,7 @@ _must_ int outlog_reader_new(int dir_fd, struct outlog_reader **ret, struct err 
 void outlog_reader_free(struct outlog_reader *r);
 OWN_DEFINE(struct outlog_reader, outlog_reader_free)
 
-/* Passes over all but the last `lines` lines, of all channels as they came. Before the first next. */
+/* Passes over all but the last `lines` lines of all channels. Before the first next. */
 _must_ int outlog_reader_tail(struct outlog_reader *r, uint64_t lines, struct err *e);
 
 /*

@@ -124,7 +124,7 @@ int paths_find(struct paths *ret, struct err *e)
 	};
 
 	if (n > 0) {
-		/* a program replaced while it runs ends in " (deleted)": its folder is still right */
+		/* of a program replaced while it runs, " (deleted)": its folder is still right */
 		exe[n] = '\0';
 		in.exe = exe;
 	}

@@ -102,8 +102,8 @@ int state_claim_name(int state_fd, const char *name, const char *id, struct err 
 		return err_sys(e, "claim the name '%s'", name);
 	if (claim_lives(sandboxes_fd, claim, holder))
 		return err_set(e, -EEXIST,
-		               "the name '%s' is taken by sandbox %s: use another, or end it with "
-		               "`berm rm -f %s`",
+		               "the name '%s' is taken by sandbox %s: use another name, or `berm "
+		               "stop %s` first",
 		               name, holder, name);
 	if (unlinkat(sandboxes_fd, claim, 0) < 0 && errno != ENOENT)
 		return err_sys(e, "take over the name '%s'", name);

@@ -62,12 +62,16 @@ static void remove_cgroup(int sandboxes_fd, const char *id)
 		(void)cgroup_remove(&cg, NULL);
 }
 
+/* The young are not even probed: that could meet their maker's first attempt at the lock. */
 static void sweep_unfinished(int dir_fd, const char *name, uint64_t free_age_ms)
 {
-	enum state_lock lock = state_probe_lock(dir_fd, name);
-	uint64_t age_ms = lock == STATE_LOCK_FREE ? free_age_ms : STATE_START_GRACE_MS;
+	enum state_lock lock;
 
-	if (lock != STATE_LOCK_HELD && older_than(dir_fd, name, age_ms))
+	if (!older_than(dir_fd, name, free_age_ms))
+		return;
+	lock = state_probe_lock(dir_fd, name);
+	if (lock == STATE_LOCK_FREE ||
+	    (lock == STATE_LOCK_ABSENT && older_than(dir_fd, name, STATE_START_GRACE_MS)))
 		state_discard(dir_fd, name);
 }
 
