@@ -25,6 +25,7 @@ enum {
 	/* Forks refused before the workload is taken for a fork bomb. A build that runs into its
 	 * limit sees a few; a bomb makes thousands a second. */
 	CGROUP_REFUSED_MAX = 256,
+	CGROUP_CALM_MS = 30000, /* without a refusal: what came before does not count any more */
 };
 
 struct cgroups {
@@ -35,6 +36,7 @@ struct cgroups {
 	unsigned left_count;
 	uint32_t pids_max; /* 0: none */
 	uint64_t refused_base;
+	uint64_t refused_ms; /* of the last one */
 };
 
 /* Makes /workload in the cgroup2 mounted at /sys/fs/cgroup. */

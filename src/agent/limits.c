@@ -67,16 +67,15 @@ static uint64_t refused_max(const struct cgroups *c)
 void limits_on_pids(struct agent *a)
 {
 	struct cgroups *c = &a->cg;
+	uint64_t now_ms = clock_mono_ms();
 	uint64_t refused;
-	uint64_t now;
+	bool calm = now_ms - c->refused_ms > CGROUP_CALM_MS;
 
 	if (c->pids_max == 0 || !cgroup_read_key(c->pids_events_fd, "max", &refused))
 		return;
-	/* far from the limit again: whatever filled it was a passing need */
-	if (cgroup_number(c->workload_fd, "pids.current", NULL, &now) && now < c->pids_max / 2) {
+	c->refused_ms = now_ms;
+	if (calm)
 		c->refused_base = refused;
-		return;
-	}
 	if (refused - c->refused_base <= refused_max(c) || !port_has_room(&a->port))
 		return;
 	c->refused_base = refused;

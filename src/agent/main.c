@@ -132,6 +132,21 @@ static void tick(struct agent *a)
 	power_step(a, now_ms);
 }
 
+/* Edges are told once, so what can be done is done now: until nothing moves, or the port is full,
+ * which ends in an edge of its own. */
+static void serve_once(struct agent *a)
+{
+	bool moved;
+
+	do {
+		control_pump(a);
+		moved = streams_pump(a);
+		control_settle(a);
+		/* what waited for room in the port gets its turn after each write */
+		moved |= port_pending(&a->port) > 0;
+	} while (port_flush(&a->port) && moved);
+}
+
 static void serve(struct agent *a)
 {
 	struct epoll_event events[AGENT_EPOLL_EVENTS];
@@ -143,13 +158,7 @@ static void serve(struct agent *a)
 		for (int i = 0; i < n; i++)
 			on_event(a, &events[i]);
 		tick(a);
-		/* until nothing moves: edges are told once, so what can be done is done now */
-		for (bool moved = true; moved;) {
-			control_pump(a);
-			moved = streams_pump(a);
-			control_settle(a);
-			moved &= port_flush(&a->port);
-		}
+		serve_once(a);
 	}
 }
 

@@ -83,14 +83,14 @@ int port_find(const char *name, int *ret_fd, struct err *e)
 	return 0;
 }
 
-static size_t pending(const struct port *p)
+size_t port_pending(const struct port *p)
 {
 	return p->out.len - p->out_at;
 }
 
 bool port_has_room(const struct port *p)
 {
-	return p->out.size - pending(p) >= PORT_REPLY_BYTES_MAX;
+	return p->out.size - port_pending(p) >= PORT_REPLY_BYTES_MAX;
 }
 
 /* Moves what is pending to the front, so that all free room is in one piece. */
@@ -98,7 +98,7 @@ static void compact(struct port *p)
 {
 	if (p->out_at == 0)
 		return;
-	memmove(p->out.at, p->out.at + p->out_at, pending(p));
+	memmove(p->out.at, p->out.at + p->out_at, port_pending(p));
 	p->out.len -= p->out_at;
 	p->out_at = 0;
 }
@@ -112,7 +112,7 @@ struct buf *port_out(struct port *p)
 
 uint8_t *port_data_begin(struct port *p, size_t want)
 {
-	if (pending(p) > PORT_DATA_PENDING_MAX)
+	if (port_pending(p) > PORT_DATA_PENDING_MAX)
 		return NULL;
 	if (p->out.size - p->out.len < WIRE_HEADER_BYTES + want)
 		compact(p);
@@ -145,8 +145,8 @@ static void reset(struct port *p)
 
 bool port_flush(struct port *p)
 {
-	while (p->writable && pending(p) > 0) {
-		ssize_t n = write(p->fd, p->out.at + p->out_at, pending(p));
+	while (p->writable && port_pending(p) > 0) {
+		ssize_t n = write(p->fd, p->out.at + p->out_at, port_pending(p));
 
 		if (n <= 0) {
 			p->writable = n < 0 && errno == EINTR;
@@ -155,7 +155,7 @@ bool port_flush(struct port *p)
 		p->connected = true;
 		p->out_at += (size_t)n;
 	}
-	if (pending(p) > 0)
+	if (port_pending(p) > 0)
 		return false;
 	buf_reset(&p->out);
 	p->out_at = 0;

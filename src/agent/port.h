@@ -38,6 +38,9 @@ _must_ int port_init(struct port *p, struct err *e);
 /* Waits for the port named `name` (in /sys/class/virtio-ports) and opens its /dev node. */
 _must_ int port_find(const char *name, int *ret_fd, struct err *e);
 
+/* Bytes not yet written. */
+size_t port_pending(const struct port *p);
+
 /* Is there room for the answer to one more frame? */
 bool port_has_room(const struct port *p);
 

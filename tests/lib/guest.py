@@ -60,18 +60,23 @@ def busybox_root(root):
     for name in names.stdout.split():
         if name != "busybox":
             (root / "bin" / name).symlink_to("busybox")
+    (root / "tmp").chmod(0o1777)
     (root / "etc/passwd").write_text(PASSWD)
     (root / "etc/group").write_text(GROUP)
     (root / "var/lib/dbus/machine-id").write_text("0" * 32 + "\n")
     return root
 
 
-def squashfs(root, out):
-    # owners are ours unless said; the packer maps them all to root but for the user's home
+def squashfs_plain(root, out, *options):
     subprocess.run(["mksquashfs", str(root), str(out), "-noappend", "-quiet", "-no-progress",
-                    "-all-root", "-comp", "lz4", "-p", "home/dev d 755 1000 1000"], check=True,
-                   stdout=subprocess.DEVNULL)
+                    "-all-root", "-comp", "lz4", *options], check=True, stdout=subprocess.DEVNULL)
     return out
+
+
+def squashfs(root, out):
+    """All is root's but the user's home."""
+    (root / "home/dev").rmdir()
+    return squashfs_plain(root, out, "-p", "home/dev d 755 1000 1000")
 
 
 class Guest:
