@@ -1,0 +1,45 @@
+/*
+ * berm-template: builds one template and ends. Started by a supervisor, which may kill it.
+ *
+ * fds: see lib/build.h. Exit 0: the template is there. Else the reason is on BUILD_FD_REPORT.
+ */
+#include "base/fdio.h"
+#include "base/log.h"
+#include "lib/build.h"
+
+#include <errno.h>
+
+static int build(struct err *e)
+{
+	_own_free_ char *bytes = malloc(SPEC_BYTES_MAX);
+	_own_free_ void *lists = NULL;
+	struct paths paths;
+	struct spec spec;
+	ssize_t n;
+	int r = paths_find(&paths, e);
+
+	if (r < 0)
+		return r;
+	if (!bytes)
+		return err_set(e, -ENOMEM, "out of memory");
+	n = pread(BUILD_FD_SPEC, bytes, SPEC_BYTES_MAX, 0);
+	if (n < 0)
+		return err_sys(e, "read the specification");
+	r = spec_parse(bytes, (size_t)n, &spec, &lists, e);
+	if (r < 0)
+		return r;
+	return build_template(&paths, &spec, BUILD_FD_TEMPLATES, BUILD_FD_IMAGE, e);
+}
+
+int main(void)
+{
+	struct err e = { 0 };
+
+	log_init("berm-template");
+	for (int fd = BUILD_FD_REPORT; fd < BUILD_FD_COUNT; fd++)
+		(void)fd_set_cloexec(fd, true);
+	if (build(&e) == 0)
+		return 0;
+	/* nobody left to tell if the supervisor is gone */
+	return fd_write_all(BUILD_FD_REPORT, e.text, e.len, NULL) < 0 ? 2 : 1;
+}

@@ -1,0 +1,296 @@
+#include "lib/build.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "engine/qmp.h"
+#include "jail/jail.h"
+#include "lib/link.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+
+enum { BOOT_EPOCH = 1, WARM_STREAM_FIRST = 1 };
+
+/* The template's own identity: no guest is ever seen with it. */
+static const char build_hostname[] = "template";
+
+struct builder {
+	const struct spec *spec;
+	struct qemu_vm vm;
+	struct link *link;
+	char output[BUILD_OUTPUT_MAX];
+	struct buf said;
+};
+
+static void builder_fini(struct builder *b)
+{
+	link_free(b->link);
+	qemu_vm_close(&b->vm);
+}
+
+static void builder_fini_scope(struct builder *b)
+{
+	builder_fini(b);
+}
+
+/* What the guest's kernel and QEMU said goes nowhere while all is well; it must not fill the pipe. */
+static void drain_log(struct builder *b)
+{
+	char text[512];
+	ssize_t n = read(b->vm.log_fd, text, sizeof(text));
+
+	if (n <= 0)
+		return;
+	if (b->said.size - b->said.len < (size_t)n)
+		buf_reset(&b->said);
+	buf_put(&b->said, text, (size_t)n);
+}
+
+static int gone(struct builder *b, struct err *e)
+{
+	drain_log(b);
+	return err_set(e, -EPIPE,
+	               "the guest ended while its template was built; its last words: %.*s",
+	               (int)b->said.len, (const char *)b->said.at);
+}
+
+/* One frame, or the deadline. */
+static int next_frame(struct builder *b, uint64_t deadline_ms, struct wire_frame *ret,
+                      struct err *e)
+{
+	for (;;) {
+		struct pollfd p[2] = {
+			{ .fd = b->link->fd, .events = POLLIN },
+			{ .fd = b->vm.log_fd, .events = POLLIN },
+		};
+		uint64_t now = clock_mono_ms();
+		int r = link_next(b->link, ret);
+
+		if (r == -EBADMSG)
+			return err_set(e, -EPROTO, "the guest's agent broke the protocol");
+		if (r == 0)
+			return 0;
+		r = link_flush(b->link);
+		if (r == -EPIPE)
+			return gone(b, e);
+		if (r == -EAGAIN)
+			p[0].events |= POLLOUT;
+		if (now >= deadline_ms)
+			return err_set(e, -ETIMEDOUT, "the guest does not answer");
+		if (poll(p, 2, (int)(deadline_ms - now)) <= 0)
+			continue;
+		if (p[1].revents & POLLIN)
+			drain_log(b);
+		if (p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
+			r = link_read(b->link);
+			if (r < 0 && r != -EAGAIN)
+				return gone(b, e);
+		}
+	}
+}
+
+static int expect(struct builder *b, uint8_t type, uint64_t timeout_ms, struct wire_frame *ret,
+                  struct err *e)
+{
+	uint64_t deadline = clock_mono_ms() + timeout_ms;
+
+	for (;;) {
+		int r = next_frame(b, deadline, ret, e);
+		struct span text;
+
+		if (r < 0)
+			return r;
+		if (ret->type == type)
+			return 0;
+		if (ret->type == WIRE_EVENT)
+			continue; /* counts of limits do not matter here */
+		if (ret->type == WIRE_FATAL && wire_parse_text(ret->payload, &text) == 0)
+			return err_set(e, -EIO, "the guest cannot use this image: %.*s",
+			               (int)text.len, (const char *)text.at);
+		return err_set(e, -EPROTO, "the guest's agent sent %s instead of %s",
+		               wire_type_name(ret->type), wire_type_name(type));
+	}
+}
+
+static int greet(struct builder *b, struct err *e)
+{
+	struct wire_identity id = { .hostname = span_str(build_hostname) };
+	struct wire_hello hello;
+	struct wire_frame f;
+	int r = expect(b, WIRE_HELLO, BUILD_BOOT_MS, &f, e);
+
+	if (r < 0)
+		return r;
+	if (wire_parse_hello(f.payload, &hello) < 0 || hello.version != WIRE_VERSION)
+		return err_set(e, -EPROTO,
+		               "the guest's agent speaks another version than %d: run 'make "
+		               "install' again",
+		               WIRE_VERSION);
+	id.realtime_ns = clock_real_ns();
+	random_bytes(id.entropy, sizeof(id.entropy));
+	random_bytes(id.machine_id, sizeof(id.machine_id));
+	wire_put_u32(&b->link->out, WIRE_HELLO_OK, 0, 0, BOOT_EPOCH, WIRE_VERSION);
+	wire_put_identity(&b->link->out, BOOT_EPOCH, &id);
+	return expect(b, WIRE_IDENTITY_OK, BUILD_BOOT_MS, &f, e);
+}
+
+static void put_warm_exec(struct builder *b, uint32_t stream, const char *command)
+{
+	const char *const argv[] = { "/bin/sh", "-c", command, NULL };
+	struct wire_exec x = { .cwd = span_str("/"), .user = span_str("") };
+
+	wire_put_exec(&b->link->out, stream, BOOT_EPOCH, &x, argv, b->spec->envp);
+}
+
+/* Keeps the end of what the command writes, for a person, and lets it write on. */
+static void take_output(struct builder *b, const struct wire_frame *f)
+{
+	struct span s = f->payload;
+
+	if (s.len > sizeof(b->output) / 2) {
+		s.at += s.len - sizeof(b->output) / 2;
+		s.len = sizeof(b->output) / 2;
+	}
+	if (b->said.size - b->said.len < s.len)
+		buf_reset(&b->said);
+	buf_put_span(&b->said, s);
+	wire_put_u32(&b->link->out, WIRE_CREDIT, f->channel, f->stream, BOOT_EPOCH,
+	             (uint32_t)f->payload.len);
+}
+
+/* A command that fails is no reason to fail: an image without python3 has nothing to warm there. */
+static int warm(struct builder *b, uint32_t stream, const char *command, struct err *e)
+{
+	uint64_t deadline = clock_mono_ms() + BUILD_WARM_MS;
+
+	put_warm_exec(b, stream, command);
+	for (;;) {
+		struct wire_frame f;
+		int r = next_frame(b, deadline, &f, e);
+
+		if (r < 0)
+			return err_wrap(e, "warm-up command '%s'", command);
+		if (f.type == WIRE_EVENT)
+			continue;
+		if (f.stream != stream)
+			return err_set(e, -EPROTO,
+			               "the guest's agent answered on a stream that "
+			               "nobody opened");
+		if (f.type == WIRE_DATA)
+			take_output(b, &f);
+		if (f.type == WIRE_EXIT || f.type == WIRE_EXEC_ERR || f.type == WIRE_RESET)
+			return 0;
+	}
+}
+
+static int save(struct builder *b, const struct template_draft *d, struct err *e)
+{
+	uint64_t deadline = clock_mono_ms() + BUILD_SAVE_MS;
+	int r = qmp_open(b->vm.control_fd, deadline, e);
+
+	if (r == 0)
+		r = qmp_save(b->vm.control_fd, d->state_fd, deadline, e);
+	if (r < 0)
+		return err_wrap(e, "save the template");
+	return 0;
+}
+
+/* From here on nothing is started and nothing but the templates is written. */
+static int close_jail(const struct builder *b, int templates_fd, struct err *e)
+{
+	const struct jail_path paths[] = {
+		{ .fd = templates_fd,
+		  .access = JAIL_READ | JAIL_WRITE | JAIL_MAKE,
+		  .why = "the new template" },
+		{ .path = "/proc/sys/kernel/random/boot_id",
+		  .access = JAIL_READ,
+		  .why = "says when its hashes were checked" },
+	};
+	const struct jail_params params = {
+		.paths = paths,
+		.path_count = sizeof(paths) / sizeof(paths[0]),
+		.keep_all_fds = true,
+	};
+
+	(void)b;
+	return jail_enter(&jail_profile_supervisor, &params, NULL, e);
+}
+
+static int run(struct builder *b, const struct template_draft *d, struct err *e)
+{
+	struct wire_frame f;
+	uint32_t stream = WARM_STREAM_FIRST;
+	int r = greet(b, e);
+
+	for (size_t i = 0; r == 0 && b->spec->warm && b->spec->warm[i]; i++)
+		r = warm(b, stream++, b->spec->warm[i], e);
+	if (r < 0)
+		return r;
+	wire_put(&b->link->out, WIRE_QUIESCE, 0, 0, BOOT_EPOCH, span_of(NULL, 0));
+	r = expect(b, WIRE_QUIESCE_OK, BUILD_REST_MS, &f, e);
+	if (r == 0)
+		r = save(b, d, e);
+	return r;
+}
+
+static int build_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+                       int templates_fd, int image_fd, const struct template_draft *d,
+                       struct err *e)
+{
+	_own_(builder_fini) struct builder b = { .spec = spec };
+	int r;
+
+	qemu_vm_init(&b.vm);
+	buf_init(&b.said, b.output, sizeof(b.output));
+	r = guest_boot_draft(p, g, spec, image_fd, d, geteuid() == 0 ? jail_uid_for(d->dir) : 0,
+	                     &b.vm, e);
+	if (r == 0)
+		r = fd_set_nonblock(b.vm.log_fd);
+	if (r == 0)
+		r = link_new(steal_fd(&b.vm.agent_fd), WIRE_FROM_AGENT, &b.link, e);
+	if (r == 0)
+		r = close_jail(&b, templates_fd, e);
+	if (r == 0)
+		r = run(&b, d, e);
+	return r;
+}
+
+int build_template(const struct paths *p, const struct spec *spec, int templates_fd, int image_fd,
+                   struct err *e)
+{
+	_own_(guest_files_close) struct guest_files g;
+	_own_(template_close) struct template found;
+	_own_(draft_close) struct template_draft d;
+	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
+	_own_fd_ int lock = -1;
+	struct buf b;
+	int r;
+
+	guest_files_init(&g);
+	template_init(&found);
+	draft_init(&d);
+	if (!key)
+		return err_set(e, -ENOMEM, "out of memory");
+	buf_init(&b, key, TEMPLATE_KEY_MAX);
+	r = guest_files_open(p, &g, e);
+	if (r < 0)
+		return r;
+	guest_put_key(&b, &g, spec);
+	if (!buf_ok(&b))
+		return err_set(e, -E2BIG, "the warm-up commands are too long");
+	r = template_lock(templates_fd, buf_span(&b), BUILD_BOOT_MS + BUILD_WARM_MS, &lock, e);
+	if (r < 0)
+		return r;
+	if (template_open(templates_fd, buf_span(&b), &found, NULL) == 0)
+		return 0; /* another process was quicker */
+	r = draft_new(templates_fd, spec->limits.memory_bytes, spec->limits.disk_bytes, &d, e);
+	if (r == 0)
+		r = build_draft(p, &g, spec, templates_fd, image_fd, &d, e);
+	if (r == 0)
+		r = draft_commit(templates_fd, &d, buf_span(&b), e);
+	if (r < 0)
+		draft_discard(templates_fd, &d);
+	return r;
+}

@@ -1,0 +1,35 @@
+/*
+ * build: makes the template of a spec: boots, warms up, comes to rest, saves.
+ *
+ * It is the job of a process of its own, berm-template, so that a build can be given up at any moment
+ * by killing it, and the supervisor that asked for it keeps its loop.
+ *
+ * Hostile   the agent's frames: the image's own programs ran in the guest
+ * Errors    -ETIMEDOUT (the guest or QEMU is silent), -EPROTO (the agent broke the rules), and what
+ *           starting and saving can meet
+ */
+#pragma once
+
+#include "lib/guest.h"
+
+#include <stdint.h>
+
+enum {
+	BUILD_BOOT_MS = 60000,  /* 1 s as a rule; a machine under load takes a few */
+	BUILD_WARM_MS = 120000, /* each warm-up command */
+	BUILD_REST_MS = 30000,  /* sync of the scratch disk */
+	BUILD_SAVE_MS = 60000,
+	BUILD_OUTPUT_MAX = 4096, /* the last of what a failing warm-up command said */
+};
+
+/* fds of berm-template, after stdio */
+enum {
+	BUILD_FD_REPORT = 3,    /* pipe: the error's text, nothing when all went well */
+	BUILD_FD_SPEC = 4,      /* the spec's bytes */
+	BUILD_FD_TEMPLATES = 5, /* directory */
+	BUILD_FD_IMAGE = 6,
+	BUILD_FD_COUNT = 7,
+};
+
+_must_ int build_template(const struct paths *p, const struct spec *spec, int templates_fd,
+                          int image_fd, struct err *e);

@@ -1,0 +1,253 @@
+#include "lib/guest.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "base/kernel_gaps.h"
+#include "base/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+void guest_files_init(struct guest_files *g)
+{
+	*g = (struct guest_files){ .kernel_fd = -1, .initrd_fd = -1 };
+}
+
+void guest_files_close(struct guest_files *g)
+{
+	own_close_fd(&g->kernel_fd);
+	own_close_fd(&g->initrd_fd);
+	guest_files_init(g);
+}
+
+void guest_files_close_scope(struct guest_files *g)
+{
+	guest_files_close(g);
+}
+
+static int open_shared(int share_fd, const char *name, const char *what, int *ret_fd, struct err *e)
+{
+	int r = fd_openat(share_fd, name, O_RDONLY, 0, ret_fd, e);
+
+	if (r == -ENOENT)
+		return err_set(e, r,
+		               "the %s is not installed: run 'make install', or 'berm doctor'",
+		               what);
+	return r;
+}
+
+/* One line of words; the file may end in a newline. */
+static int read_cmdline(int share_fd, char ret[QEMU_CMDLINE_MAX], struct err *e)
+{
+	_own_free_ char *text = NULL;
+	size_t len;
+	int r = fd_read_file(share_fd, "cmdline", QEMU_CMDLINE_MAX - 1, &text, &len, e);
+
+	if (r < 0)
+		return r;
+	(void)snprintf(ret, QEMU_CMDLINE_MAX, "%.*s", (int)strcspn(text, "\n"), text);
+	return 0;
+}
+
+int guest_files_open(const struct paths *p, struct guest_files *ret, struct err *e)
+{
+	_own_(guest_files_close) struct guest_files g;
+	_own_fd_ int share_fd = -1;
+	int r;
+
+	guest_files_init(&g);
+	r = fd_open(p->share, O_RDONLY | O_DIRECTORY, 0, &share_fd, e);
+	if (r == 0)
+		r = open_shared(share_fd, "vmlinux", "guest kernel", &g.kernel_fd, e);
+	if (r == 0)
+		r = open_shared(share_fd, "initramfs.cpio", "guest agent", &g.initrd_fd, e);
+	if (r == 0)
+		r = read_cmdline(share_fd, g.cmdline, e);
+	if (r == 0)
+		r = qemu_find(&g.qemu, e);
+	if (r < 0)
+		return r;
+	*ret = g;
+	guest_files_init(&g);
+	return 0;
+}
+
+/* A file is the same if all of these are; nobody sets the change time but the kernel. */
+static void put_identity(struct buf *b, const char *name, const struct stat *st)
+{
+	buf_printf(b, "%s %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64 ".%09ld\n", name,
+	           (uint64_t)st->st_dev, (uint64_t)st->st_ino, (int64_t)st->st_size,
+	           (int64_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+}
+
+void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec)
+{
+	struct stat st;
+
+	buf_printf(b, "berm %s\nengine qemu tcg\n", BERM_VERSION);
+	if (fstat(g->kernel_fd, &st) == 0)
+		put_identity(b, "kernel", &st);
+	if (fstat(g->initrd_fd, &st) == 0)
+		put_identity(b, "agent", &st);
+	if (stat(g->qemu, &st) == 0)
+		put_identity(b, "qemu", &st);
+	buf_printf(b, "cmdline %s\n", g->cmdline);
+	buf_printf(b, "image %s\n", spec->image_id);
+	buf_printf(b, "cpus %" PRIu32 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n", spec->limits.cpus,
+	           spec->limits.memory_bytes, spec->limits.disk_bytes);
+	for (size_t i = 0; spec->warm && spec->warm[i]; i++)
+		buf_printf(b, "warm %zu %s\n", strlen(spec->warm[i]), spec->warm[i]);
+}
+
+/* Waits for a child of ours with a deadline. Returns its wait status, or -ETIMEDOUT after killing it. */
+static int wait_child(pid_t pid, int pidfd, int timeout_ms, int *ret_status)
+{
+	uint64_t deadline = clock_mono_ms() + (uint64_t)timeout_ms;
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int r = 0;
+
+	while (clock_mono_ms() < deadline) {
+		int n = poll(&p, 1, timeout_ms);
+
+		if (n > 0 || (n < 0 && errno != EINTR))
+			break;
+	}
+	if (!(p.revents & POLLIN)) {
+		(void)kill(pid, SIGKILL);
+		r = -ETIMEDOUT;
+	}
+	while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
+		;
+	return r;
+}
+
+int guest_format_scratch(int fd, struct err *e)
+{
+	/*
+	 * The disk dies with the guest, so it needs no journal and no backup of anything; what
+	 * is not laid out now need not be copied at each start.
+	 */
+	static const char *const argv[] = {
+		"mke2fs",
+		"-q",
+		"-F",
+		"-t",
+		"ext4",
+		"-m",
+		"0",
+		"-b",
+		"4096",
+		"-O",
+		"^has_journal,^resize_inode,^metadata_csum,sparse_super2",
+		"-E",
+		"lazy_itable_init=1,nodiscard,num_backup_sb=0",
+		"-i",
+		"16384",
+		"/proc/self/fd/3",
+		NULL
+	};
+	static const char *const envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	static const char *const places[] = { "/usr/sbin/mke2fs", "/sbin/mke2fs" };
+	struct spawn s = { .argv = argv, .envp = envp, .fds = { -1, -1, -1, fd }, .fd_count = 4 };
+	_own_fd_ int pidfd = -1;
+	int status = 0;
+	pid_t pid;
+	int r;
+
+	s.path = access(places[0], X_OK) == 0 ? places[0] : places[1];
+	r = spawn_child(&s, &pid, &pidfd, e);
+	if (r == -ENOENT)
+		return err_set(e, r, "mke2fs is not installed: apt install e2fsprogs");
+	if (r < 0)
+		return r;
+	r = wait_child(pid, pidfd, GUEST_MKFS_MS, &status);
+	if (r < 0)
+		return err_set(e, r, "mke2fs did not finish in %d s", GUEST_MKFS_MS / 1000);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return err_set(e, -EIO,
+		               "mke2fs could not make the scratch disk (status %d): is the "
+		               "state directory's disk full?",
+		               status);
+	return 0;
+}
+
+static struct qemu_config config(const struct paths *p, const struct guest_files *g,
+                                 const struct spec *spec, int image_fd, uid_t uid)
+{
+	return (struct qemu_config){
+		.libexec = p->libexec,
+		.program = g->qemu,
+		.cmdline = g->cmdline,
+		.kernel_fd = g->kernel_fd,
+		.initrd_fd = g->initrd_fd,
+		.image_fd = image_fd,
+		.scratch_fd = -1,
+		.ram_fd = -1,
+		.ram_bytes = spec->limits.memory_bytes,
+		.incoming_fd = -1,
+		.cpus = spec->limits.cpus,
+		.uid = uid,
+	};
+}
+
+int guest_boot_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+                     int image_fd, const struct template_draft *d, uid_t uid, struct qemu_vm *ret,
+                     struct err *e)
+{
+	struct qemu_config c = config(p, g, spec, image_fd, uid);
+	int r = guest_format_scratch(d->scratch_fd, e);
+
+	if (r < 0)
+		return r;
+	c.scratch_fd = d->scratch_fd;
+	c.ram_fd = d->ram_fd;
+	c.ram_shared = true;
+	return qemu_start(&c, ret, e);
+}
+
+int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+               int image_fd, int dir_fd, uid_t uid, struct qemu_vm *ret, struct err *e)
+{
+	struct qemu_config c = config(p, g, spec, image_fd, uid);
+	_own_fd_ int scratch = -1;
+	_own_fd_ int ram = -1;
+	int r = fd_tmpfile(dir_fd, 0600, &scratch, e);
+
+	if (r == 0 && ftruncate(scratch, (off_t)spec->limits.disk_bytes) < 0)
+		r = err_sys(e, "size the scratch disk");
+	if (r == 0)
+		r = guest_format_scratch(scratch, e);
+	if (r < 0)
+		return r;
+	ram = memfd_create("berm-ram", MFD_CLOEXEC);
+	if (ram < 0 || ftruncate(ram, (off_t)spec->limits.memory_bytes) < 0)
+		return err_sys(e, "make the guest's memory");
+	c.scratch_fd = scratch;
+	c.ram_fd = ram;
+	return qemu_start(&c, ret, e);
+}
+
+int guest_restore(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+                  int image_fd, int dir_fd, const struct template *t, uid_t uid,
+                  struct qemu_vm *ret, struct err *e)
+{
+	struct qemu_config c = config(p, g, spec, image_fd, uid);
+	_own_fd_ int scratch = -1;
+	int r = fd_tmpfile(dir_fd, 0600, &scratch, e);
+
+	if (r == 0)
+		r = fd_copy_sparse(t->scratch_fd, scratch, e);
+	if (r < 0)
+		return err_wrap(e, "copy the template's disk");
+	c.scratch_fd = scratch;
+	c.ram_fd = t->ram_fd;
+	c.incoming_fd = t->state_fd;
+	return qemu_start(&c, ret, e);
+}

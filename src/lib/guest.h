@@ -1,0 +1,53 @@
+/*
+ * guest: what every sandbox's machine is made of, and the two ways to start one.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "engine/qemu.h"
+#include "engine/template.h"
+#include "lib/paths.h"
+#include "lib/spec.h"
+
+enum {
+	GUEST_MKFS_MS =
+		20000, /* 30 ms as a rule; a disk of 1 TiB on a busy machine takes seconds */
+};
+
+/* The installed kernel, its first program and QEMU, open. */
+struct guest_files {
+	int kernel_fd;
+	int initrd_fd;
+	char cmdline[QEMU_CMDLINE_MAX];
+	const char *qemu; /* static */
+};
+
+void guest_files_init(struct guest_files *g);
+void guest_files_close(struct guest_files *g);
+void guest_files_close_scope(struct guest_files *g);
+
+/* -ENOENT names what is missing and how to get it. */
+_must_ int guest_files_open(const struct paths *p, struct guest_files *ret, struct err *e);
+
+/*
+ * All that a saved guest depends on, as text: versions, the identity of each file, image, sizes, warm-up
+ * commands. Two sandboxes with the same key may start from the same template.
+ */
+void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec);
+
+/* Makes an ext4 file system in an empty file of the right size, with mke2fs. */
+_must_ int guest_format_scratch(int fd, struct err *e);
+
+/* Boots with the draft's files, so that it can be saved. */
+_must_ int guest_boot_draft(const struct paths *p, const struct guest_files *g,
+                            const struct spec *spec, int image_fd, const struct template_draft *d,
+                            uid_t uid, struct qemu_vm *ret, struct err *e);
+
+/* Boots with anonymous RAM and a fresh scratch disk made in the file system of dir_fd. */
+_must_ int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+                      int image_fd, int dir_fd, uid_t uid, struct qemu_vm *ret, struct err *e);
+
+/* Starts QEMU on a private copy of the template. It runs once qmp_restore() has been sent. */
+_must_ int guest_restore(const struct paths *p, const struct guest_files *g,
+                         const struct spec *spec, int image_fd, int dir_fd,
+                         const struct template *t, uid_t uid, struct qemu_vm *ret, struct err *e);

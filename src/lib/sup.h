@@ -1,0 +1,168 @@
+/*
+ * sup: the supervisor of one sandbox, the parts of it that know of each other.
+ *
+ * Theory of operation
+ *
+ * sup_start.c   runs straight through: finds or has built a template, starts the engine, closes the jail.
+ * sup_loop.c    then one libuv loop: connections, timers, signals, the engine's end.
+ * sup_agent.c   judges and routes what the guest's agent sends (hostile).
+ * sup_client.c  judges and routes what berm's commands send (the same user).
+ * sup_info.c    answers INFO.
+ * sup_end.c     decides once how it ended, kills, cleans up, tells everybody.
+ *
+ * A stream joins one command's connection with one agent's stream; credit passes through, so the two ends
+ * throttle each other and what is held here is bounded by the windows. The main command's output is
+ * different: it is logged always, and copied to whoever is attached. While the caller of a foreground run is
+ * attached its credit is the agent's credit; otherwise the supervisor grants it, and an
+ * attached reader that is too slow is let go.
+ *
+ * Where a frame cannot be passed on yet (no room, no credit), its sender's connection is not read any further until
+ * there is: the frame stays where it is. Nothing is ever queued without a bound.
+ */
+#pragma once
+
+#include "jail/cgroup.h"
+#include "jail/jail.h"
+#include "lib/guest.h"
+#include "lib/link.h"
+#include "lib/outlog.h"
+#include "lib/result.h"
+
+#include <uv.h>
+
+enum {
+	SUP_CLIENTS_MAX = 32,
+	SUP_STREAMS_MAX = WIRE_STREAMS_MAX,
+	SUP_MAIN_STREAM = 1,
+	SUP_BACKLOG = 16,
+	SUP_EVENTS_MAX = 100000,      /* of the agent, per sandbox: an honest one sends a few */
+	SUP_READY_MS = 60000,         /* boot or restore, to IDENTITY_OK */
+	SUP_STATS_MS = 2000,          /* an agent's answer to STATS */
+	SUP_POWEROFF_EXTRA_MS = 2000, /* beyond the grace that STOP gives */
+	SUP_FLUSH_MS = 5000,          /* for connections that did not start the sandbox */
+	SUP_IDLE_TICK_MS = 500,
+	SUP_IDLE_CPU_PERMILLE = 20, /* of one CPU: a guest below it does nothing */
+	SUP_BUILD_MS = 600000,      /* a template, with all its warm-up commands */
+	SUP_WORDS_MAX = 1024,       /* of the engine's last words in a message */
+};
+
+enum sup_kind { SUP_MAIN = 1, SUP_EXEC = 2, SUP_FILES = 3 };
+
+struct sup_client;
+
+struct sup_stream {
+	bool used;
+	uint8_t kind;
+	bool started; /* EXEC_OK was seen */
+	uint32_t pid;
+	uint32_t agent_id;
+	uint32_t client_id;
+	struct sup_client
+		*client; /* NULL: it went away, or MAIN (whose readers are the attached) */
+	uint32_t may_send[WIRE_CHANNEL_COUNT]; /* bytes the agent may still send */
+	uint32_t may_take;                     /* bytes of stdin the agent will still take */
+	bool ended[WIRE_CHANNEL_COUNT];        /* EOF seen */
+};
+
+struct sup_client {
+	bool used;
+	bool owner;    /* the connection that started the sandbox */
+	bool wait;     /* is to be told END */
+	bool attached; /* to MAIN, as stream attach_id */
+	bool input;    /* its stdin is MAIN's */
+	bool info;     /* waits for INFO_OK */
+	bool paused;   /* a frame of its waits for room or credit */
+	bool closing;  /* goes when its output is flushed */
+	uint32_t attach_id;
+	uint32_t may_get[WIRE_CHANNEL_COUNT]; /* attached, not the owner: its window */
+	struct link *link;
+	uv_poll_t poll;
+	bool poll_open;
+	struct sup *sup;
+};
+
+enum sup_state { SUP_STARTING = 1, SUP_READY = 2, SUP_RUNNING = 3, SUP_ENDING = 4 };
+
+struct sup {
+	uint8_t state;
+	bool boot;       /* cold: HELLO comes first */
+	bool frozen_end; /* an end was decided */
+	struct paths paths;
+	struct spec spec;
+	char *spec_bytes;
+	void *spec_lists;
+	const char *id;
+	int state_fd, dir_fd, disk_fd, lock_fd, listen_fd, cpu_fd;
+	uid_t uid;
+	struct qemu_vm vm;
+	struct cgroup cgroup;
+	bool has_cgroup;
+	char cgroup_why[CGROUP_WHY_MAX];
+	struct jail_report jail;
+	struct outlog log;
+	bool log_open;
+	struct result result;
+	uint64_t started_ms, main_ms; /* monotonic */
+
+	uint32_t epoch;
+	struct link *agent;
+	bool agent_paused; /* a frame of its waits for a command's connection */
+	uint64_t events;
+	uint32_t next_agent_id;
+	struct sup_stream streams[SUP_STREAMS_MAX];
+	struct sup_client clients[SUP_CLIENTS_MAX];
+	struct sup_client *owner;
+
+	char words[QEMU_LOG_MAX]; /* the guest kernel's and the engine's last words */
+	struct buf said;
+
+	struct wire_stats stats;
+	bool stats_asked, stats_known;
+	uint64_t idle_since_ms, idle_cpu_ms;
+	uint32_t stop_grace_ms;
+	uint32_t boot_ms; /* supervisor start to the guest's readiness */
+
+	uv_loop_t loop;
+	uv_poll_t agent_poll, engine_poll, log_poll, listen_poll;
+	uv_timer_t deadline, wall, idle, stats_timer, flush;
+	uv_signal_t term, interrupt;
+	bool agent_poll_open, engine_poll_open, log_poll_open;
+};
+
+/* sup_start.c: everything before the loop. On failure the result is filled and e says why. */
+_must_ int sup_start(struct sup *s, struct err *e);
+
+/* sup_loop.c */
+_must_ int sup_loop(struct sup *s, struct err *e);
+void sup_watch_agent(struct sup *s);
+void sup_watch_client(struct sup_client *c);
+void sup_drop_client(struct sup_client *c);
+struct sup_client *sup_add_client(struct sup *s, int fd, bool owner, struct err *e); /* takes fd */
+void sup_close_loop(struct sup *s);
+
+/* sup_agent.c */
+void sup_agent_readable(struct sup *s);
+void sup_agent_frames(struct sup *s); /* goes on where it paused */
+void sup_start_main(struct sup *s);   /* if all it waits for is there */
+struct sup_stream *sup_stream_new(struct sup *s, uint8_t kind);
+struct sup_stream *sup_stream_find(struct sup *s, uint32_t agent_id);
+
+/* sup_client.c */
+void sup_client_readable(struct sup_client *c);
+void sup_client_frames(struct sup_client *c);
+void sup_resume_clients(struct sup *s); /* those that wait for the agent */
+struct sup_stream *sup_client_stream(struct sup_client *c, uint32_t client_id);
+
+/* sup_info.c */
+void sup_ask_stats(struct sup *s);
+void sup_answer_info(struct sup *s);
+void sup_start_limits(struct sup *s); /* time and idle, from the main command's start */
+uint64_t sup_engine_cpu_ms(const struct sup *s);
+
+/* sup_end.c. The first call decides; a message may be "". */
+void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt, ...)
+	_printf_(4, 5);
+void sup_engine_words(struct sup *s, struct buf *out);
+void sup_drain_log(struct sup *s);
+void sup_cleanup(struct sup *s); /* engine, cgroup, files: nothing is left but the connections */
+void sup_tell_end(struct sup *s);

@@ -1,0 +1,474 @@
+#include "lib/sup.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum handled { HANDLED, WAIT };
+
+static void lied(struct sup *s, const char *how)
+{
+	sup_end(s, RESULT_AGENT_LIED, 125, "the guest's agent broke the protocol: %s", how);
+}
+
+struct sup_stream *sup_stream_find(struct sup *s, uint32_t agent_id)
+{
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++)
+		if (s->streams[i].used && s->streams[i].agent_id == agent_id)
+			return &s->streams[i];
+	return NULL;
+}
+
+struct sup_stream *sup_stream_new(struct sup *s, uint8_t kind)
+{
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++) {
+		struct sup_stream *st = &s->streams[i];
+
+		if (st->used)
+			continue;
+		*st = (struct sup_stream){ .used = true,
+			                   .kind = kind,
+			                   .may_take = WIRE_WINDOW_BYTES };
+		st->agent_id = s->next_agent_id++;
+		st->may_send[WIRE_OUT] = st->may_send[WIRE_ERR] = WIRE_WINDOW_BYTES;
+		return st;
+	}
+	return NULL;
+}
+
+/* --- the main command --- */
+
+static bool caller_feeds_credit(const struct sup *s)
+{
+	return !s->spec.detach && s->owner && s->owner->attached;
+}
+
+static size_t frame_bytes(const struct wire_frame *f)
+{
+	return WIRE_HEADER_BYTES + f->payload.len;
+}
+
+/* To everybody attached. The caller is waited for; others that cannot keep up are let go. */
+static enum handled copy_to_attached(struct sup *s, const struct wire_frame *f)
+{
+	if (caller_feeds_credit(s) && link_room(s->owner->link) < frame_bytes(f))
+		return WAIT;
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+		bool caller = c == s->owner && caller_feeds_credit(s);
+
+		if (!c->used || !c->attached || c->closing)
+			continue;
+		if (f->type == WIRE_DATA && !caller) {
+			if (c->may_get[f->channel] < f->payload.len ||
+			    link_room(c->link) < frame_bytes(f) + 64) {
+				c->attached = false;
+				wire_put_u32(&c->link->out, WIRE_RESET, 0, c->attach_id, 1,
+				             ENOBUFS);
+				sup_watch_client(c);
+				continue;
+			}
+			c->may_get[f->channel] -= (uint32_t)f->payload.len;
+		}
+		if (link_room(c->link) < frame_bytes(f))
+			continue;
+		wire_put(&c->link->out, f->type, f->channel, c->attach_id, 1, f->payload);
+		sup_watch_client(c);
+	}
+	return HANDLED;
+}
+
+static enum handled main_data(struct sup *s, struct sup_stream *st, const struct wire_frame *f)
+{
+	uint64_t max = s->spec.limits.output_bytes;
+	uint32_t len = (uint32_t)f->payload.len;
+	struct wire_frame cut = *f;
+
+	if (max > 0 && len > max - s->result.output_bytes)
+		cut.payload.len = max - s->result.output_bytes;
+	if (cut.payload.len > 0 && copy_to_attached(s, &cut) == WAIT)
+		return WAIT;
+	st->may_send[f->channel] -= len;
+	s->result.output_bytes += cut.payload.len;
+	s->idle_since_ms = clock_mono_ms();
+	if (cut.payload.len > 0)
+		outlog_append(&s->log, f->channel, clock_real_ns() / 1000000, cut.payload);
+	if (cut.payload.len < len) {
+		s->result.limits_hit |= RESULT_HIT_OUTPUT;
+		sup_end(s, RESULT_OUTPUT, 137,
+		        "it wrote more than the output limit of %" PRIu64 " bytes (--output)", max);
+		return HANDLED;
+	}
+	if (!caller_feeds_credit(s)) {
+		wire_put_u32(&s->agent->out, WIRE_CREDIT, f->channel, st->agent_id, s->epoch, len);
+		st->may_send[f->channel] += len;
+	}
+	return HANDLED;
+}
+
+/* Which limit, if any, the end of the main command is owed to: the agent said so just before. */
+static uint8_t exit_reason(const struct sup *s, const struct wire_exit *x)
+{
+	if (x->signaled && x->value == 9 && (s->result.limits_hit & RESULT_HIT_PIDS))
+		return RESULT_PIDS;
+	if (x->signaled && x->value == 9 && (s->result.limits_hit & RESULT_HIT_MEMORY))
+		return RESULT_MEMORY;
+	if (x->signaled)
+		return RESULT_SIGNALED;
+	if (x->value != 0 && (s->result.limits_hit & RESULT_HIT_DISK))
+		return RESULT_DISK;
+	return RESULT_EXITED;
+}
+
+static void end_by_exit(struct sup *s, const struct wire_exit *x)
+{
+	uint32_t code = x->signaled ? 128 + x->value : x->value;
+	uint8_t reason = exit_reason(s, x);
+
+	s->result.user_us = x->user_us;
+	s->result.sys_us = x->sys_us;
+	s->result.maxrss_bytes = x->maxrss_bytes;
+	s->result.signal = x->signaled ? x->value : 0;
+	switch (reason) {
+	case RESULT_PIDS:
+		sup_end(s, reason, 137,
+		        "it kept starting processes beyond the limit of %" PRIu64 " (--pids)",
+		        s->spec.limits.pids);
+		break;
+	case RESULT_MEMORY:
+		sup_end(s, reason, 137,
+		        "it needed more memory than the guest's %" PRIu64 " MiB (--memory)",
+		        s->spec.limits.memory_bytes >> 20);
+		break;
+	case RESULT_DISK:
+		sup_end(s, reason, code, "it filled the guest's disk of %" PRIu64 " MiB (--disk)",
+		        s->spec.limits.disk_bytes >> 20);
+		break;
+	case RESULT_SIGNALED:
+		sup_end(s, reason, code, "it was ended by signal %" PRIu32, x->value);
+		break;
+	default:
+		sup_end(s, reason, code, "%s", "");
+		break;
+	}
+}
+
+static uint32_t failed_code(const struct wire_fail *f)
+{
+	if (f->stage != WIRE_AT_EXEC)
+		return 125;
+	return f->code == ENOENT ? 127 : 126;
+}
+
+static void end_by_failure(struct sup *s, const struct wire_fail *f)
+{
+	sup_end(s, RESULT_COMMAND, failed_code(f), "%.*s", (int)f->text.len,
+	        (const char *)f->text.at);
+}
+
+/* --- frames by type --- */
+
+static void ready(struct sup *s)
+{
+	(void)uv_timer_stop(&s->deadline);
+	s->state = SUP_READY;
+	s->boot_ms = (uint32_t)(clock_mono_ms() - s->started_ms);
+	sup_start_main(s);
+}
+
+static void on_hello(struct sup *s, const struct wire_frame *f)
+{
+	struct wire_hello hello;
+	uint8_t identity[WIRE_HEADER_BYTES + 512];
+	size_t len = s->agent->out.len - s->agent->out_at;
+
+	if (s->state != SUP_STARTING || !s->boot || wire_parse_hello(f->payload, &hello) < 0) {
+		lied(s, "HELLO out of place");
+		return;
+	}
+	if (hello.version != WIRE_VERSION) {
+		sup_end(s, RESULT_NOT_STARTED, 125,
+		        "the guest's agent speaks version %" PRIu32
+		        " and berm %d: run 'make install' again",
+		        hello.version, WIRE_VERSION);
+		return;
+	}
+	/* the identity waits in the buffer for this moment; the version goes before it */
+	if (len > sizeof(identity))
+		len = sizeof(identity);
+	memcpy(identity, s->agent->out.at + s->agent->out_at, len);
+	s->agent->out.len = s->agent->out_at;
+	wire_put_u32(&s->agent->out, WIRE_HELLO_OK, 0, 0, s->epoch, WIRE_VERSION);
+	buf_put(&s->agent->out, identity, len);
+	explicit_bzero(identity, sizeof(identity));
+	s->boot = false;
+}
+
+static void on_event(struct sup *s, const struct wire_frame *f)
+{
+	struct wire_event v;
+
+	if (wire_parse_event(f->payload, &v) < 0 || ++s->events > SUP_EVENTS_MAX) {
+		lied(s, "too many events");
+		return;
+	}
+	if (v.kind == WIRE_EVENT_OOM)
+		s->result.limits_hit |= RESULT_HIT_MEMORY;
+	else if (v.kind == WIRE_EVENT_PIDS)
+		s->result.limits_hit |= RESULT_HIT_PIDS;
+	else
+		s->result.limits_hit |= RESULT_HIT_DISK;
+}
+
+static void on_control(struct sup *s, const struct wire_frame *f)
+{
+	struct span text;
+
+	switch (f->type) {
+	case WIRE_HELLO:
+		on_hello(s, f);
+		return;
+	case WIRE_IDENTITY_OK:
+		if (s->state != SUP_STARTING || s->boot)
+			lied(s, "IDENTITY_OK out of place");
+		else
+			ready(s);
+		return;
+	case WIRE_EVENT:
+		on_event(s, f);
+		return;
+	case WIRE_STATS_OK:
+		if (!s->stats_asked || wire_parse_stats(f->payload, &s->stats) < 0) {
+			lied(s, "STATS_OK out of place");
+			return;
+		}
+		s->stats_asked = false;
+		s->stats_known = true;
+		(void)uv_timer_stop(&s->stats_timer);
+		sup_answer_info(s);
+		return;
+	case WIRE_FATAL:
+	case WIRE_REFUSE:
+		if (wire_parse_text(f->payload, &text) == 0)
+			sup_end(s, RESULT_NOT_STARTED, 125, "the guest cannot be used: %.*s",
+			        (int)text.len, (const char *)text.at);
+		return;
+	default:
+		lied(s, "a frame nobody asked for");
+		return;
+	}
+}
+
+/* The stream is over for the agent; its id is not used again. */
+static void on_stream_end(struct sup *s, struct sup_stream *st, const struct wire_frame *f)
+{
+	struct wire_exit x = { 0 };
+	struct wire_fail fail = { .text = { .at = NULL, .len = 0 } };
+	bool is_main = st->kind == SUP_MAIN;
+	int r = 0;
+
+	if (f->type == WIRE_EXIT)
+		r = wire_parse_exit(f->payload, &x);
+	else if (f->type != WIRE_RESET)
+		r = wire_parse_fail(f->payload, &fail);
+	if (r < 0) {
+		lied(s, "an end that cannot be read");
+		return;
+	}
+	st->used = false;
+	if (!is_main)
+		return;
+	if (f->type == WIRE_EXIT)
+		end_by_exit(s, &x);
+	else if (f->type == WIRE_EXEC_ERR)
+		end_by_failure(s, &fail);
+	else
+		lied(s, "the main command ended without an exit code");
+}
+
+static bool legal(struct sup *s, const struct sup_stream *st, const struct wire_frame *f)
+{
+	uint32_t bytes;
+
+	switch (f->type) {
+	case WIRE_DATA:
+		if (f->payload.len > st->may_send[f->channel] || st->ended[f->channel]) {
+			lied(s, "output beyond its credit");
+			return false;
+		}
+		return true;
+	case WIRE_CREDIT:
+		if (wire_parse_u32(f->payload, &bytes) < 0 || bytes == 0 ||
+		    bytes > WIRE_WINDOW_BYTES - st->may_take) {
+			lied(s, "more credit than the window");
+			return false;
+		}
+		return true;
+	case WIRE_EXEC_OK:
+		if (st->started || st->kind == SUP_FILES) {
+			lied(s, "EXEC_OK out of place");
+			return false;
+		}
+		return true;
+	case WIRE_EXIT:
+		if (!st->started) {
+			lied(s, "EXIT of a command that never started");
+			return false;
+		}
+		return true;
+	default:
+		return true;
+	}
+}
+
+static void main_started(struct sup *s)
+{
+	uint64_t now = clock_mono_ms();
+
+	s->state = SUP_RUNNING;
+	s->main_ms = now;
+	s->result.start_ms = now - s->started_ms;
+	s->idle_since_ms = now;
+	sup_start_limits(s);
+}
+
+/* Passes a frame of a relayed stream on to its command's connection. */
+static enum handled pass_on(struct sup_stream *st, const struct wire_frame *f)
+{
+	struct sup_client *c = st->client;
+
+	if (!c || !c->used || c->closing)
+		return HANDLED;
+	if (link_room(c->link) < frame_bytes(f))
+		return WAIT;
+	wire_put(&c->link->out, f->type, f->channel, st->client_id, 1, f->payload);
+	return HANDLED;
+}
+
+static enum handled on_stream(struct sup *s, const struct wire_frame *f)
+{
+	struct sup_stream *st = sup_stream_find(s, f->stream);
+	struct sup_client *c;
+	uint32_t bytes = 0;
+	enum handled h;
+
+	/* frames of a stream that we reset may still be on their way; ids of the future are not */
+	if (!st) {
+		if (f->stream >= s->next_agent_id)
+			lied(s, "a stream that nobody opened");
+		return HANDLED;
+	}
+	if (!legal(s, st, f))
+		return HANDLED;
+	c = st->client;
+	if (st->kind == SUP_MAIN && f->type == WIRE_DATA)
+		return main_data(s, st, f);
+	h = st->kind == SUP_MAIN ? copy_to_attached(s, f) : pass_on(st, f);
+	if (h == WAIT)
+		return WAIT;
+	if (f->type == WIRE_DATA)
+		st->may_send[f->channel] -= (uint32_t)f->payload.len;
+	if (f->type == WIRE_EOF)
+		st->ended[f->channel] = true;
+	if (f->type == WIRE_CREDIT && wire_parse_u32(f->payload, &bytes) == 0)
+		st->may_take += bytes;
+	if (f->type == WIRE_EXEC_OK && wire_parse_u32(f->payload, &st->pid) == 0) {
+		st->started = true;
+		if (st->kind == SUP_MAIN)
+			main_started(s);
+	}
+	s->idle_since_ms = clock_mono_ms();
+	if (f->type == WIRE_EXIT || f->type == WIRE_EXEC_ERR || f->type == WIRE_RESULT ||
+	    f->type == WIRE_RESET)
+		on_stream_end(s, st, f);
+	if (c && c->used)
+		sup_watch_client(c);
+	return HANDLED;
+}
+
+/* Takes frames until there are no more, one has to wait, or the sandbox ends. */
+void sup_agent_frames(struct sup *s)
+{
+	while (s->state != SUP_ENDING && !s->agent_paused) {
+		size_t mark = s->agent->in_at;
+		struct wire_frame f;
+		int r = link_next(s->agent, &f);
+
+		if (r == -EAGAIN)
+			break;
+		if (r < 0) {
+			lied(s, "bytes that are no frame");
+			return;
+		}
+		if (f.epoch != s->epoch) {
+			lied(s, "a frame of another epoch");
+			return;
+		}
+		if (link_room(s->agent) < 4 * WIRE_HEADER_BYTES) {
+			/* it does not read what it is sent: its frames wait until it does */
+			s->agent->in_at = mark;
+			return;
+		}
+		if (f.stream == 0) {
+			on_control(s, &f);
+		} else if (on_stream(s, &f) == WAIT) {
+			s->agent->in_at = mark;
+			s->agent_paused = true;
+		}
+	}
+	if (s->state != SUP_ENDING)
+		sup_resume_clients(s);
+}
+
+void sup_agent_readable(struct sup *s)
+{
+	int r = link_read(s->agent);
+
+	if (r == -EAGAIN)
+		return;
+	if (r == 0 || r == -ENOBUFS) {
+		sup_agent_frames(s);
+		return;
+	}
+	/* the port closed: the engine's end follows at once and says more */
+	if (s->agent_poll_open)
+		(void)uv_poll_stop(&s->agent_poll);
+	s->agent_paused = true;
+}
+
+/*
+ * The main command starts when the guest is ready and, for a foreground run, the caller is attached: so
+ * that no byte of output can come before there is somebody to have it.
+ */
+void sup_start_main(struct sup *s)
+{
+	struct sup_stream *st;
+	struct wire_exec x = {
+		.flags = (s->spec.tty ? WIRE_EXEC_TTY : 0u) |
+		         (s->spec.stdin_open ? WIRE_EXEC_STDIN : 0u),
+		.rows = s->spec.rows,
+		.cols = s->spec.cols,
+		.user = span_str(s->spec.user ? s->spec.user : ""),
+		.cwd = span_str(s->spec.cwd ? s->spec.cwd : ""),
+	};
+
+	if (s->state != SUP_READY || s->next_agent_id != SUP_MAIN_STREAM)
+		return;
+	if (!s->spec.detach && !(s->owner && s->owner->attached))
+		return;
+	st = sup_stream_new(s, SUP_MAIN);
+	if (link_room(s->agent) < WIRE_FRAME_MAX || !st) {
+		sup_end(s, RESULT_AGENT_SILENT, 125, "the guest does not read what it is sent");
+		return;
+	}
+	wire_put_exec(&s->agent->out, st->agent_id, s->epoch, &x, s->spec.argv, s->spec.envp);
+	if (!buf_ok(&s->agent->out)) {
+		sup_end(s, RESULT_NOT_STARTED, 125,
+		        "the command and its environment are over %d KiB", WIRE_EXEC_MAX >> 10);
+		return;
+	}
+	sup_watch_agent(s);
+}

@@ -1,0 +1,313 @@
+#include "lib/sup.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+enum handled { HANDLED, WAIT };
+
+/* A command that breaks the protocol is not told much: it is ours, and of another version or broken. */
+static void refuse(struct sup_client *c, const char *why)
+{
+	wire_put_text(&c->link->out, WIRE_REFUSE, 1, why);
+	c->closing = true;
+}
+
+static void reset(struct sup_client *c, uint32_t stream, uint32_t why)
+{
+	if (link_room(c->link) >= 2 * WIRE_HEADER_BYTES)
+		wire_put_u32(&c->link->out, WIRE_RESET, 0, stream, 1, why);
+}
+
+struct sup_stream *sup_client_stream(struct sup_client *c, uint32_t client_id)
+{
+	struct sup *s = c->sup;
+
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++)
+		if (s->streams[i].used && s->streams[i].client == c &&
+		    s->streams[i].client_id == client_id)
+			return &s->streams[i];
+	return NULL;
+}
+
+static struct sup_stream *main_stream(struct sup *s)
+{
+	struct sup_stream *st = sup_stream_find(s, SUP_MAIN_STREAM);
+
+	return st && st->kind == SUP_MAIN ? st : NULL;
+}
+
+/* One stream a connection: its window then fits the connection's buffer whatever the guest does. */
+static bool has_stream(const struct sup_client *c)
+{
+	const struct sup *s = c->sup;
+
+	if (c->attached)
+		return true;
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++)
+		if (s->streams[i].used && s->streams[i].client == c)
+			return true;
+	return false;
+}
+
+static bool input_taken(const struct sup *s)
+{
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++)
+		if (s->clients[i].used && s->clients[i].input)
+			return true;
+	return false;
+}
+
+static void attach(struct sup_client *c, const struct wire_frame *f)
+{
+	struct sup *s = c->sup;
+	struct sup_stream *st = main_stream(s);
+	uint8_t want_stdin = 0;
+
+	if (wire_parse_u8(f->payload, &want_stdin) < 0 || has_stream(c)) {
+		reset(c, f->stream, EBUSY);
+		return;
+	}
+	c->attached = true;
+	c->wait = true;
+	c->attach_id = f->stream;
+	c->input = want_stdin && s->spec.stdin_open && !input_taken(s);
+	c->may_get[WIRE_OUT] = c->may_get[WIRE_ERR] = WIRE_WINDOW_BYTES;
+	if (st && st->started)
+		wire_put_u32(&c->link->out, WIRE_EXEC_OK, 0, c->attach_id, 1, st->pid);
+	sup_start_main(s);
+}
+
+static enum handled open_stream(struct sup_client *c, const struct wire_frame *f)
+{
+	struct sup *s = c->sup;
+	struct sup_stream *st;
+
+	if (s->state != SUP_RUNNING) {
+		reset(c, f->stream, s->state == SUP_ENDING ? ESHUTDOWN : EAGAIN);
+		return HANDLED;
+	}
+	if (has_stream(c)) {
+		reset(c, f->stream, EBUSY);
+		return HANDLED;
+	}
+	st = sup_stream_new(s, f->type == WIRE_EXEC ? SUP_EXEC : SUP_FILES);
+	if (!st) {
+		reset(c, f->stream, EMFILE);
+		return HANDLED;
+	}
+	st->client = c;
+	st->client_id = f->stream;
+	wire_put(&s->agent->out, f->type, 0, st->agent_id, s->epoch, f->payload);
+	return HANDLED;
+}
+
+/* DATA, EOF, RESIZE, SIGNAL, RESET of a command on its stream, to the agent. */
+static enum handled to_agent(struct sup_client *c, struct sup_stream *st,
+                             const struct wire_frame *f)
+{
+	struct sup *s = c->sup;
+
+	if (f->type == WIRE_DATA || f->type == WIRE_EOF) {
+		if (f->channel != WIRE_IN || st->ended[WIRE_IN])
+			return HANDLED;
+		if (f->payload.len > st->may_take)
+			return WAIT;
+		st->may_take -= (uint32_t)f->payload.len;
+		st->ended[WIRE_IN] = f->type == WIRE_EOF;
+	}
+	wire_put(&s->agent->out, f->type, f->channel, st->agent_id, s->epoch, f->payload);
+	if (f->type == WIRE_RESET)
+		st->used = false;
+	s->idle_since_ms = clock_mono_ms();
+	return HANDLED;
+}
+
+/* Credit passes through, but never beyond the window: a wrong sum here would be held against the agent. */
+static void credit(struct sup_client *c, struct sup_stream *st, const struct wire_frame *f)
+{
+	struct sup *s = c->sup;
+	uint32_t bytes;
+
+	if (wire_parse_u32(f->payload, &bytes) < 0 || f->channel == WIRE_IN || bytes == 0 ||
+	    bytes > WIRE_WINDOW_BYTES - st->may_send[f->channel]) {
+		refuse(c, "more credit than the window");
+		return;
+	}
+	st->may_send[f->channel] += bytes;
+	wire_put_u32(&s->agent->out, WIRE_CREDIT, f->channel, st->agent_id, s->epoch, bytes);
+}
+
+static void attached_credit(struct sup_client *c, const struct wire_frame *f)
+{
+	struct sup *s = c->sup;
+	struct sup_stream *st = main_stream(s);
+	uint32_t bytes;
+
+	if (c == s->owner && !s->spec.detach) {
+		if (st)
+			credit(c, st, f);
+		return;
+	}
+	if (wire_parse_u32(f->payload, &bytes) < 0 || f->channel == WIRE_IN ||
+	    bytes > WIRE_WINDOW_BYTES - c->may_get[f->channel])
+		refuse(c, "more credit than the window");
+	else
+		c->may_get[f->channel] += bytes;
+}
+
+static enum handled on_attached(struct sup_client *c, const struct wire_frame *f)
+{
+	struct sup_stream *st = main_stream(c->sup);
+
+	if (f->type == WIRE_CREDIT) {
+		attached_credit(c, f);
+		return HANDLED;
+	}
+	if (f->type == WIRE_RESET) {
+		c->attached = false;
+		c->input = false;
+		return HANDLED;
+	}
+	if (!st)
+		return HANDLED;
+	if ((f->type == WIRE_DATA || f->type == WIRE_EOF) && !c->input)
+		return HANDLED;
+	/* somebody who leaves a detached command does not end its input for the next */
+	if (f->type == WIRE_EOF && c->sup->spec.detach && c->sup->spec.tty)
+		return HANDLED;
+	return to_agent(c, st, f);
+}
+
+static enum handled on_stream(struct sup_client *c, const struct wire_frame *f)
+{
+	struct sup_stream *st;
+
+	if (f->type == WIRE_ATTACH) {
+		attach(c, f);
+		return HANDLED;
+	}
+	if (f->type == WIRE_EXEC || f->type == WIRE_PUT || f->type == WIRE_GET)
+		return open_stream(c, f);
+	if (c->attached && f->stream == c->attach_id)
+		return on_attached(c, f);
+	st = sup_client_stream(c, f->stream);
+	if (!st)
+		return HANDLED; /* it ended a moment ago */
+	if (f->type == WIRE_CREDIT) {
+		credit(c, st, f);
+		return HANDLED;
+	}
+	return to_agent(c, st, f);
+}
+
+static void on_poweroff_deadline(uv_timer_t *t)
+{
+	struct sup *s = t->data;
+
+	sup_end(s, RESULT_STOPPED, 137, "%s", "");
+}
+
+static void stop(struct sup *s, uint32_t grace_ms)
+{
+	if (grace_ms == 0 || s->state < SUP_READY) {
+		sup_end(s, RESULT_STOPPED, 137, "%s", "");
+		return;
+	}
+	if (s->stop_grace_ms > 0)
+		return;
+	s->stop_grace_ms = grace_ms;
+	wire_put_u32(&s->agent->out, WIRE_POWEROFF, 0, 0, s->epoch, grace_ms);
+	(void)uv_timer_start(&s->deadline, on_poweroff_deadline,
+	                     (uint64_t)grace_ms + SUP_POWEROFF_EXTRA_MS, 0);
+}
+
+static void on_control(struct sup_client *c, const struct wire_frame *f)
+{
+	struct sup *s = c->sup;
+	uint32_t number = 0;
+
+	switch (f->type) {
+	case WIRE_HELLO_OK:
+		return;
+	case WIRE_WAIT:
+		c->wait = true;
+		return;
+	case WIRE_INFO:
+		c->info = true;
+		sup_ask_stats(s);
+		return;
+	case WIRE_STOP:
+		c->wait = true;
+		if (wire_parse_u32(f->payload, &number) == 0)
+			stop(s, number);
+		return;
+	case WIRE_KILL:
+		if (wire_parse_u32(f->payload, &number) == 0 && main_stream(s))
+			wire_put_u32(&s->agent->out, WIRE_SIGNAL, 0, SUP_MAIN_STREAM, s->epoch,
+			             number);
+		return;
+	default:
+		refuse(c, "not to a supervisor");
+		return;
+	}
+}
+
+void sup_client_frames(struct sup_client *c)
+{
+	struct sup *s = c->sup;
+
+	c->paused = false;
+	while (c->used && !c->closing && s->state != SUP_ENDING) {
+		size_t mark = c->link->in_at;
+		struct wire_frame f;
+		int r = link_next(c->link, &f);
+
+		if (r == -EAGAIN)
+			break;
+		if (r < 0) {
+			refuse(c, "bytes that are no frame: is this berm of the same version?");
+			break;
+		}
+		/* whatever it is, the agent's buffer must be able to take it whole */
+		if (link_room(s->agent) < WIRE_FRAME_MAX) {
+			c->link->in_at = mark;
+			c->paused = true;
+			break;
+		}
+		if (f.stream == 0) {
+			on_control(c, &f);
+		} else if (on_stream(c, &f) == WAIT) {
+			c->link->in_at = mark;
+			c->paused = true;
+			break;
+		}
+	}
+	if (s->state != SUP_ENDING)
+		sup_watch_agent(s);
+}
+
+void sup_client_readable(struct sup_client *c)
+{
+	int r = link_read(c->link);
+
+	if (r == 0 || r == -ENOBUFS)
+		sup_client_frames(c);
+	else if (r != -EAGAIN)
+		sup_drop_client(c);
+}
+
+void sup_resume_clients(struct sup *s)
+{
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+
+		if (!c->used || !c->paused || c->closing || !c->poll_open)
+			continue;
+		sup_client_frames(c);
+		if (c->used && !c->paused)
+			sup_watch_client(c);
+	}
+}

@@ -1,0 +1,154 @@
+#include "lib/sup.h"
+
+#include "base/clock.h"
+#include "lib/state.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+/* Keeps the last of it; the guest decides how much comes, so most of it is thrown away. */
+void sup_drain_log(struct sup *s)
+{
+	char text[4096];
+	ssize_t n = read(s->vm.log_fd, text, sizeof(text));
+
+	if (n == 0 && s->log_poll_open)
+		(void)uv_poll_stop(&s->log_poll);
+	if (n <= 0)
+		return;
+	if (s->said.size - s->said.len < (size_t)n) {
+		size_t keep = s->said.len / 2;
+
+		memmove(s->said.at, s->said.at + s->said.len - keep, keep);
+		s->said.len = keep;
+	}
+	buf_put(&s->said, text, (size_t)n);
+}
+
+/* The last line or two, for a message. The logger that prints it escapes it. */
+void sup_engine_words(struct sup *s, struct buf *out)
+{
+	struct span all = buf_span(&s->said);
+	size_t max = out->size - 1;
+
+	while (all.len > 0 && (all.at[all.len - 1] == '\n' || all.at[all.len - 1] == '\r'))
+		all.len--;
+	if (all.len > max / 4) {
+		all.at += all.len - max / 4;
+		all.len = max / 4;
+	}
+	buf_put_escaped(out, all);
+}
+
+/* Kills and reaps. What the host measured of it goes into the result. */
+static void end_engine(struct sup *s)
+{
+	struct rusage use;
+	struct cgroup_stats cg;
+
+	if (s->has_cgroup && s->cgroup.mode != CGROUP_MODE_NONE &&
+	    cgroup_stats_read(&s->cgroup, &cg, NULL) == 0)
+		s->result.host_memory_peak_bytes = cg.memory_peak_bytes;
+	if (s->vm.pid <= 0)
+		return;
+	(void)kill(s->vm.pid, SIGKILL);
+	while (wait4(s->vm.pid, NULL, 0, &use) < 0)
+		if (errno != EINTR)
+			return;
+	s->vm.pid = -1;
+	s->result.host_cpu_ms = (uint64_t)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1000 +
+	                        (uint64_t)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1000;
+	if (s->result.host_memory_peak_bytes == 0)
+		s->result.host_memory_peak_bytes = (uint64_t)use.ru_maxrss * 1024;
+}
+
+/* A record is for those who were not there: of a detached sandbox that ended by itself. */
+static bool wants_record(const struct sup *s)
+{
+	return s->spec.detach && !s->spec.remove && s->result.reason != RESULT_STOPPED;
+}
+
+/*
+ * Engine, cgroup, socket, disk, directory and name: all gone when this returns. The scratch disk and RAM
+ * have no name and went with the engine.
+ */
+void sup_cleanup(struct sup *s)
+{
+	char json[RESULT_JSON_MAX];
+	struct buf b;
+
+	end_engine(s);
+	s->result.ended_ns = clock_real_ns();
+	if (s->has_cgroup)
+		(void)cgroup_remove(&s->cgroup, NULL);
+	if (s->log_open)
+		outlog_close(&s->log);
+	s->log_open = false;
+	buf_init(&b, json, sizeof(json));
+	if (wants_record(s))
+		result_put_json(&b, &s->result);
+	if (state_end(s->state_fd, s->id, s->spec.name, buf_span(&b), NULL) < 0)
+		return; /* the lock goes with us, so the next berm command sweeps it */
+}
+
+/* END is the last thing a connection hears; what the guest wrote lies before it in the same buffer. */
+void sup_tell_end(struct sup *s)
+{
+	char json[RESULT_JSON_MAX];
+	struct buf b;
+
+	buf_init(&b, json, sizeof(json));
+	result_put_json(&b, &s->result);
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+
+		if (!c->used || c->closing)
+			continue;
+		if ((c->wait || c->owner) && link_room(c->link) >= b.len + WIRE_HEADER_BYTES)
+			wire_put(&c->link->out, WIRE_END, 0, 0, 1, buf_span(&b));
+		c->closing = true;
+	}
+}
+
+/* Streams that were still open end with a word, so that nobody takes silence for success. */
+static void reset_streams(struct sup *s)
+{
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++) {
+		struct sup_stream *st = &s->streams[i];
+		struct sup_client *c = st->client;
+
+		if (!st->used || !c || !c->used || c->closing)
+			continue;
+		st->used = false;
+		if (link_room(c->link) >= 2 * WIRE_HEADER_BYTES)
+			wire_put_u32(&c->link->out, WIRE_RESET, 0, st->client_id, 1, ESHUTDOWN);
+	}
+}
+
+void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->state == SUP_ENDING)
+		return;
+	va_start(ap, fmt);
+	(void)vsnprintf(s->result.message, sizeof(s->result.message), fmt, ap);
+	va_end(ap);
+	s->result.reason = reason;
+	s->result.exit_code = exit_code;
+	if (s->main_ms > 0)
+		s->result.wall_ms = clock_mono_ms() - s->main_ms;
+	s->state = SUP_ENDING;
+	reset_streams(s);
+	sup_close_loop(s);
+	sup_cleanup(s);
+	sup_tell_end(s);
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++)
+		if (s->clients[i].used && s->clients[i].poll_open)
+			sup_watch_client(&s->clients[i]);
+}

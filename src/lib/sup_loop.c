@@ -1,0 +1,350 @@
+#include "lib/sup.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* --- connections --- */
+
+static void on_agent(uv_poll_t *poll, int status, int events)
+{
+	struct sup *s = poll->data;
+
+	if (status < 0)
+		events = UV_READABLE; /* read() says what it is */
+	if ((events & UV_WRITABLE) && link_flush(s->agent) == 0)
+		sup_resume_clients(s);
+	if (events & UV_READABLE)
+		sup_agent_readable(s);
+	sup_watch_agent(s);
+}
+
+void sup_watch_agent(struct sup *s)
+{
+	int events = 0;
+
+	if (!s->agent_poll_open)
+		return;
+	if (s->state == SUP_ENDING) {
+		(void)uv_poll_stop(&s->agent_poll);
+		return;
+	}
+	if (link_flush(s->agent) == -EAGAIN)
+		events |= UV_WRITABLE;
+	if (!s->agent_paused)
+		events |= UV_READABLE;
+	(void)uv_poll_start(&s->agent_poll, events, on_agent);
+}
+
+static void on_client(uv_poll_t *poll, int status, int events)
+{
+	struct sup_client *c = poll->data;
+	struct sup *s = c->sup;
+
+	if (status < 0)
+		events = UV_READABLE;
+	if (events & UV_WRITABLE) {
+		if (link_flush(c->link) == -EPIPE) {
+			sup_drop_client(c);
+			return;
+		}
+		/* room again: what the guest sent may be waiting for it */
+		if (s->agent_paused && s->state != SUP_ENDING) {
+			s->agent_paused = false;
+			sup_agent_frames(s);
+			sup_watch_agent(s);
+		}
+	}
+	if (c->used && (events & UV_READABLE))
+		sup_client_readable(c);
+	if (c->used)
+		sup_watch_client(c);
+}
+
+void sup_watch_client(struct sup_client *c)
+{
+	int r = link_flush(c->link);
+	int events = UV_DISCONNECT;
+
+	if (r == -EPIPE || (r == 0 && c->closing)) {
+		sup_drop_client(c);
+		return;
+	}
+	if (r == -EAGAIN)
+		events |= UV_WRITABLE;
+	if (!c->paused && !c->closing)
+		events |= UV_READABLE;
+	(void)uv_poll_start(&c->poll, events, on_client);
+}
+
+static void on_client_closed(uv_handle_t *h)
+{
+	struct sup_client *c = h->data;
+
+	link_free(c->link);
+	c->link = NULL;
+	c->poll_open = false;
+	c->used = false;
+}
+
+/* The stream of a command that went away is of use to nobody: its process is ended. */
+static void orphan_streams(struct sup_client *c)
+{
+	struct sup *s = c->sup;
+
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++) {
+		struct sup_stream *st = &s->streams[i];
+
+		if (!st->used || st->client != c)
+			continue;
+		st->client = NULL;
+		if (s->state == SUP_ENDING || link_room(s->agent) < 2 * WIRE_HEADER_BYTES)
+			continue;
+		wire_put_u32(&s->agent->out, WIRE_RESET, 0, st->agent_id, s->epoch, ECONNRESET);
+		st->used = false;
+	}
+}
+
+void sup_drop_client(struct sup_client *c)
+{
+	struct sup *s = c->sup;
+	bool owner = c == s->owner;
+
+	if (!c->used || uv_is_closing((uv_handle_t *)&c->poll))
+		return;
+	c->closing = true;
+	c->attached = false;
+	c->input = false;
+	orphan_streams(c);
+	uv_close((uv_handle_t *)&c->poll, on_client_closed);
+	if (owner)
+		s->owner = NULL;
+	if (s->state == SUP_ENDING)
+		return;
+	if (owner && !s->spec.detach)
+		sup_end(s, RESULT_CALLER_GONE, 137, "the command that started it is gone");
+	else if (s->agent_paused) {
+		s->agent_paused = false; /* perhaps this was the one it waited for */
+		sup_agent_frames(s);
+	}
+	sup_watch_agent(s);
+}
+
+static void greet(struct sup_client *c)
+{
+	const struct wire_hello hello = { .version = WIRE_VERSION,
+		                          .agent_version = span_str(BERM_VERSION),
+		                          .kernel = span_str("") };
+
+	wire_put_hello(&c->link->out, 1, &hello);
+}
+
+struct sup_client *sup_add_client(struct sup *s, int fd, bool owner, struct err *e)
+{
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+
+		if (c->used)
+			continue;
+		*c = (struct sup_client){ .sup = s, .owner = owner };
+		if (link_new(fd, WIRE_FROM_COMMAND, &c->link, e) < 0)
+			return NULL;
+		c->used = true;
+		greet(c);
+		return c;
+	}
+	(void)close(fd);
+	(void)err_set(e, -EMFILE, "more than %d connections", SUP_CLIENTS_MAX);
+	return NULL;
+}
+
+static int watch_new_client(struct sup *s, struct sup_client *c)
+{
+	int r = uv_poll_init(&s->loop, &c->poll, c->link->fd);
+
+	c->poll.data = c;
+	c->poll_open = r == 0;
+	if (r == 0)
+		sup_watch_client(c);
+	return r;
+}
+
+/* Only the user who owns the sandbox, and root, may speak to it, whatever the socket's mode. */
+static bool peer_allowed(int fd)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
+		return false;
+	return who.uid == geteuid() || who.uid == 0;
+}
+
+static void on_listen(uv_poll_t *poll, int status, int events)
+{
+	struct sup *s = poll->data;
+	int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct sup_client *c;
+
+	(void)status;
+	(void)events;
+	if (fd < 0)
+		return;
+	if (!peer_allowed(fd)) {
+		(void)close(fd);
+		return;
+	}
+	c = sup_add_client(s, fd, false, NULL);
+	if (c && watch_new_client(s, c) < 0) {
+		link_free(c->link);
+		c->used = false;
+	}
+}
+
+/* --- the engine --- */
+
+static void on_log(uv_poll_t *poll, int status, int events)
+{
+	struct sup *s = poll->data;
+
+	(void)status;
+	(void)events;
+	sup_drain_log(s);
+}
+
+static void on_engine_end(uv_poll_t *poll, int status, int events)
+{
+	struct sup *s = poll->data;
+	char words[SUP_WORDS_MAX];
+	struct buf b;
+
+	(void)status;
+	(void)events;
+	(void)uv_poll_stop(poll);
+	if (s->state == SUP_ENDING)
+		return;
+	/* the last frames may still lie in the socket: an EXIT just before a power-off */
+	sup_agent_readable(s);
+	if (s->state == SUP_ENDING)
+		return;
+	if (s->stop_grace_ms > 0) {
+		sup_end(s, RESULT_STOPPED, 137, "%s", "");
+		return;
+	}
+	sup_drain_log(s);
+	buf_init(&b, words, sizeof(words));
+	sup_engine_words(s, &b);
+	sup_end(s, RESULT_ENGINE_DIED, 125, "the guest's machine ended by itself%s%s",
+	        b.len ? "; its last words: " : "", buf_cstr(&b));
+}
+
+/* --- timers and signals --- */
+
+static void on_ready_deadline(uv_timer_t *t)
+{
+	struct sup *s = t->data;
+	char words[SUP_WORDS_MAX];
+	struct buf b;
+
+	buf_init(&b, words, sizeof(words));
+	sup_engine_words(s, &b);
+	sup_end(s, RESULT_AGENT_SILENT, 125, "the guest was not ready after %d s%s%s",
+	        SUP_READY_MS / 1000, b.len ? "; its last words: " : "", buf_cstr(&b));
+}
+
+static void on_signal(uv_signal_t *sig, int number)
+{
+	struct sup *s = sig->data;
+
+	sup_end(s, RESULT_INTERRUPTED, 137, "its supervisor was told to end (signal %d)", number);
+}
+
+static void on_flush_deadline(uv_timer_t *t)
+{
+	struct sup *s = t->data;
+
+	/* the caller may take its time over its output; nobody else holds us up */
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++)
+		if (s->clients[i].used && !s->clients[i].owner)
+			sup_drop_client(&s->clients[i]);
+}
+
+static int init_polls(struct sup *s)
+{
+	int r = uv_poll_init(&s->loop, &s->agent_poll, s->agent->fd);
+
+	s->agent_poll_open = r == 0;
+	if (r == 0)
+		r = uv_poll_init(&s->loop, &s->engine_poll, s->vm.pidfd);
+	s->engine_poll_open = r == 0;
+	if (r == 0)
+		r = uv_poll_init(&s->loop, &s->log_poll, s->vm.log_fd);
+	s->log_poll_open = r == 0;
+	if (r == 0)
+		r = uv_poll_init(&s->loop, &s->listen_poll, s->listen_fd);
+	if (r < 0)
+		return r;
+	s->agent_poll.data = s->engine_poll.data = s->log_poll.data = s->listen_poll.data = s;
+	(void)uv_poll_start(&s->engine_poll, UV_READABLE, on_engine_end);
+	(void)uv_poll_start(&s->log_poll, UV_READABLE, on_log);
+	(void)uv_poll_start(&s->listen_poll, UV_READABLE, on_listen);
+	return 0;
+}
+
+static void init_timers(struct sup *s)
+{
+	uv_timer_t *const timers[] = { &s->deadline, &s->wall, &s->idle, &s->stats_timer,
+		                       &s->flush };
+
+	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
+		(void)uv_timer_init(&s->loop, timers[i]); /* only fills in the struct */
+		timers[i]->data = s;
+	}
+	(void)uv_signal_init(&s->loop, &s->term);
+	(void)uv_signal_init(&s->loop, &s->interrupt);
+	s->term.data = s->interrupt.data = s;
+	(void)uv_signal_start(&s->term, on_signal, SIGTERM);
+	(void)uv_signal_start(&s->interrupt, on_signal, SIGINT);
+	(void)uv_timer_start(&s->deadline, on_ready_deadline, SUP_READY_MS, 0);
+}
+
+/* Everything but the connections, which close when they have been told the end. */
+void sup_close_loop(struct sup *s)
+{
+	uv_handle_t *const handles[] = {
+		(uv_handle_t *)&s->agent_poll, (uv_handle_t *)&s->engine_poll,
+		(uv_handle_t *)&s->log_poll,   (uv_handle_t *)&s->listen_poll,
+		(uv_handle_t *)&s->deadline,   (uv_handle_t *)&s->wall,
+		(uv_handle_t *)&s->idle,       (uv_handle_t *)&s->stats_timer,
+		(uv_handle_t *)&s->term,       (uv_handle_t *)&s->interrupt,
+	};
+
+	for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
+		if (!uv_is_closing(handles[i]))
+			uv_close(handles[i], NULL);
+	s->agent_poll_open = false;
+	(void)uv_timer_start(&s->flush, on_flush_deadline, SUP_FLUSH_MS, 0);
+	uv_unref((uv_handle_t *)&s->flush);
+}
+
+int sup_loop(struct sup *s, struct err *e)
+{
+	int r = uv_loop_init(&s->loop);
+
+	if (r == 0)
+		r = init_polls(s);
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", uv_strerror(r));
+	init_timers(s);
+	if (s->owner && watch_new_client(s, s->owner) < 0)
+		return err_set(e, -EIO, "event loop: the caller's connection");
+	if (s->owner)
+		sup_client_readable(s->owner);
+	sup_watch_agent(s);
+	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
+	return 0;
+}

@@ -1,0 +1,315 @@
+#include "lib/sup.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "base/spawn.h"
+#include "engine/qmp.h"
+#include "lib/build.h"
+#include "lib/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum {
+	BOOT_EPOCH = 1,
+	RESTORED_EPOCH = 2,
+	ENGINE_OVERHEAD_BYTES = 384 << 20, /* QEMU, its translated code, its buffers */
+	ENGINE_PIDS = 64,                  /* vCPU, disk and main threads */
+	CPU_SLACK_MILLICORES = 500,        /* QEMU's own threads beside the guest's CPUs */
+	OWNER_FRAME_BYTES = 2048,          /* PROGRESS and a failing END fit a socket's buffer */
+};
+
+/* Sends a line to the waiting caller. Its socket is empty, so this does not block. */
+static void progress(struct sup *s, const char *text)
+{
+	if (s->owner)
+		wire_put_text(&s->owner->link->out, WIRE_PROGRESS, 1, text);
+	if (s->owner && link_flush(s->owner->link) == -EPIPE)
+		return; /* noticed where it matters */
+}
+
+static bool owner_gone(const struct sup *s)
+{
+	struct pollfd p = { .fd = s->owner ? s->owner->link->fd : -1, .events = 0 };
+
+	if (s->spec.detach || !s->owner)
+		return false;
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
+/* Waits for the builder; gives up when the caller goes away. */
+static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct err *e)
+{
+	uint64_t deadline = clock_mono_ms() + SUP_BUILD_MS;
+	int r = -ETIMEDOUT;
+
+	while (clock_mono_ms() < deadline) {
+		struct pollfd p[2] = {
+			{ .fd = pidfd, .events = POLLIN },
+			{ .fd = s->spec.detach || !s->owner ? -1 : s->owner->link->fd },
+		};
+
+		if (poll(p, 2, 1000) < 0 && errno != EINTR)
+			break;
+		if (p[0].revents & POLLIN) {
+			r = 0;
+			break;
+		}
+		if (owner_gone(s)) {
+			r = -ECANCELED;
+			break;
+		}
+	}
+	if (r < 0)
+		(void)kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (r == -ECANCELED)
+		return err_set(e, r, "the caller is gone");
+	if (r < 0)
+		return err_set(e, r, "the template was not built in %d min", SUP_BUILD_MS / 60000);
+	return 0;
+}
+
+static int run_builder(struct sup *s, int templates_fd, int report_fd, struct err *e)
+{
+	static const char *const argv[] = { "berm-template", NULL };
+	char path[PATH_MAX + 32];
+	_own_fd_ int pidfd = -1;
+	struct spawn sp = {
+		.path = path,
+		.argv = argv,
+		.fds = { -1, -1, STDERR_FILENO, report_fd, 4, templates_fd, s->disk_fd },
+		.fd_count = BUILD_FD_COUNT,
+	};
+	pid_t pid;
+	int r;
+
+	(void)snprintf(path, sizeof(path), "%s/berm-template", s->paths.libexec);
+	r = spawn_child(&sp, &pid, &pidfd, e);
+	if (r == 0)
+		r = wait_builder(s, pid, pidfd, e);
+	return r;
+}
+
+static int build(struct sup *s, int templates_fd, struct err *e)
+{
+	_own_fd_ int report_read = -1;
+	_own_fd_ int report_write = -1;
+	char text[ERR_TEXT_MAX];
+	int fds[2];
+	ssize_t n;
+	int r;
+
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_sys(e, "pipe");
+	report_read = fds[0];
+	report_write = fds[1];
+	progress(s, "preparing a template for this image and size (first start only)");
+	r = run_builder(s, templates_fd, report_write, e);
+	if (r < 0)
+		return r;
+	n = read(report_read, text, sizeof(text) - 1);
+	if (n > 0)
+		return err_set(e, -EIO, "prepare a template: %.*s", (int)n, text);
+	return 0;
+}
+
+/* Opens the template, having it built first where there is none. */
+static int get_template(struct sup *s, const struct guest_files *g, struct template *ret,
+                        struct err *e)
+{
+	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
+	_own_fd_ int templates_fd = -1;
+	struct buf b;
+	int r;
+
+	if (!key)
+		return err_set(e, -ENOMEM, "out of memory");
+	buf_init(&b, key, TEMPLATE_KEY_MAX);
+	guest_put_key(&b, g, &s->spec);
+	if (!buf_ok(&b))
+		return err_set(e, -E2BIG, "the warm-up commands are too long");
+	r = fd_openat(s->state_fd, "templates", O_RDONLY | O_DIRECTORY, 0, &templates_fd, e);
+	if (r < 0)
+		return r;
+	s->result.start = RESULT_START_RESTORED;
+	r = template_open(templates_fd, buf_span(&b), ret, e);
+	if (r != -ENOENT)
+		return r;
+	s->result.start = RESULT_START_BUILT;
+	r = build(s, templates_fd, e);
+	if (r == 0)
+		r = template_open(templates_fd, buf_span(&b), ret, e);
+	return r;
+}
+
+static void put_identity(struct sup *s)
+{
+	const char *host = s->spec.hostname ? s->spec.hostname : s->spec.name;
+	struct wire_identity id = {
+		.realtime_ns = clock_real_ns(),
+		.pids_max = (uint32_t)s->spec.limits.pids,
+		.hostname = span_str(host ? host : s->id),
+	};
+
+	random_bytes(id.entropy, sizeof(id.entropy));
+	random_bytes(id.machine_id, sizeof(id.machine_id));
+	wire_put_identity(&s->agent->out, s->epoch, &id);
+	explicit_bzero(id.entropy, sizeof(id.entropy));
+}
+
+static int take_agent(struct sup *s, struct err *e)
+{
+	int r = link_new(steal_fd(&s->vm.agent_fd), WIRE_FROM_AGENT, &s->agent, e);
+
+	if (r == 0)
+		r = fd_set_nonblock(s->vm.log_fd);
+	return r;
+}
+
+/*
+ * The restore is told to begin and the new identity lies ready in the agent's socket, so the guest
+ * reads it as the first thing it does.
+ */
+static int restore(struct sup *s, const struct guest_files *g, struct err *e)
+{
+	_own_(template_close) struct template t;
+	int r;
+
+	template_init(&t);
+	r = get_template(s, g, &t, e);
+	if (r == 0)
+		r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, &t, s->uid, &s->vm,
+		                  e);
+	if (r == 0)
+		r = take_agent(s, e);
+	if (r == 0)
+		r = qmp_restore(s->vm.control_fd, QEMU_INCOMING_FD, e);
+	if (r < 0)
+		return r;
+	s->epoch = RESTORED_EPOCH;
+	put_identity(s);
+	return link_flush(s->agent) == -EPIPE ? err_set(e, -EPIPE, "QEMU ended at once") : 0;
+}
+
+static int boot(struct sup *s, const struct guest_files *g, struct err *e)
+{
+	int r;
+
+	s->result.start = RESULT_START_COLD;
+	s->boot = true;
+	s->epoch = BOOT_EPOCH;
+	r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm, e);
+	if (r == 0)
+		r = take_agent(s, e);
+	if (r == 0)
+		put_identity(s); /* read after HELLO_OK, which goes first */
+	return r;
+}
+
+/* The engine's cgroup, where this host and user have one; its place is written down for a sweep. */
+static int make_cgroup(struct sup *s, struct err *e)
+{
+	const struct cgroup_limits limits = {
+		.cpu_millicores = (uint64_t)s->spec.limits.cpus * 1000 + CPU_SLACK_MILLICORES,
+		.memory_bytes = s->spec.limits.memory_bytes + ENGINE_OVERHEAD_BYTES,
+		.pids = ENGINE_PIDS + s->spec.limits.cpus,
+	};
+	struct cgroup_host host;
+	char name[CGROUP_NAME_MAX];
+	char text[4096];
+	struct buf b;
+	int r = cgroup_host_find(NULL, &host, e);
+
+	if (r < 0)
+		return r;
+	memcpy(s->cgroup_why, host.why, sizeof(s->cgroup_why));
+	(void)snprintf(name, sizeof(name), "berm-%s", s->id);
+	r = cgroup_create(NULL, &host, name, &limits, &s->cgroup, e);
+	if (r < 0)
+		return r;
+	s->has_cgroup = true;
+	if (s->cgroup.mode == CGROUP_MODE_NONE)
+		return 0;
+	buf_init(&b, text, sizeof(text));
+	cgroup_put(&b, &s->cgroup);
+	return fd_replace_file(s->dir_fd, "cgroup", b.at, b.len, 0600, e);
+}
+
+/* What the supervisor still needs by path once its jail is closed: its own directory and cgroup. */
+static int close_jail(struct sup *s, struct err *e)
+{
+	struct jail_path paths[8 + 2 * CGROUP_TREES] = {
+		{ .fd = s->state_fd,
+		  .access = JAIL_READ | JAIL_WRITE | JAIL_MAKE,
+		  .why = "its sandbox directory, name and record" },
+	};
+	struct jail_params params = { .paths = paths, .path_count = 1, .keep_all_fds = true };
+
+	params.path_count +=
+		cgroup_jail_paths(&s->cgroup, paths + 1, sizeof(paths) / sizeof(paths[0]) - 1);
+	return jail_enter(&jail_profile_supervisor, &params, &s->jail, e);
+}
+
+static int open_engine_cpu(struct sup *s, struct err *e)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)s->vm.pid);
+	return fd_open(path, O_RDONLY, 0, &s->cpu_fd, e);
+}
+
+static int start_engine(struct sup *s, struct err *e)
+{
+	_own_(guest_files_close) struct guest_files g;
+	int r;
+
+	guest_files_init(&g);
+	r = guest_files_open(&s->paths, &g, e);
+	if (r == 0)
+		r = s->spec.cold ? boot(s, &g, e) : restore(s, &g, e);
+	if (r == 0)
+		r = cgroup_add(&s->cgroup, s->vm.pid, e);
+	if (r == 0)
+		r = open_engine_cpu(s, e);
+	return r;
+}
+
+static int check_level(const struct sup *s, struct err *e)
+{
+	if (s->spec.minimum_level <= LEVEL_EMULATED)
+		return 0;
+	return err_set(e, -EPERM,
+	               "the least boundary asked for is '%s', and this start can only give "
+	               "'emulated': 'berm doctor' says why",
+	               level_name(s->spec.minimum_level));
+}
+
+int sup_start(struct sup *s, struct err *e)
+{
+	int r = check_level(s, e);
+
+	if (r == 0)
+		r = make_cgroup(s, e);
+	if (r == 0)
+		r = outlog_open(s->dir_fd, &s->log, e);
+	if (r < 0)
+		return r;
+	s->log_open = true;
+	s->uid = geteuid() == 0 ? jail_uid_for(s->id) : 0;
+	s->result.engine = "qemu";
+	s->result.level = LEVEL_EMULATED;
+	r = start_engine(s, e);
+	if (r == 0)
+		r = fd_unix_listen(s->dir_fd, "control.sock", SUP_BACKLOG, &s->listen_fd, e);
+	if (r == 0)
+		r = close_jail(s, e);
+	return r;
+}
