@@ -16,7 +16,7 @@
 
 enum {
 	QEMU_INCOMING_FD = 8, /* the saved state's number inside QEMU, for qmp_restore() */
-	QEMU_ARGS_MAX = 64,
+	QEMU_ARGS_MAX = 96,
 	QEMU_ARG_BYTES_MAX = 4096, /* all of them together */
 	QEMU_CMDLINE_MAX = 1024,
 	QEMU_LOG_MAX = 16 << 10, /* the last of what guest kernel and QEMU said */
