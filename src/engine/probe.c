@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fdio.h"
-#include "engine/probe_vm.h"
+#include "engine/probe_guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,7 +108,7 @@ static bool take_news(const struct probe_news *n, bool *ready, struct probe_verd
 	else if (n->kind == PROBE_NEWS_SPEED)
 		judge_speed(v, n->insns, n->ns);
 	else if (n->kind == PROBE_NEWS_FAILED)
-		set_broken(v, probe_vm_step_name(n->step), n->code);
+		set_broken(v, probe_guest_step_name(n->step), n->code);
 	return n->kind == PROBE_NEWS_FAILED || n->kind == PROBE_NEWS_DONE;
 }
 
@@ -182,7 +182,7 @@ static int run_probe(int kvm_fd, struct probe_verdict *v, struct err *e)
 	if (pid < 0)
 		return err_sys(e, "fork");
 	if (pid == 0) {
-		probe_vm_run(kvm_fd, write_fd);
+		probe_guest_run(kvm_fd, write_fd);
 		_exit(0);
 	}
 	(void)close(steal_fd(&write_fd));

@@ -1,4 +1,4 @@
-/* The steps one by one, and all of them: what a jailed process can no longer do, and how it fails. */
+/* Step by step and all of it: what a jailed process can no longer do, and how it fails. */
 #include "base/buf.h"
 #include "base/fdio.h"
 #include "jailed.h"

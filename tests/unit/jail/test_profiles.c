@@ -1,4 +1,4 @@
-/* Each profile in both directions: what it forbids ends the process, what its program does works. */
+/* Each profile both ways: what it forbids ends the process, what its program does works. */
 #include "base/fdio.h"
 #include "jailed.h"
 
