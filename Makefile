@@ -88,7 +88,7 @@ bench:
 	@tests/bench/run $(STAGE)
 
 fmt:
-	@git ls-files '*.c' '*.h' | xargs clang-format-14 -i
+	@tools/fmt
 
 lint:
 	@tests/run lint
