@@ -275,7 +275,7 @@ static void fork_on(void)
 static void eat_memory(void)
 {
 	for (int i = 0; i < 64; i++) {
-		char *p = malloc(1 << 20);
+		char *volatile p = malloc(1 << 20); /* or clang drops both */
 
 		if (p)
 			memset(p, 1, 1 << 20);

@@ -44,6 +44,7 @@ TEST(a_frame_is_whole_or_absent)
 TEST(limits_hold_for_the_writer)
 {
 	static char long_text[WIRE_PATH_MAX + 2];
+	static uint8_t payload[WIRE_EXEC_MAX + 1];
 	static uint8_t raw[WIRE_FRAME_MAX * 2];
 	struct wire_hello h = sample_hello;
 	struct wire_file f = sample_file;
@@ -64,7 +65,7 @@ TEST(limits_hold_for_the_writer)
 	wire_put_identity(&b, 1, &id);
 	CHECK(!buf_ok(&b));
 	buf_init(&b, raw, sizeof(raw));
-	wire_put(&b, WIRE_DATA, 0, 1, 1, span_of(raw, WIRE_EXEC_MAX + 1));
+	wire_put(&b, WIRE_DATA, 0, 1, 1, span_of(payload, sizeof(payload)));
 	CHECK(!buf_ok(&b));
 	CHECK_EQ(b.len, 0);
 }
