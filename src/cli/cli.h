@@ -29,6 +29,7 @@ enum {
 	CLI_WORDS_ANY = 1 << 20,      /* words_max: as many as the kernel hands over */
 	CLI_NO_DASHES = 1 << 30,      /* dashes_at without a "--" */
 	CLI_HELP_MAX = 16 << 10,      /* the help of any verb */
+	CLI_SCRIPT_MAX = 128 << 10,   /* a completion script */
 	CLI_SUGGEST_DISTANCE_MAX = 3, /* a typing error, not another word */
 	CLI_SUGGEST_LEN_MAX = 32,     /* longer words are compared no further */
 };

@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "cli/verbs.h"
 
 #include <string.h>
@@ -12,9 +13,10 @@ static int put_verb(struct buf *out, const struct args *a)
 	if (!v) {
 		nearest = verb_nearest(cli_verbs, a->words[0]);
 		if (nearest)
-			return cli_usage(a, "no verb '%s': did you mean '%s'?", a->words[0],
-			                 nearest);
-		return cli_usage(a, "no verb '%s'", a->words[0]);
+			log_error("no verb '%s': did you mean '%s'?", a->words[0], nearest);
+		else
+			log_error("no verb '%s' (see berm help)", a->words[0]);
+		return CLI_EXIT_ERROR;
 	}
 	if (a->word_count < 2) {
 		help_put_verb(out, v->name, v);
@@ -22,8 +24,10 @@ static int put_verb(struct buf *out, const struct args *a)
 	}
 	if (v->subs)
 		sub = verb_find(v->subs, a->words[1]);
-	if (!sub)
-		return cli_usage(a, "no verb '%s %s'", v->name, a->words[1]);
+	if (!sub) {
+		log_error("no verb '%s %s' (see berm help %s)", v->name, a->words[1], v->name);
+		return CLI_EXIT_ERROR;
+	}
 	(void)snprintf(path, sizeof(path), "%s %s", v->name, sub->name);
 	help_put_verb(out, path, sub);
 	return 0;
@@ -49,7 +53,7 @@ static int run_help(struct cli *c, const struct args *a)
 
 const struct verb verb_help = {
 	.name = "help",
-	.summary = "show what berm can do, or one verb in full",
+	.summary = "Show what berm can do, or one verb in full",
 	.args = "[VERB [VERB]]",
 	.examples = "berm help run\n"
 		    "berm help image import\n",
@@ -76,7 +80,7 @@ static const struct opt version_opts[] = { OPT_JSON_ROW, OPT_END_ROW };
 
 const struct verb verb_version = {
 	.name = "version",
-	.summary = "show berm's version",
+	.summary = "Show berm's version",
 	.args = "",
 	.examples = "berm version --json\n",
 	.opts = version_opts,

@@ -1,0 +1,61 @@
+#include "cli/reach.h"
+#include "cli/verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What the completion scripts ask for while somebody types: silent when it cannot be told. */
+static int list_sandboxes(struct cli *c, bool ended, const char *behind)
+{
+	_own_(state_list_free) struct state_list *list = NULL;
+
+	if (cli_state(c, NULL) < 0 || state_list(c->state_fd, ended, &list, NULL) < 0)
+		return CLI_EXIT_ERROR;
+	for (size_t i = 0; i < list->count; i++) {
+		const struct state_info *info = &list->items[i];
+
+		(void)printf("%s%s\n", info->name[0] ? info->name : info->id, behind);
+	}
+	return 0;
+}
+
+static int print_script(const char *shell, struct err *e)
+{
+	_own_free_ char *storage = malloc(CLI_SCRIPT_MAX);
+	struct buf b;
+
+	if (!storage)
+		return err_set(e, -ENOMEM, "out of memory");
+	buf_init(&b, storage, CLI_SCRIPT_MAX);
+	if (!complete_put_script(&b, shell))
+		return err_set(e, -EINVAL, "'%s': bash, zsh or fish", shell);
+	if (!buf_ok(&b))
+		return err_set(e, -EMSGSIZE, "the script is longer than %d bytes", CLI_SCRIPT_MAX);
+	return cli_out(b.at, b.len, e);
+}
+
+static int run_complete(struct cli *c, const struct args *a)
+{
+	const char *what = a->words[0];
+	struct err e = { 0 };
+
+	if (strcmp(what, "sandboxes") == 0)
+		return list_sandboxes(c, false, "");
+	if (strcmp(what, "ended") == 0)
+		return list_sandboxes(c, true, "");
+	if (strcmp(what, "copy") == 0)
+		return list_sandboxes(c, false, ":");
+	return print_script(what, &e) < 0 ? cli_fail(&e) : 0;
+}
+
+const struct verb verb_complete = {
+	.name = "__complete",
+	.summary = "Print a shell's completion script",
+	.args = "bash|zsh|fish",
+	.run = run_complete,
+	.words_min = 1,
+	.words_max = 1,
+	.words = COMPLETE_SHELL,
+	.hidden = true,
+};

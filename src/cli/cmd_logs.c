@@ -1,0 +1,248 @@
+#include "base/log.h"
+#include "base/units.h"
+#include "cli/json_out.h"
+#include "cli/reach.h"
+#include "cli/verbs.h"
+#include "lib/outlog.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+
+/*
+ * Theory of operation
+ *
+ * The record is files; a live sandbox appends to them. To follow, inotify says when they grow and
+ * the supervisor's socket says when there is no more to come, so nothing is polled on a timer.
+ * What an ended sandbox leaves is moved to another directory: the reader follows it there.
+ */
+
+enum { OPT_FOLLOW = 1, OPT_TAIL, OPT_RAW };
+
+enum {
+	TAIL_MAX = 1 << 30,
+	ESCAPED_MAX = 4, /* \xNN */
+	JSON_LINE_MAX = 6 * OUTLOG_DATA_MAX + 256,
+	EVENTS_BYTES_MAX = 4096,
+};
+
+static const struct opt logs_opts[] = {
+	{ OPT_FOLLOW, 'f', "follow", NULL, COMPLETE_NONE, "go on as it grows, until the end" },
+	{ OPT_TAIL, 'n', "tail", "N", COMPLETE_NONE, "only the last N lines" },
+	{ OPT_RAW, 0, "raw", NULL, COMPLETE_NONE, "no escapes, even to a terminal" },
+	OPT_JSON_ROW,
+	OPT_END_ROW,
+};
+
+struct logs {
+	struct cli *c;
+	bool raw;
+	uint8_t *storage; /* JSON_LINE_MAX: a record as it is printed */
+};
+
+static void logs_fini(struct logs *l)
+{
+	free(l->storage);
+	l->storage = NULL;
+}
+
+/* For a terminal: lines and tabs stay, what could move the cursor or colour the screen does not. */
+static void put_for_terminal(struct buf *b, struct span data)
+{
+	while (data.len > 0) {
+		size_t n = 0;
+
+		while (n < data.len && data.at[n] != '\n' && data.at[n] != '\t')
+			n++;
+		buf_put_escaped(b, span_of(data.at, n));
+		if (n < data.len)
+			buf_put_u8(b, data.at[n++]);
+		data.at += n;
+		data.len -= n;
+	}
+}
+
+static void put_json(struct buf *b, const struct outlog_record *rec)
+{
+	bool text = utf8_ok(rec->data);
+
+	buf_printf(b, "{\"time_ms\":%llu,", (unsigned long long)rec->realtime_ms);
+	if (rec->channel == OUTLOG_GAP) {
+		buf_printf(b, "\"missing_bytes\":%llu}\n",
+		           (unsigned long long)outlog_gap_bytes(rec));
+		return;
+	}
+	buf_printf(b, "\"stream\":\"%s\",\"encoding\":\"%s\",\"data\":",
+	           rec->channel == OUTLOG_ERR ? "stderr" : "stdout", text ? "utf-8" : "base64");
+	if (text) {
+		buf_put_json_str(b, rec->data);
+	} else {
+		buf_put_str(b, "\"");
+		buf_put_base64(b, rec->data);
+		buf_put_str(b, "\"");
+	}
+	buf_put_str(b, "}\n");
+}
+
+static int print_record(const struct logs *l, const struct outlog_record *rec, struct err *e)
+{
+	bool err = rec->channel == OUTLOG_ERR;
+	FILE *f = err && !l->c->json ? stderr : stdout;
+	struct buf b;
+
+	buf_init(&b, l->storage, JSON_LINE_MAX);
+	if (l->c->json) {
+		put_json(&b, rec);
+	} else if (rec->channel == OUTLOG_GAP) {
+		(void)fflush(stdout);
+		log_warn("%llu bytes of output are missing here",
+		         (unsigned long long)outlog_gap_bytes(rec));
+		return 0;
+	} else if (!l->raw && (err ? l->c->err_tty : l->c->out_tty)) {
+		put_for_terminal(&b, rec->data);
+	} else {
+		buf_put_span(&b, rec->data);
+	}
+	if (fwrite(b.at, 1, b.len, f) != b.len)
+		return errno == EPIPE ? -EPIPE : err_sys(e, "write the log");
+	return 0;
+}
+
+/* All that is there. -EPIPE: the reader has had enough. */
+static int drain(const struct logs *l, struct outlog_reader *reader, struct err *e)
+{
+	struct outlog_record rec;
+
+	for (;;) {
+		int r = outlog_reader_next(reader, &rec, e);
+
+		if (r == -EAGAIN)
+			return fflush(stdout) == 0 ? 0 : -EPIPE;
+		if (r == 0)
+			r = print_record(l, &rec, e);
+		if (r < 0)
+			return r;
+	}
+}
+
+static int watch(int dir_fd, int *ret_fd, struct err *e)
+{
+	_own_fd_ int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	char path[32];
+
+	if (fd < 0)
+		return err_sys(e, "inotify");
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
+	if (inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
+		return err_sys(e, "watch the log");
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
+/* Until the supervisor closes, which it does when the last byte is written. */
+static int follow(const struct logs *l, struct outlog_reader *reader, struct client *client,
+                  int watch_fd, struct err *e)
+{
+	char events[EVENTS_BYTES_MAX];
+	int r = client_send(client, e);
+
+	while (r == 0) {
+		struct pollfd p[] = { { .fd = client->fd, .events = POLLIN },
+			              { .fd = watch_fd, .events = POLLIN } };
+		struct wire_frame f;
+
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return err_sys(e, "poll");
+		/* which files changed does not matter: the reader looks itself */
+		if (p[1].revents && read(watch_fd, events, sizeof(events)) < 0 && errno != EAGAIN)
+			return err_sys(e, "read inotify");
+		if (p[0].revents) {
+			r = client_receive(client, e);
+			while (r == 0 && client_next(client, &f, e) == 0)
+				continue;
+		}
+		if (r == 0)
+			r = drain(l, reader, e);
+	}
+	return r == -ENODATA ? 0 : r;
+}
+
+/* The last of it, wherever it is by now. */
+static int drain_ended(const struct logs *l, struct outlog_reader *reader, const char *id,
+                       struct err *e)
+{
+	_own_fd_ int dir_fd = -1;
+
+	if (state_open_dir(l->c->state_fd, id, &dir_fd, NULL) == 0)
+		outlog_reader_move(reader, dir_fd);
+	return drain(l, reader, e);
+}
+
+static int show(const struct logs *l, const struct args *a, uint64_t tail, struct err *e)
+{
+	_own_(outlog_reader_free) struct outlog_reader *reader = NULL;
+	_own_(client_free) struct client *client = NULL;
+	_own_fd_ int watch_fd = -1;
+	_own_fd_ int dir_fd = -1;
+	struct state_info info;
+	int r = reach_find(l->c, a->words[0], true, &info, e);
+	bool live = r == 0 && !info.ended && args_has(a, OPT_FOLLOW);
+
+	if (r == 0)
+		r = state_open_dir(l->c->state_fd, info.id, &dir_fd, e);
+	if (r == 0 && live)
+		r = watch(dir_fd, &watch_fd, e);
+	if (r == 0 && live)
+		r = reach_client(l->c, info.id, NULL, &client, e);
+	if (r == 0)
+		r = outlog_reader_new(dir_fd, &reader, e);
+	if (r == 0 && tail != UINT64_MAX)
+		r = outlog_reader_tail(reader, tail, e);
+	if (r == 0)
+		r = drain(l, reader, e);
+	if (r < 0 || !live)
+		return r;
+	wire_put(&client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
+	r = follow(l, reader, client, watch_fd, e);
+	err_clear(e);
+	return r < 0 ? r : drain_ended(l, reader, info.id, e);
+}
+
+static int run_logs(struct cli *c, const struct args *a)
+{
+	__attribute__((cleanup(logs_fini))) struct logs l = { .c = c };
+	const char *lines = args_value(a, OPT_TAIL);
+	uint64_t tail = UINT64_MAX;
+	struct err e = { 0 };
+	int r;
+
+	if (lines && units_parse_count(lines, 0, TAIL_MAX, &tail, &e) < 0)
+		return cli_usage(a, "--tail: %s", e.text);
+	l.raw = args_has(a, OPT_RAW);
+	l.storage = malloc(JSON_LINE_MAX);
+	if (!l.storage)
+		(void)err_set(&e, -ENOMEM, "out of memory");
+	r = l.storage ? show(&l, a, tail, &e) : -ENOMEM;
+	if (r == -EPIPE)
+		return 0;
+	return r < 0 ? cli_fail(&e) : 0;
+}
+
+const struct verb verb_logs = {
+	.name = "logs",
+	.summary = "Show what a sandbox's main command wrote",
+	.args = "SANDBOX",
+	.about =
+		"Its stdout goes to stdout, its stderr to stderr. The newest 4 to 8 MiB are kept. On a\n"
+		"terminal control bytes are shown as \\xNN, as the guest might mean harm with them.\n",
+	.examples = "berm logs web\n"
+		    "berm logs -f --tail 20 web\n"
+		    "berm logs --json web | jq -r 'select(.stream==\"stderr\").data'\n",
+	.opts = logs_opts,
+	.run = run_logs,
+	.words_min = 1,
+	.words_max = 1,
+	.words = COMPLETE_ANY_SANDBOX,
+};

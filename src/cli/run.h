@@ -1,0 +1,73 @@
+/*
+ * run: what `berm run` makes of its command line and the image's configuration.
+ *
+ * Order     environment: the image's, then --env-file and -e as they stand on the command line; the
+ *           last one of a name counts. Command: --entrypoint or the image's, then the words given
+ *           or the image's own. Nothing comes from the host's environment unless it is named
+ * Limits    those of spec.h; RUN_ENV_FILE_MAX
+ */
+#pragma once
+
+#include "cli/cli.h"
+#include "lib/spec.h"
+
+enum {
+	RUN_ENV_FILE_MAX = 1 << 20, /* bytes; a whole environment is at most SPEC_EXEC_MAX */
+	RUN_CAPTURE_MAX = 4 << 20,  /* of stdout, and of stderr, with --json */
+	RUN_SHOWN_COMMAND_MAX = 200,
+};
+
+/* A NULL-ended list that grows to a maximum. Items are owned. */
+struct strings {
+	char **items; /* NULL while empty */
+	size_t count, max;
+};
+
+void strings_init(struct strings *l, size_t max);
+void strings_fini(struct strings *l);
+_must_ int strings_add(struct strings *l, const char *text, size_t len, struct err *e);
+
+/* "NAME=VALUE" in place of one of that name, or at the end. */
+_must_ int strings_set_env(struct strings *l, const char *text, size_t len, struct err *e);
+
+/* "NAME=VALUE", or "NAME" for that of `host` (NULL-ended), unset there: nothing. -EINVAL. */
+_must_ int run_env(struct strings *env, const char *const *host, const char *text, size_t len,
+                   struct err *e);
+
+/* Lines as run_env() takes them; empty ones and those starting with '#' are passed over. */
+_must_ int run_env_file(struct strings *env, const char *const *host, const char *path,
+                        struct err *e);
+
+/* TERM of the host, unless the guest has one by now: for a command with a terminal. */
+_must_ int run_env_term(struct strings *env, const char *const *host, struct err *e);
+
+struct run {
+	struct spec spec;
+	const char *image; /* as given; NULL is the default image */
+	const char *const *words;
+	size_t word_count;
+	const char *entrypoint;  /* NULL: not given */
+	const char *result_path; /* NULL: not asked for */
+	bool interactive, no_stdin, want_tty, no_tty;
+	struct strings env, argv, warm;
+	/* of the image, owned */
+	char *image_id;
+	char *cwd;
+	char *user;
+	int disk_fd;
+};
+
+void run_init(struct run *r);
+void run_fini(struct run *r);
+
+/* Flags into r->spec, judged; the image is not looked at. Prints nothing. */
+_must_ int run_take_flags(struct run *r, const struct cli *c, const struct args *a, struct err *e);
+
+/* Finds the image, opens its disk, and merges its configuration with the flags. */
+_must_ int run_take_image(struct run *r, struct cli *c, const struct args *a, struct err *e);
+
+/* argv of the main command; pure. The image's lists may be NULL. */
+_must_ int run_command(struct run *r, const char *const *image_entrypoint,
+                       const char *const *image_cmd, struct err *e);
+
+extern const struct opt run_opts[];

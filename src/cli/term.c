@@ -1,0 +1,136 @@
+#include "cli/term.h"
+
+#include "base/buf.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/*
+ * What a crash handler needs cannot hang off an argument: it has none. Written before the handlers
+ * are in place, and read by them only.
+ */
+static struct {
+	int fd;
+	struct termios saved;
+} crash_state = { .fd = -1 };
+
+static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+
+enum { CRASH_SIGNALS = sizeof(crash_signals) / sizeof(crash_signals[0]) };
+
+/* tcsetattr is safe to call here (signal-safety(7)); then the signal takes its usual course. */
+static void on_crash(int sig)
+{
+	if (crash_state.fd >= 0)
+		(void)tcsetattr(crash_state.fd, TCSANOW, &crash_state.saved);
+	(void)raise(sig); /* SA_RESETHAND: the default action now, once this handler returns */
+}
+
+static void watch_crashes(bool on)
+{
+	for (unsigned i = 0; i < CRASH_SIGNALS; i++) {
+		struct sigaction sa = { .sa_handler = on ? on_crash : SIG_DFL };
+		struct sigaction was;
+
+		sa.sa_flags = on ? (int)SA_RESETHAND : 0;
+		/* somebody's SIG_IGN (nohup) and a sanitizer's handler stay */
+		if (sigaction(crash_signals[i], NULL, &was) == 0 &&
+		    (was.sa_handler == SIG_DFL || was.sa_handler == on_crash))
+			(void)sigaction(crash_signals[i], &sa, NULL);
+	}
+}
+
+int term_raw(struct term *t, int fd, struct err *e)
+{
+	struct termios raw;
+
+	if (t->raw || tcgetattr(fd, &t->saved) < 0)
+		return 0;
+	t->fd = fd;
+	crash_state.saved = t->saved;
+	crash_state.fd = fd;
+	watch_crashes(true);
+	raw = t->saved;
+	cfmakeraw(&raw);
+	if (tcsetattr(fd, TCSADRAIN, &raw) < 0)
+		return err_sys(e, "set the terminal");
+	t->raw = true;
+	return 0;
+}
+
+void term_restore(struct term *t)
+{
+	if (!t->raw)
+		return;
+	/* DRAIN would wait for ever on a terminal stopped by ctrl-s */
+	(void)tcsetattr(t->fd, TCSANOW, &t->saved);
+	t->raw = false;
+	watch_crashes(false);
+	crash_state.fd = -1;
+}
+
+bool term_size(int fd, uint16_t *ret_rows, uint16_t *ret_cols)
+{
+	struct winsize w;
+
+	if (ioctl(fd, TIOCGWINSZ, &w) < 0 || w.ws_row == 0 || w.ws_col == 0)
+		return false;
+	*ret_rows = w.ws_row;
+	*ret_cols = w.ws_col;
+	return true;
+}
+
+bool term_foreground(int fd)
+{
+	return tcgetpgrp(fd) == getpgrp();
+}
+
+static void draw(const char *bytes, size_t len)
+{
+	/* decoration: nobody is told when it cannot be drawn */
+	if (write(STDERR_FILENO, bytes, len) < 0)
+		return;
+}
+
+void spinner_tick(struct spinner *s)
+{
+	static const char marks[] = "|/-\\";
+	char storage[sizeof(s->text) + 16];
+	uint16_t rows;
+	uint16_t cols = TERM_COLS_DEFAULT;
+	struct buf b;
+
+	if (!s->enabled || !s->text[0])
+		return;
+	(void)term_size(STDERR_FILENO, &rows, &cols);
+	buf_init(&b, storage, sizeof(storage));
+	buf_printf(&b, "\r\033[K%c %.*s", marks[s->step++ % (sizeof(marks) - 1)],
+	           cols > 3 ? cols - 3 : 0, s->text);
+	draw(storage, b.len);
+	s->shown = true;
+}
+
+void spinner_say(struct spinner *s, struct span text)
+{
+	struct buf b;
+
+	if (text.len > SPINNER_TEXT_MAX)
+		text.len = SPINNER_TEXT_MAX;
+	buf_init(&b, s->text, sizeof(s->text));
+	buf_put_escaped(&b, text);
+	(void)buf_cstr(&b);
+	spinner_tick(s);
+}
+
+void spinner_clear(struct spinner *s)
+{
+	static const char wipe[] = "\r\033[K";
+
+	if (s->shown)
+		draw(wipe, sizeof(wipe) - 1);
+	s->shown = false;
+	s->text[0] = '\0';
+}
