@@ -37,7 +37,7 @@ static void init(struct sup *s, const char *id)
 	s->dir_fd = START_FD_SANDBOX;
 	s->disk_fd = START_FD_DISK;
 	s->lock_fd = START_FD_LOCK;
-	s->listen_fd = s->cpu_fd = -1;
+	s->listen_fd = s->cpu_fd = s->templates_fd = -1;
 	s->next_agent_id = SUP_MAIN_STREAM;
 	s->result.created_ns = clock_real_ns();
 	qemu_vm_init(&s->vm);

@@ -36,7 +36,8 @@ enum {
 	SUP_MAIN_STREAM = 1,
 	SUP_BACKLOG = 16,
 	SUP_EVENTS_MAX = 100000,      /* of the agent, per sandbox: an honest one sends a few */
-	SUP_READY_MS = 60000,         /* boot or restore, to IDENTITY_OK */
+	SUP_BOOT_MS = 60000,          /* to IDENTITY_OK; about 1 s as a rule */
+	SUP_RESTORE_MS = 20000,       /* the same; about 0.1 s as a rule */
 	SUP_STATS_MS = 2000,          /* an agent's answer to STATS */
 	SUP_POWEROFF_EXTRA_MS = 2000, /* beyond the grace that STOP gives */
 	SUP_FLUSH_MS = 5000,          /* for connections that did not start the sandbox */
@@ -93,6 +94,9 @@ struct sup {
 	void *spec_lists;
 	const char *id;
 	int state_fd, dir_fd, disk_fd, lock_fd, listen_fd, cpu_fd;
+	int templates_fd;
+	uint8_t *key; /* of the template restored from, or NULL */
+	size_t key_len;
 	uid_t uid;
 	struct qemu_vm vm;
 	struct cgroup cgroup;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -216,11 +217,29 @@ static void on_log(uv_poll_t *poll, int status, int events)
 	sup_drain_log(s);
 }
 
+/*
+ * A guest that was restored and never came to itself: the template is not trusted again. The next
+ * start builds a new one.
+ */
+static void never_ready(struct sup *s, const char *what)
+{
+	bool restored = s->key && s->state == SUP_STARTING;
+	char words[SUP_WORDS_MAX];
+	struct buf b;
+
+	sup_drain_log(s);
+	buf_init(&b, words, sizeof(words));
+	sup_engine_words(s, &b);
+	if (restored)
+		template_drop(s->templates_fd, span_of(s->key, s->key_len));
+	sup_end(s, restored ? RESULT_NOT_STARTED : RESULT_ENGINE_DIED, 125, "%s%s%s%s", what,
+	        restored ? "; its template was dropped, so run it again" : "",
+	        b.len ? "; its last words: " : "", buf_cstr(&b));
+}
+
 static void on_engine_end(uv_poll_t *poll, int status, int events)
 {
 	struct sup *s = poll->data;
-	char words[SUP_WORDS_MAX];
-	struct buf b;
 
 	(void)status;
 	(void)events;
@@ -231,15 +250,10 @@ static void on_engine_end(uv_poll_t *poll, int status, int events)
 	sup_agent_readable(s);
 	if (s->state == SUP_ENDING)
 		return;
-	if (s->stop_grace_ms > 0) {
+	if (s->stop_grace_ms > 0)
 		sup_end(s, RESULT_STOPPED, 137, "%s", "");
-		return;
-	}
-	sup_drain_log(s);
-	buf_init(&b, words, sizeof(words));
-	sup_engine_words(s, &b);
-	sup_end(s, RESULT_ENGINE_DIED, 125, "the guest's machine ended by itself%s%s",
-	        b.len ? "; its last words: " : "", buf_cstr(&b));
+	else
+		never_ready(s, "the guest's machine ended by itself");
 }
 
 /* --- timers and signals --- */
@@ -247,13 +261,14 @@ static void on_engine_end(uv_poll_t *poll, int status, int events)
 static void on_ready_deadline(uv_timer_t *t)
 {
 	struct sup *s = t->data;
-	char words[SUP_WORDS_MAX];
-	struct buf b;
+	char what[64];
 
-	buf_init(&b, words, sizeof(words));
-	sup_engine_words(s, &b);
-	sup_end(s, RESULT_AGENT_SILENT, 125, "the guest was not ready after %d s%s%s",
-	        SUP_READY_MS / 1000, b.len ? "; its last words: " : "", buf_cstr(&b));
+	(void)snprintf(what, sizeof(what), "the guest was not ready after %d s",
+	               (s->spec.cold ? SUP_BOOT_MS : SUP_RESTORE_MS) / 1000);
+	if (s->key)
+		never_ready(s, what);
+	else
+		sup_end(s, RESULT_AGENT_SILENT, 125, "%s", what);
 }
 
 static void on_signal(uv_signal_t *sig, int number)
@@ -309,7 +324,8 @@ static void init_timers(struct sup *s)
 	s->term.data = s->interrupt.data = s;
 	(void)uv_signal_start(&s->term, on_signal, SIGTERM);
 	(void)uv_signal_start(&s->interrupt, on_signal, SIGINT);
-	(void)uv_timer_start(&s->deadline, on_ready_deadline, SUP_READY_MS, 0);
+	(void)uv_timer_start(&s->deadline, on_ready_deadline,
+	                     s->spec.cold ? SUP_BOOT_MS : SUP_RESTORE_MS, 0);
 }
 
 /* Everything but the connections, which close when they have been told the end. */

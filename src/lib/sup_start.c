@@ -22,7 +22,6 @@ enum {
 	ENGINE_OVERHEAD_BYTES = 384 << 20, /* QEMU, its translated code, its buffers */
 	ENGINE_PIDS = 64,                  /* vCPU, disk and main threads */
 	CPU_SLACK_MILLICORES = 500,        /* QEMU's own threads beside the guest's CPUs */
-	OWNER_FRAME_BYTES = 2048,          /* PROGRESS and a failing END fit a socket's buffer */
 };
 
 /* Sends a line to the waiting caller. Its socket is empty, so this does not block. */
@@ -77,7 +76,7 @@ static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct err *e)
 	return 0;
 }
 
-static int run_builder(struct sup *s, int templates_fd, int report_fd, struct err *e)
+static int run_builder(struct sup *s, int report_fd, struct err *e)
 {
 	static const char *const argv[] = { "berm-template", NULL };
 	char path[PATH_MAX + 32];
@@ -85,7 +84,7 @@ static int run_builder(struct sup *s, int templates_fd, int report_fd, struct er
 	struct spawn sp = {
 		.path = path,
 		.argv = argv,
-		.fds = { -1, -1, STDERR_FILENO, report_fd, 4, templates_fd, s->disk_fd },
+		.fds = { -1, -1, STDERR_FILENO, report_fd, 4, s->templates_fd, s->disk_fd },
 		.fd_count = BUILD_FD_COUNT,
 	};
 	pid_t pid;
@@ -98,7 +97,7 @@ static int run_builder(struct sup *s, int templates_fd, int report_fd, struct er
 	return r;
 }
 
-static int build(struct sup *s, int templates_fd, struct err *e)
+static int build(struct sup *s, struct err *e)
 {
 	_own_fd_ int report_read = -1;
 	_own_fd_ int report_write = -1;
@@ -112,7 +111,7 @@ static int build(struct sup *s, int templates_fd, struct err *e)
 	report_read = fds[0];
 	report_write = fds[1];
 	progress(s, "preparing a template for this image and size (first start only)");
-	r = run_builder(s, templates_fd, report_write, e);
+	r = run_builder(s, report_write, e);
 	if (r < 0)
 		return r;
 	n = read(report_read, text, sizeof(text) - 1);
@@ -125,28 +124,28 @@ static int build(struct sup *s, int templates_fd, struct err *e)
 static int get_template(struct sup *s, const struct guest_files *g, struct template *ret,
                         struct err *e)
 {
-	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
-	_own_fd_ int templates_fd = -1;
 	struct buf b;
 	int r;
 
-	if (!key)
+	s->key = malloc(TEMPLATE_KEY_MAX);
+	if (!s->key)
 		return err_set(e, -ENOMEM, "out of memory");
-	buf_init(&b, key, TEMPLATE_KEY_MAX);
+	buf_init(&b, s->key, TEMPLATE_KEY_MAX);
 	guest_put_key(&b, g, &s->spec);
 	if (!buf_ok(&b))
 		return err_set(e, -E2BIG, "the warm-up commands are too long");
-	r = fd_openat(s->state_fd, "templates", O_RDONLY | O_DIRECTORY, 0, &templates_fd, e);
+	s->key_len = b.len;
+	r = fd_openat(s->state_fd, "templates", O_RDONLY | O_DIRECTORY, 0, &s->templates_fd, e);
 	if (r < 0)
 		return r;
 	s->result.start = RESULT_START_RESTORED;
-	r = template_open(templates_fd, buf_span(&b), ret, e);
+	r = template_open(s->templates_fd, buf_span(&b), ret, e);
 	if (r != -ENOENT)
 		return r;
 	s->result.start = RESULT_START_BUILT;
-	r = build(s, templates_fd, e);
+	r = build(s, e);
 	if (r == 0)
-		r = template_open(templates_fd, buf_span(&b), ret, e);
+		r = template_open(s->templates_fd, buf_span(&b), ret, e);
 	return r;
 }
 
