@@ -1,0 +1,104 @@
+"""The runner must not call a failure a success: each way to fail is shown to it."""
+
+import importlib.machinery
+import importlib.util
+import os
+
+import pytest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+@pytest.fixture
+def runner():
+    loader = importlib.machinery.SourceFileLoader("berm_tests_run", f"{TOP}/tests/run")
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def unit(runner, script):
+    test = {"name": "x", "cmd": ["sh", "-c", script], "env": {}}
+    passed, failed, skips, out = runner.run_unit(test, {})
+    return passed, failed, skips, bool(out)
+
+
+@pytest.mark.parametrize(
+    "script,passed,failed",
+    [
+        ("echo ok a; echo '3 passed, 0 failed'", 3, 0),
+        ("echo 'FAIL a: why'; echo '2 passed, 1 failed'; exit 1", 2, 1),
+        ("echo '3 passed, 0 failed'; exit 1", 3, 1),  # a leak found after the count
+        ("kill -9 $$", 0, 1),
+        ("exit 0", 0, 1),  # says nothing: ran nothing
+        ("echo '3 passed, 0 failed!'", 0, 1),
+        ("no-such-program-here", 0, 1),
+    ],
+)
+def test_unit_programs(runner, script, passed, failed):
+    got = unit(runner, script)
+    assert got == (passed, failed, [], failed > 0)
+
+
+def test_a_missing_program_fails(runner):
+    passed, failed, _, out = runner.run_unit({"name": "x", "cmd": ["/no/such"], "env": {}}, {})
+    assert (passed, failed) == (0, 1)
+    assert "No such file" in out
+
+
+def test_a_program_that_hangs_fails(runner, monkeypatch):
+    monkeypatch.setattr(runner, "TEST_SECONDS_MAX", 0.2)
+    assert unit(runner, "exec sleep 60")[:2] == (0, 1)
+
+
+def test_skips_keep_their_reasons(runner):
+    got = unit(runner, "echo 'SKIP a: no /dev/kvm'; echo '0 passed, 0 failed'; exit 77")
+    assert got == (0, 0, ["x: a: no /dev/kvm"], False)
+    got = unit(runner, "exit 77")
+    assert got == (0, 0, ["x: gives no reason"], False)
+
+
+def test_the_last_line_and_the_exit_code(runner, capsys):
+    for passed, failed, code in ((2, 0, 0), (2, 1, 1), (0, 0, 1), (0, 1, 1)):
+        tally = runner.Tally()
+        tally.group("x", passed, failed, 0.1)
+        tally.skips.append("y: no z")
+        assert tally.end() == code
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == f"{passed} passed, {failed} failed"
+        assert lines[-2] == "  y: no z"
+
+
+JUNIT = """<?xml version="1.0"?><testsuites><testsuite>
+<testcase classname="a" name="good"/>
+<testcase classname="a" name="bad"><failure message="m">t</failure></testcase>
+<testcase classname="a" name="broken"><error message="m">t</error></testcase>
+<testcase classname="a" name="left out"><skipped message="no kvm"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_pytest_results(runner, tmp_path):
+    (tmp_path / "j.xml").write_text(JUNIT)
+    tally = runner.Tally()
+    assert runner.read_junit(tmp_path / "j.xml", tally) == (1, 2)
+    assert tally.skips == ["a.left out: no kvm"]
+
+
+def test_what_needs_a_build_fails_without_one(runner, capsys):
+    runner.built.update({runner.MAIN: False, runner.ASAN: False, "stage": False})
+    tally = runner.Tally()
+    for name in ("unit", "asan", "fuzz", "tidy"):
+        runner.GROUPS[name](tally)
+    runner.group_pytest(tally)
+    assert (tally.passed, tally.failed) == (0, 5)
+    assert capsys.readouterr().out.count("not run: ") == 5
+
+
+def test_a_fuzz_target_that_crashes_is_a_failure(runner, tmp_path):
+    target = tmp_path / "fuzz_x"
+    target.write_text("#!/bin/sh\necho SUMMARY: it broke\nexit 77\n")
+    target.chmod(0o755)
+    runner.TOP = str(tmp_path)
+    name, code, out, runs = runner.run_fuzz(str(target), 0)
+    assert (name, code, runs) == ("x", 77, 0)
+    assert "it broke" in out
