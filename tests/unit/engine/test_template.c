@@ -1,0 +1,298 @@
+#include "base/buf.h"
+#include "base/fdio.h"
+#include "engine/template.h"
+#include "test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+enum { RAM_BYTES = 8 << 20, DISK_BYTES = 4 << 20 };
+
+static struct span key(void)
+{
+	return span_str("berm 0\nimage abc\nmemory 8388608\n");
+}
+
+static int folder(void)
+{
+	struct err e = { 0 };
+	int fd = -1;
+
+	CHECK_OK(fd_open(test_tmpdir(), O_RDONLY | O_DIRECTORY, 0, &fd, &e), &e);
+	return fd;
+}
+
+/* A draft with some bytes in each file, as a build leaves it, made the template of k. */
+static void save(int dir, struct span k)
+{
+	_own_(draft_close) struct template_draft d;
+	struct err e = { 0 };
+
+	draft_init(&d);
+	CHECK_OK(draft_new(dir, RAM_BYTES, DISK_BYTES, &d, &e), &e);
+	CHECK_EQ(pwrite(d.ram_fd, "memory", 6, 5 << 20), 6);
+	CHECK_EQ(pwrite(d.scratch_fd, "disk", 4, 1 << 20), 4);
+	CHECK_EQ(pwrite(d.state_fd, "device state", 12, 0), 12);
+	CHECK_OK(draft_commit(dir, &d, k, &e), &e);
+}
+
+static int open_it(int dir, struct err *e)
+{
+	_own_(template_close) struct template t;
+
+	template_init(&t);
+	return template_open(dir, key(), &t, e);
+}
+
+/* The directory of the only template there is; the caller closes it. */
+static int only_template(int dir)
+{
+	_own_fd_ int copy = -1;
+	struct err e = { 0 };
+	struct dirent *d;
+	DIR *stream;
+	int found = -1;
+
+	CHECK_OK(fd_openat(dir, ".", O_RDONLY | O_DIRECTORY, 0, &copy, &e), &e);
+	stream = fdopendir(steal_fd(&copy));
+	CHECK(stream != NULL);
+	while ((d = readdir(stream)))
+		if (strlen(d->d_name) == 16) {
+			CHECK_EQ(found, -1);
+			CHECK_OK(fd_openat(dir, d->d_name, O_RDONLY | O_DIRECTORY, 0, &found, &e),
+			         &e);
+		}
+	(void)closedir(stream);
+	CHECK(found >= 0);
+	return found;
+}
+
+static size_t entries(int dir)
+{
+	_own_fd_ int copy = -1;
+	struct err e = { 0 };
+	size_t count = 0;
+	DIR *stream;
+
+	CHECK_OK(fd_openat(dir, ".", O_RDONLY | O_DIRECTORY, 0, &copy, &e), &e);
+	stream = fdopendir(steal_fd(&copy));
+	CHECK(stream != NULL);
+	while (readdir(stream))
+		count++;
+	(void)closedir(stream);
+	return count - 2;
+}
+
+static void flip_byte(int template_dir, const char *file, off_t at)
+{
+	_own_fd_ int fd = -1;
+	struct err e = { 0 };
+	uint8_t byte = 0;
+
+	CHECK_OK(fd_openat(template_dir, file, O_RDWR, 0, &fd, &e), &e);
+	CHECK_EQ(pread(fd, &byte, 1, at), 1);
+	byte ^= 1;
+	CHECK_EQ(pwrite(fd, &byte, 1, at), 1);
+}
+
+TEST(what_was_saved_is_opened)
+{
+	_own_(template_close) struct template t;
+	_own_fd_ int dir = folder();
+	struct err e = { 0 };
+	char got[16] = "";
+
+	template_init(&t);
+	CHECK_EQ(template_open(dir, key(), &t, &e), -ENOENT);
+	save(dir, key());
+	CHECK_OK(template_open(dir, key(), &t, &e), &e);
+	CHECK_EQ(pread(t.ram_fd, got, 6, 5 << 20), 6);
+	CHECK_STR(got, "memory");
+	/* nobody who restores from it can write to it */
+	CHECK_EQ(pwrite(t.ram_fd, "x", 1, 0), -1);
+	CHECK_EQ(pwrite(t.state_fd, "x", 1, 0), -1);
+	CHECK_EQ(pwrite(t.scratch_fd, "x", 1, 0), -1);
+}
+
+TEST(another_key_is_another_template)
+{
+	_own_(template_close) struct template t;
+	_own_fd_ int dir = folder();
+	struct err e = { 0 };
+
+	template_init(&t);
+	save(dir, key());
+	CHECK_EQ(template_open(dir, span_str("berm 0\nimage abd\n"), &t, &e), -ENOENT);
+	CHECK_OK(open_it(dir, &e), &e);
+}
+
+TEST(a_name_that_collides_is_no_match)
+{
+	_own_fd_ int dir = folder();
+	_own_fd_ int found = -1;
+	struct err e = { 0 };
+	_own_free_ char *meta = NULL;
+	size_t len;
+
+	save(dir, key());
+	found = only_template(dir);
+	CHECK_OK(fd_read_file(found, "meta", TEMPLATE_META_MAX, &meta, &len, &e), &e);
+	meta[len - 2] ^= 1; /* the key that it was saved under differs in one letter */
+	CHECK_OK(fd_replace_file(found, "meta", meta, len, 0600, &e), &e);
+	CHECK_EQ(open_it(dir, &e), -ENOENT);
+}
+
+TEST(a_changed_file_drops_it)
+{
+	static const struct {
+		const char *file;
+		off_t at;
+	} cases[] = { { "ram", 5 << 20 }, { "ram", 0 }, { "state", 3 }, { "scratch", 1 << 20 } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		_own_fd_ int dir = folder();
+		_own_fd_ int found = -1;
+		struct err e = { 0 };
+
+		save(dir, key());
+		CHECK_OK(open_it(dir, &e), &e);
+		found = only_template(dir);
+		flip_byte(found, cases[i].file, cases[i].at);
+		CHECK_EQ(open_it(dir, &e), -ENOENT);
+		CHECK(strstr(e.text, "was changed") != NULL);
+		CHECK_EQ(entries(dir), 0);
+	}
+}
+
+TEST(a_lost_or_cut_file_drops_it)
+{
+	static const char *const files[] = { "ram", "state", "scratch", "meta" };
+
+	for (size_t i = 0; i < 2 * sizeof(files) / sizeof(files[0]); i++) {
+		_own_fd_ int dir = folder();
+		_own_fd_ int found = -1;
+		_own_fd_ int fd = -1;
+		struct err e = { 0 };
+
+		save(dir, key());
+		found = only_template(dir);
+		if (i % 2) {
+			CHECK_EQ(unlinkat(found, files[i / 2], 0), 0);
+		} else {
+			CHECK_OK(fd_openat(found, files[i / 2], O_RDWR, 0, &fd, &e), &e);
+			CHECK_EQ(ftruncate(fd, 7), 0);
+		}
+		CHECK_EQ(open_it(dir, &e), -ENOENT);
+		CHECK_EQ(entries(dir), 0);
+	}
+}
+
+/*
+ * What a disk lost has no new change time, so only the hashes tell, once in a boot of the machine.
+ * The change time cannot be set back; so the meta file is made to agree with the damaged file.
+ */
+TEST(damage_that_left_no_trace_is_found_in_the_next_boot)
+{
+	_own_fd_ int dir = folder();
+	_own_fd_ int found = -1;
+	_own_free_ char *meta = NULL;
+	struct err e = { 0 };
+	char fresh[TEMPLATE_META_MAX];
+	struct stat st;
+	struct buf b;
+	char *line;
+	char *hash;
+	size_t len;
+
+	save(dir, key());
+	found = only_template(dir);
+	flip_byte(found, "ram", 5 << 20);
+	CHECK_EQ(fstatat(found, "ram", &st, 0), 0);
+	CHECK_OK(fd_read_file(found, "meta", TEMPLATE_META_MAX, &meta, &len, &e), &e);
+	line = strstr(meta, "ram ");
+	CHECK(line != NULL);
+	hash = memrchr(line, ' ', strcspn(line, "\n"));
+	CHECK(hash != NULL);
+	buf_init(&b, fresh, sizeof(fresh));
+	buf_put(&b, meta, (size_t)(line - meta));
+	buf_printf(&b, "ram %llu %llu %llu", (unsigned long long)st.st_size,
+	           (unsigned long long)st.st_ino,
+	           (unsigned long long)st.st_ctim.tv_sec * 1000000000ULL +
+	                   (unsigned long long)st.st_ctim.tv_nsec);
+	buf_put(&b, hash, len - (size_t)(hash - meta));
+	CHECK(buf_ok(&b));
+	CHECK_OK(fd_replace_file(found, "meta", b.at, b.len, 0600, &e), &e);
+
+	/* in this boot nothing shows it; that is the bargain, and why the next one looks again */
+	CHECK_OK(open_it(dir, &e), &e);
+	CHECK_OK(fd_replace_file(found, "verified", "another boot", 12, 0600, &e), &e);
+	CHECK_EQ(open_it(dir, &e), -ENOENT);
+	CHECK(strstr(e.text, "damaged") != NULL);
+}
+
+TEST(an_honest_template_survives_a_reboot)
+{
+	_own_fd_ int dir = folder();
+	_own_fd_ int found = -1;
+	struct err e = { 0 };
+
+	save(dir, key());
+	found = only_template(dir);
+	CHECK_OK(fd_replace_file(found, "verified", "another boot", 12, 0600, &e), &e);
+	CHECK_OK(open_it(dir, &e), &e);
+	CHECK_OK(open_it(dir, &e), &e);
+}
+
+TEST(a_discarded_draft_leaves_nothing)
+{
+	_own_fd_ int dir = folder();
+	struct template_draft d;
+	struct err e = { 0 };
+
+	draft_init(&d);
+	CHECK_OK(draft_new(dir, RAM_BYTES, DISK_BYTES, &d, &e), &e);
+	CHECK_EQ(entries(dir), 1);
+	draft_discard(dir, &d);
+	CHECK_EQ(entries(dir), 0);
+}
+
+TEST(one_builder_at_a_time)
+{
+	_own_fd_ int dir = folder();
+	_own_fd_ int first = -1;
+	_own_fd_ int second = -1;
+	struct err e = { 0 };
+
+	CHECK_OK(template_lock(dir, key(), 1000, &first, &e), &e);
+	CHECK_EQ(template_lock(dir, key(), 50, &second, &e), -ETIMEDOUT);
+	CHECK_EQ(second, -1);
+	(void)close(steal_fd(&first));
+	CHECK_OK(template_lock(dir, key(), 1000, &second, &e), &e);
+}
+
+TEST(the_oldest_go_when_there_are_too_many)
+{
+	_own_fd_ int dir = folder();
+	struct err e = { 0 };
+	char text[64];
+
+	const struct timespec long_ago[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+	_own_fd_ int first = -1;
+
+	save(dir, key());
+	first = only_template(dir);
+	CHECK_EQ(futimens(first, long_ago), 0);
+	for (int i = 0; i < TEMPLATE_KEPT_MAX + 3; i++) {
+		(void)snprintf(text, sizeof(text), "key %d\n", i);
+		save(dir, span_str(text));
+	}
+	CHECK_EQ(entries(dir), TEMPLATE_KEPT_MAX);
+	CHECK_EQ(open_it(dir, &e), -ENOENT);
+}
+
+TEST_MAIN()
