@@ -1,21 +1,25 @@
 /*
  * PID 1 of the kernel bench: says READY on the agent port, then, for each byte it is sent, answers
- * one line with what a vfork+exec+wait of a static program took, in microseconds.
+ * one line.
  *
- * Shape     host sends one byte | guest answers "us us us ...\n", EXECS figures, the first one cold
- * Units     microseconds of the guest's monotonic clock
+ * p         "pong"
+ * x         "first", then EXECS figures: what each vfork+exec+wait of a static program took, in us
+ * t         what 1000 page faults on fresh memory took, in us
+ * q         ends the guest
+ * Units     the guest's monotonic clock
  */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { EXECS = 20, PORT_WAIT_MS = 2000 };
+enum { EXECS = 20, PORT_WAIT_MS = 2000, TOUCH_BYTES = 32 << 20, PAGE_BYTES = 4096 };
 
 static uint64_t now_ns(void)
 {
@@ -56,6 +60,20 @@ static uint64_t exec_once_ns(void)
 	return now_ns() - t;
 }
 
+/* What fresh memory costs: page faults and the kernel's clearing of pages. */
+static uint64_t touch_ns(void)
+{
+	uint64_t t = now_ns();
+	char *p = mmap(NULL, TOUCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return 0;
+	for (size_t i = 0; i < TOUCH_BYTES; i += PAGE_BYTES)
+		p[i] = 1;
+	munmap(p, TOUCH_BYTES);
+	return now_ns() - t;
+}
+
 int main(void)
 {
 	char line[EXECS * 12 + 64];
@@ -78,6 +96,14 @@ int main(void)
 
 		if (byte == 'q')
 			reboot(RB_AUTOBOOT);
+		if (byte == 't') {
+			touch_ns();
+			len = snprintf(line, sizeof(line), "%llu\n",
+				       (unsigned long long)touch_ns() / 1000 /
+					       (TOUCH_BYTES / PAGE_BYTES / 1000));
+			write(fd, line, (size_t)len);
+			continue;
+		}
 		if (byte == 'p') { /* ping: what an answer costs without a fork */
 			write(fd, "pong\n", 5);
 			continue;

@@ -311,7 +311,6 @@ static void test_fds(void)
 	check("file-handle", syscall(SYS_name_to_handle_at, AT_FDCWD, "/ext4/file", handle.raw,
 				     &mount_id, 0));
 	check("keyctl", syscall(SYS_keyctl, 1 /* join a session keyring */, NULL));
-	check("rseq", syscall(SYS_rseq, NULL, 0, 0, 0) < 0 && errno == ENOSYS ? -1 : 0);
 }
 
 static void test_ipc_and_memory(void)
