@@ -1,6 +1,6 @@
 /*
- * probe_guest: the smallest VM there is, for probe.c's child alone. It opens, runs and says how far it
- * came. Makes no allocation and takes no lock: it runs after a fork.
+ * probe_guest: the smallest VM there is, for probe.c's child alone. It opens, runs and says how far
+ * it came. Makes no allocation and takes no lock: it runs after a fork.
  */
 #pragma once
 

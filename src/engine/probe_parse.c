@@ -118,3 +118,43 @@ bool probe_record_matches(const struct probe_record *a, const struct probe_recor
 	       a->kvm_major == b->kvm_major && a->kvm_minor == b->kvm_minor &&
 	       a->device == b->device && a->inode == b->inode && a->mode == b->mode;
 }
+
+/* Digits off the front; false if there are none or too many. */
+static bool take_digits(struct span *s, uint32_t *ret)
+{
+	struct span from = *s;
+	size_t n = 0;
+	uint64_t v;
+
+	while (n < from.len && from.at[n] >= '0' && from.at[n] <= '9')
+		n++;
+	if (n > 6 || !span_to_u64(span_of(from.at, n), &v))
+		return false;
+	s->at += n;
+	s->len -= n;
+	*ret = (uint32_t)v;
+	return true;
+}
+
+static bool take_dot(struct span *s)
+{
+	uint8_t c;
+
+	return s->len > 0 && s->at[0] == '.' && take_u8(s, &c);
+}
+
+int probe_parse_qemu_version(struct span in, struct probe_qemu *ret)
+{
+	static const char before[] = "QEMU emulator version ";
+	struct probe_qemu got = { 0 };
+	struct span head;
+
+	if (!take_span(&in, sizeof(before) - 1, &head) || !span_is(head, before))
+		return -EBADMSG;
+	if (!take_digits(&in, &got.major) || !take_dot(&in) || !take_digits(&in, &got.minor))
+		return -EBADMSG;
+	if (take_dot(&in) && !take_digits(&in, &got.micro))
+		return -EBADMSG;
+	*ret = got;
+	return 0;
+}

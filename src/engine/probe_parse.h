@@ -1,5 +1,6 @@
 /*
- * probe_parse: the kept verdict, a small text in the state directory.
+ * probe_parse: what the host says in text: the kept verdict, a small file in the state directory,
+ * and QEMU's version.
  *
  * Hostile   the file may be anything: cut, old, of another host
  * Shape     five lines, each ended by a newline:
@@ -47,3 +48,16 @@ void probe_put_record(struct buf *b, const struct probe_record *r);
 
 /* Is what was kept about the same boot, device and version? The verdict is not compared. */
 _must_ bool probe_record_matches(const struct probe_record *a, const struct probe_record *b);
+
+/* What `qemu-system-x86_64 --version` says. */
+struct probe_qemu {
+	uint32_t major;
+	uint32_t minor;
+	uint32_t micro;
+};
+
+/*
+ * "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)" and what follows; a missing third number is
+ * 0. -EBADMSG for anything else.
+ */
+_must_ int probe_parse_qemu_version(struct span in, struct probe_qemu *ret);

@@ -90,4 +90,34 @@ TEST(a_match_is_all_of_the_key)
 	CHECK(!probe_record_matches(&a, &b));
 }
 
+TEST(qemu_version)
+{
+	static const char *const bad[] = { "",
+		                           "QEMU emulator version ",
+		                           "QEMU emulator version 7",
+		                           "QEMU emulator version 7.",
+		                           "QEMU emulator version x.2",
+		                           "QEMU emulator version 7.2.x",
+		                           "QEMU emulator version 1234567.2",
+		                           "qemu emulator version 7.2.0",
+		                           "GNU ld version 2.40" };
+	struct probe_qemu got = { 0 };
+
+	CHECK_EQ(probe_parse_qemu_version(
+			 span_str("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nC"), &got),
+	         0);
+	CHECK_EQ(got.major, 7);
+	CHECK_EQ(got.minor, 2);
+	CHECK_EQ(got.micro, 22);
+	CHECK_EQ(probe_parse_qemu_version(span_str("QEMU emulator version 10.0"), &got), 0);
+	CHECK_EQ(got.major, 10);
+	CHECK_EQ(got.micro, 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct span in = guard_span(bad[i], strlen(bad[i]));
+
+		CHECK_EQ(probe_parse_qemu_version(in, &got), -EBADMSG);
+	}
+	CHECK_EQ(got.major, 10);
+}
+
 TEST_MAIN()
