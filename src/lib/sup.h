@@ -112,6 +112,7 @@ struct sup {
 	struct link *agent;
 	bool agent_paused; /* a frame of its waits for a command's connection */
 	uint64_t events;
+	uint8_t killed_for; /* RESULT_HIT bits: the agent said that the workload died of these */
 	uint32_t next_agent_id;
 	struct sup_stream streams[SUP_STREAMS_MAX];
 	struct sup_client clients[SUP_CLIENTS_MAX];

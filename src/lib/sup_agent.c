@@ -112,9 +112,9 @@ static enum handled main_data(struct sup *s, struct sup_stream *st, const struct
 /* Which limit, if any, the end of the main command is owed to: the agent said so just before. */
 static uint8_t exit_reason(const struct sup *s, const struct wire_exit *x)
 {
-	if (x->signaled && x->value == 9 && (s->result.limits_hit & RESULT_HIT_PIDS))
+	if (x->signaled && (s->killed_for & RESULT_HIT_PIDS))
 		return RESULT_PIDS;
-	if (x->signaled && x->value == 9 && (s->result.limits_hit & RESULT_HIT_MEMORY))
+	if (x->signaled && (s->killed_for & RESULT_HIT_MEMORY))
 		return RESULT_MEMORY;
 	if (x->signaled)
 		return RESULT_SIGNALED;
@@ -210,17 +210,18 @@ static void on_hello(struct sup *s, const struct wire_frame *f)
 static void on_event(struct sup *s, const struct wire_frame *f)
 {
 	struct wire_event v;
+	uint8_t bit;
 
 	if (wire_parse_event(f->payload, &v) < 0 || ++s->events > SUP_EVENTS_MAX) {
 		lied(s, "too many events");
 		return;
 	}
-	if (v.kind == WIRE_EVENT_OOM)
-		s->result.limits_hit |= RESULT_HIT_MEMORY;
-	else if (v.kind == WIRE_EVENT_PIDS)
-		s->result.limits_hit |= RESULT_HIT_PIDS;
-	else
-		s->result.limits_hit |= RESULT_HIT_DISK;
+	bit = v.kind == WIRE_EVENT_OOM    ? RESULT_HIT_MEMORY
+	      : v.kind == WIRE_EVENT_PIDS ? RESULT_HIT_PIDS
+	                                  : RESULT_HIT_DISK;
+	s->result.limits_hit |= bit;
+	if (v.killed)
+		s->killed_for |= bit;
 }
 
 static void on_control(struct sup *s, const struct wire_frame *f)
