@@ -13,7 +13,8 @@
 
 enum {
 	AGENT_FREEZE_MS = 2000, /* a process in the kernel may take a while to stop */
-	AGENT_REFILL_MS = 20,   /* after the last exec: not while its command needs the CPU */
+	AGENT_REFILL_MS = 20,   /* after an exec started: not while its command needs the CPU */
+	AGENT_LAZY_MS = 5,      /* how long a frame may wait for company (port_out_lazy) */
 	AGENT_DRAIN_MS = 2000,  /* last words to the host before the power goes */
 	AGENT_GRACE_MAX_MS = 60000,
 	AGENT_EPOLL_EVENTS = 64,
@@ -43,7 +44,8 @@ struct agent {
 	uint64_t refill_ms; /* when to make the next spare; 0: not planned */
 	unsigned turn;      /* the stream that moves first */
 
-	bool told_hello;
+	uint64_t lazy_ms; /* when what waits for company is sent; 0: nothing waits */
+	bool watch_writable;
 	bool frozen, freezing, quiescing;
 	uint64_t freeze_until_ms;
 	enum power_state power;

@@ -110,6 +110,7 @@ static int wait_ms(const struct agent *a, uint64_t now_ms)
 
 	sooner(&soonest, a->refill_ms);
 	sooner(&soonest, a->oom_due_ms);
+	sooner(&soonest, a->lazy_ms);
 	if (a->freezing)
 		sooner(&soonest, a->freeze_until_ms + 1);
 	if (a->power != POWER_ON)
@@ -132,6 +133,30 @@ static void tick(struct agent *a)
 	power_step(a, now_ms);
 }
 
+/* Is all that is pending of the kind that waits for company, and not for long yet? */
+static bool may_wait(struct agent *a)
+{
+	uint64_t now_ms = clock_mono_ms();
+
+	if (port_pending(&a->port) == 0 || a->port.urgent)
+		return false;
+	if (a->lazy_ms == 0)
+		a->lazy_ms = now_ms + AGENT_LAZY_MS;
+	return now_ms < a->lazy_ms;
+}
+
+/* An edge for each buffer the host has emptied would wake us for nothing while nothing waits. */
+static void watch_writable(struct agent *a, bool on)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET | (on ? EPOLLOUT : 0) };
+
+	if (a->watch_writable == on)
+		return;
+	ev.data.u32 = AGENT_EV_PORT;
+	if (epoll_ctl(a->epoll_fd, EPOLL_CTL_MOD, a->port.fd, &ev) == 0)
+		a->watch_writable = on;
+}
+
 /* Edges are told once, so what can be done is done now: until nothing moves, or the port is full,
  * which ends in an edge of its own. */
 static void serve_once(struct agent *a)
@@ -142,9 +167,13 @@ static void serve_once(struct agent *a)
 		control_pump(a);
 		moved = streams_pump(a);
 		control_settle(a);
+		if (!moved && may_wait(a))
+			return;
 		/* what waited for room in the port gets its turn after each write */
 		moved |= port_pending(&a->port) > 0;
 	} while (port_flush(&a->port) && moved);
+	a->lazy_ms = 0;
+	watch_writable(a, port_pending(&a->port) > 0);
 }
 
 static void serve(struct agent *a)
@@ -235,7 +264,7 @@ static int open_port(struct agent *a, struct err *e)
 	int r = port_find("berm.agent", &a->port.fd, e);
 
 	a->port.readable = a->port.writable = true;
-	return r < 0 ? r : agent_watch(a, a->port.fd, EPOLLIN | EPOLLOUT, AGENT_EV_PORT, 0, 0, e);
+	return r < 0 ? r : agent_watch(a, a->port.fd, EPOLLIN, AGENT_EV_PORT, 0, 0, e);
 }
 
 static int start(struct agent *a, struct err *e)

@@ -105,6 +105,12 @@ static void compact(struct port *p)
 
 struct buf *port_out(struct port *p)
 {
+	p->urgent = true;
+	return port_out_lazy(p);
+}
+
+struct buf *port_out_lazy(struct port *p)
+{
 	if (p->out.size - p->out.len < PORT_REPLY_BYTES_MAX)
 		compact(p);
 	return &p->out;
@@ -129,6 +135,7 @@ void port_data_end(struct port *p, uint8_t channel, uint32_t stream, uint32_t ep
 	wire_put(&b, WIRE_DATA, channel, stream, epoch, span_of(NULL, 0));
 	b.len = WIRE_HEADER_BYTES - 4;
 	buf_put_le32(&b, (uint32_t)len);
+	p->urgent = true;
 	memcpy(p->out.at + p->out.len, head, sizeof(head));
 	p->out.len += sizeof(head) + len;
 }
@@ -159,6 +166,7 @@ bool port_flush(struct port *p)
 		return false;
 	buf_reset(&p->out);
 	p->out_at = 0;
+	p->urgent = false;
 	return true;
 }
 

@@ -26,6 +26,7 @@ struct port {
 	int fd;
 	bool connected; /* a host was seen since the last reset */
 	bool readable, writable;
+	bool urgent; /* something pending should not wait */
 	uint8_t *in;
 	size_t in_at, in_end;
 	struct buf out;
@@ -53,8 +54,13 @@ _must_ int port_next(struct port *p, struct wire_frame *ret);
 uint8_t *port_data_begin(struct port *p, size_t want);
 void port_data_end(struct port *p, uint8_t channel, uint32_t stream, uint32_t epoch, size_t len);
 
-/* Where answers are appended; call port_has_room() first. */
+/*
+ * Where answers are appended; call port_has_room() first. What goes to port_out_lazy() may wait a
+ * little for company: each write to the port costs the host a wake-up, and EXEC_OK, two EOFs and
+ * EXIT of a short command make one.
+ */
 struct buf *port_out(struct port *p);
+struct buf *port_out_lazy(struct port *p);
 
 /* Writes what the port takes. True if nothing is pending afterwards. */
 bool port_flush(struct port *p);

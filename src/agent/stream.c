@@ -71,8 +71,8 @@ static void release(struct agent *a, struct stream *s)
 	child_close(&s->child, &a->cg);
 	*s = (struct stream){ .in = { .buf = buf } };
 	child_init(&s->child);
-	if (a->spare.pid == 0 && a->refill_ms == 0)
-		a->refill_ms = clock_mono_ms() + AGENT_REFILL_MS;
+	if (a->spare.pid == 0) /* the CPU is free now */
+		a->refill_ms = clock_mono_ms();
 }
 
 static void put_fail(struct agent *a, uint8_t type, uint32_t id, int code, uint8_t stage,
@@ -123,20 +123,19 @@ static int take_child(struct agent *a, struct stream *s, struct err *e)
 		return child_make(&s->child, &a->cg, e);
 	s->child = a->spare;
 	child_init(&a->spare);
+	a->refill_ms = clock_mono_ms() + AGENT_REFILL_MS;
 	return 0;
 }
 
 static int watch_all(struct agent *a, struct stream *s, struct err *e)
 {
 	unsigned slot = slot_of(a, s);
-	int r = agent_watch(a, s->child.status_fd, EPOLLIN, AGENT_EV_STREAM, slot, STREAM_EV_STATUS,
-	                    e);
+	int r;
 
-	if (s->tty && r == 0) /* one fd for both ways: STREAM_EV_OUT stands for both */
+	if (s->tty) /* one fd for both ways: STREAM_EV_OUT stands for both */
 		return agent_watch(a, s->out[0].fd, EPOLLIN | EPOLLOUT, AGENT_EV_STREAM, slot,
 		                   STREAM_EV_OUT, e);
-	if (r == 0)
-		r = agent_watch(a, s->in.fd, EPOLLOUT, AGENT_EV_STREAM, slot, STREAM_EV_IN, e);
+	r = agent_watch(a, s->in.fd, EPOLLOUT, AGENT_EV_STREAM, slot, STREAM_EV_IN, e);
 	if (r == 0)
 		r = agent_watch(a, s->out[0].fd, EPOLLIN, AGENT_EV_STREAM, slot, STREAM_EV_OUT, e);
 	if (r == 0)
@@ -403,8 +402,6 @@ void stream_event(struct agent *a, unsigned slot, unsigned what)
 		s->out[0].ready = true;
 	if (what == STREAM_EV_ERR)
 		s->out[1].ready = true;
-	if (what == STREAM_EV_STATUS)
-		s->status_ready = true;
 }
 
 bool stream_reaped(struct agent *a, pid_t pid, const struct wire_exit *x)
@@ -426,7 +423,8 @@ bool stream_reaped(struct agent *a, pid_t pid, const struct wire_exit *x)
 static void started(struct agent *a, struct stream *s)
 {
 	s->started = true;
-	wire_put_u32(port_out(&a->port), WIRE_EXEC_OK, 0, s->id, a->epoch, (uint32_t)s->child.pid);
+	wire_put_u32(port_out_lazy(&a->port), WIRE_EXEC_OK, 0, s->id, a->epoch,
+	             (uint32_t)s->child.pid);
 	for (int n = 1; n <= STREAM_SIGNALS_MAX; n++)
 		if (s->signals & UINT64_C(1) << (n - 1) && !s->exited)
 			(void)kill(-s->child.pid, n);
@@ -444,7 +442,6 @@ static bool read_status(struct stream *s)
 		if (n > 0)
 			s->report_len += (size_t)n;
 	} while (n > 0 || (n < 0 && errno == EINTR));
-	s->status_ready = false;
 	return n == 0;
 }
 
@@ -459,7 +456,7 @@ static void exec_failed(struct agent *a, struct stream *s)
 
 static void pump_status(struct agent *a, struct stream *s)
 {
-	if (!s->status_ready || s->reported || !read_status(s))
+	if (s->reported || !read_status(s))
 		return;
 	s->reported = true;
 	(void)munmap(s->child.mail, sizeof(struct mail));
@@ -483,8 +480,8 @@ static void end_output(struct agent *a, struct stream *s, unsigned i)
 		s->child.err_fd = -1;
 	/* a GET has one output, a PUT none: the other ends are the helper's own business */
 	if (s->type == WIRE_EXEC || (s->type == WIRE_GET && i == 0))
-		wire_put(port_out(&a->port), WIRE_EOF, (uint8_t)(WIRE_OUT + i), s->id, a->epoch,
-		         span_of(NULL, 0));
+		wire_put(port_out_lazy(&a->port), WIRE_EOF, (uint8_t)(WIRE_OUT + i), s->id,
+		         a->epoch, span_of(NULL, 0));
 }
 
 /* Moves at most one frame. */
@@ -546,6 +543,7 @@ static void finish(struct agent *a, struct stream *s)
 		(void)child_parse_report(span_of(s->report, s->report_len), &f);
 		wire_put_fail(port_out(&a->port), WIRE_RESULT, s->id, a->epoch, &f);
 	}
+	(void)port_flush(&a->port); /* the host need not wait for us to tidy up */
 	release(a, s);
 }
 
@@ -583,12 +581,15 @@ bool streams_pump(struct agent *a)
 uint64_t streams_deadline_ms(const struct agent *a)
 {
 	uint64_t soonest = UINT64_MAX;
+	uint64_t look_ms = clock_mono_ms() + AGENT_LAZY_MS;
 
 	for (unsigned i = 0; i < WIRE_STREAMS_MAX; i++) {
 		const struct stream *s = &a->streams[i];
 		bool open = s->out[0].fd >= 0 || s->out[1].fd >= 0;
 		bool cut = s->out[0].cut || s->out[1].cut;
 
+		if (s->id != 0 && !s->reported && s->type == WIRE_EXEC && look_ms < soonest)
+			soonest = look_ms;
 		if (s->id != 0 && s->exited && open && !cut && s->cut_ms < soonest)
 			soonest = s->cut_ms;
 	}

@@ -11,6 +11,10 @@
  * fds are watched edge-triggered: an event sets `ready`, an EAGAIN clears it. A fd nobody wants to
  * read thus costs nothing, even one that hung up.
  *
+ * The status pipe is not watched at all: a wake-up at the moment of execve would only take the CPU
+ * from the command. It is looked at whenever the stream moves, and every AGENT_LAZY_MS until the
+ * command is known to run.
+ *
  * End of an EXEC: when its process is gone and both outputs are at EOF. A process left behind may
  * hold an output open for ever; so STREAM_GRACE_MS after the exit, what the pipe holds at that
  * moment is still sent, and then it is closed. Whoever needs the output of a daemon sends it to a
@@ -50,7 +54,7 @@ struct stream {
 	uint32_t id; /* 0: free */
 	uint8_t type;
 	bool tty;
-	bool status_ready, started, reported;
+	bool started, reported;
 	bool exited;
 	bool dirty;       /* the input buffer's pages were used */
 	uint64_t signals; /* that arrived before the command had started; bit n-1 is n */
@@ -74,7 +78,7 @@ void stream_open(struct agent *a, const struct wire_frame *f);
 _must_ int stream_frame(struct agent *a, const struct wire_frame *f);
 
 /* An edge on one of its fds; `what` is one of enum stream_event. */
-enum stream_event { STREAM_EV_IN, STREAM_EV_OUT, STREAM_EV_ERR, STREAM_EV_STATUS };
+enum stream_event { STREAM_EV_IN, STREAM_EV_OUT, STREAM_EV_ERR };
 void stream_event(struct agent *a, unsigned slot, unsigned what);
 
 /* Its process ended. False: it is no stream's. */

@@ -11,9 +11,12 @@
 static struct span read_db(const char *path, char **ret_own)
 {
 	char *text = NULL;
+	struct stat st;
 	size_t len = 0;
 
-	if (fd_read_file(AT_FDCWD, path, FD_SMALL_FILE_MAX, &text, &len, NULL) < 0)
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > FD_SMALL_FILE_MAX)
+		return span_of("", 0);
+	if (fd_read_file(AT_FDCWD, path, (size_t)st.st_size, &text, &len, NULL) < 0)
 		return span_of("", 0);
 	*ret_own = text;
 	return span_of(text, len);
@@ -70,13 +73,18 @@ int user_find(struct span spec, struct user *ret, struct err *e)
 	_own_free_ char *passwd_text = NULL;
 	_own_free_ char *group_text = NULL;
 	struct user u = { 0 };
-	struct span passwd = read_db("/etc/passwd", &passwd_text);
+	struct span passwd;
 	struct span group;
 	struct span who;
 	int r;
 
-	if (!take_until(&spec, ':', &who))
-		who = span_of("0", 1);
+	if (!take_until(&spec, ':', &who)) {
+		copy_text(u.name, sizeof(u.name), span_str("root"));
+		copy_text(u.home, sizeof(u.home), span_str("/root"));
+		*ret = u;
+		return 0;
+	}
+	passwd = read_db("/etc/passwd", &passwd_text);
 	r = find_uid(who.len ? who : span_of("0", 1), passwd, &u, e);
 	if (r < 0)
 		return r;

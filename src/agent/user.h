@@ -19,5 +19,6 @@ struct user {
 	char home[WIRE_PATH_MAX + 1]; /* "" if unknown */
 };
 
-/* -ENOENT: no such user or group (e says which). Reads files: only for a child, which may block. */
+/* An empty spec is root with its home in /root, and reads no file: it is what most execs ask for.
+ * -ENOENT: no such user or group (e says which). Reads files: only for a child, which may block. */
 _must_ int user_find(struct span spec, struct user *ret, struct err *e);
