@@ -192,8 +192,10 @@ static int run_probe(int kvm_fd, struct probe_verdict *v, struct err *e)
 	return 0;
 }
 
-static void judge_open_error(struct probe_verdict *v, int r)
+static void judge_open_error(const struct probe_env *env, struct probe_verdict *v, int r)
 {
+	struct stat st;
+
 	v->code = r;
 	if (r == -ENOENT || r == -ENODEV || r == -ENXIO)
 		v->kind = PROBE_MISSING; /* a node without a driver opens to ENODEV or ENXIO */
@@ -201,6 +203,8 @@ static void judge_open_error(struct probe_verdict *v, int r)
 		v->kind = PROBE_FORBIDDEN;
 	else
 		set_broken(v, "open", r);
+	if (v->kind == PROBE_FORBIDDEN && stat(env->kvm_path, &st) == 0)
+		v->group_may = st.st_gid != 0 && (st.st_mode & 060) == 060;
 }
 
 static int decide(const struct probe_env *env, struct probe_verdict *v, struct err *e)
@@ -211,7 +215,7 @@ static int decide(const struct probe_env *env, struct probe_verdict *v, struct e
 	int r = fd_open(env->kvm_path, O_RDWR, 0, &kvm_fd, NULL);
 
 	if (r < 0) {
-		judge_open_error(v, r);
+		judge_open_error(env, v, r);
 		return 0;
 	}
 	keyed = make_key(env, kvm_fd, &key);
@@ -285,8 +289,10 @@ const char *probe_remedy(const struct probe_verdict *v)
 		return "enable virtualization in the firmware or, in a cloud, take a machine type "
 		       "with nested virtualization; until then berm uses a software CPU";
 	case PROBE_FORBIDDEN:
-		return "add yourself to the group that owns it: sudo usermod -aG kvm $USER, then "
-		       "log in again";
+		return v->group_may
+		               ? "add yourself to the group that owns it: sudo usermod -aG kvm $USER, then "
+		                 "log in again"
+		               : "have root give it to a group: sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; sudo usermod -aG kvm $USER; then log in again";
 	case PROBE_BROKEN:
 		if (v->code == -EBUSY)
 			return "another hypervisor holds the processor's virtualization: stop it";

@@ -40,6 +40,7 @@ struct probe_verdict {
 	char step[PROBE_STEP_MAX]; /* BROKEN: which ioctl or which instruction */
 	uint64_t insns_per_s;      /* SLOW, GOOD: in ring 0, 64-bit */
 	uint64_t took_us;          /* this call */
+	bool group_may;            /* FORBIDDEN: members of the device's group may open it */
 	bool cached;
 };
 
