@@ -46,7 +46,7 @@ enum cli_complete {
 	COMPLETE_SHELL, /* bash, zsh, fish */
 };
 
-/* One option. The table ends with OPT_END_ROW; --help and -h are every verb's and stand in no table. */
+/* One option. A table ends with OPT_END_ROW; --help and -h are every verb's and in no table. */
 struct opt {
 	int id;            /* > 0, unique in its table */
 	char letter;       /* its short form; 0: none */

@@ -15,10 +15,10 @@
 /*
  * Theory of operation
  *
- * Names mean what they mean to `docker cp`: into a directory that is there, onto a file, or to a new
- * name; a source that ends in "/." is the directory's content. Where the guest is the destination it
- * is asked what is there first. Where the host is, everything is decided and opened before the guest
- * sends a byte, and then Landlock shuts the rest of the file system.
+ * Names mean what they mean to `docker cp`: into a directory that is there, onto a file, or to a
+ * new name; a source that ends in "/." is the directory's content. Where the guest is the
+ * destination it is asked what is there first. Where the host is, everything is decided and opened
+ * before the guest sends a byte, and then Landlock shuts the rest of the file system.
  */
 
 enum { OPT_ARCHIVE = 1, OPT_FOLLOW, OPT_USER, OPT_LINKS, OPT_MAX };

@@ -140,7 +140,7 @@ static int exec_in(struct session *s, struct exec *x, struct cli *c, const struc
 		                 WIRE_EXEC_MAX >> 10);
 	if (session_run(s, &e) < 0)
 		return cli_fail(&e);
-	if (r->ended == RELAY_ENDED)
+	if (r->end_json && r->ended != RELAY_EXIT && r->ended != RELAY_FAILED)
 		explain_end(s);
 	return session_status(s, a->words[1]);
 }

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 
 enum { MAIN_STREAM = 1 };
@@ -83,13 +84,23 @@ static int print_json(const struct session *s, const struct captured *cap, struc
 	return cli_out(b.at, b.len, e);
 }
 
+/* Signals that people and pipelines send: who sent one knows. */
+static bool signal_expected(uint32_t sig)
+{
+	return sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT || sig == SIGPIPE;
+}
+
 /* Said only when the exit status alone would leave a question. */
 static void explain(const struct result *res)
 {
+	if (res->reason == RESULT_SIGNALED && signal_expected(res->signal))
+		return;
 	if (res->message[0])
 		log_error("%s", res->message);
 	else if (res->reason != RESULT_EXITED && res->reason != RESULT_SIGNALED)
 		log_error("the sandbox ended: %s", result_reason_name(res->reason));
+	else if (res->limits_hit)
+		log_warn("the command met a limit and went on: see limits_hit of --json");
 }
 
 /* What END says decides; without it, what the stream said. */
@@ -110,6 +121,8 @@ static int finish(struct session *s, const struct run *run, int result_fd, struc
 		return cli_fail(e);
 	if (s->interrupted)
 		return 128 + s->interrupted;
+	if (s->relay.ended == RELAY_FAILED) /* it knows more: where it failed, and by what errno */
+		return session_status(s, run->argv.items[0]);
 	explain(&res);
 	return (int)res.exit_code;
 }
@@ -189,10 +202,16 @@ static void take_size(struct run *run, const struct cli *c)
 		(void)term_size(STDOUT_FILENO, &s->rows, &s->cols);
 }
 
+static void finish_run(struct run *run)
+{
+	run_drop_image(run);
+	run_fini(run);
+}
+
 static int run_run(struct cli *c, const struct args *a)
 {
 	__attribute__((cleanup(session_fini))) struct session s = { .signal_fd = -1 };
-	__attribute__((cleanup(run_fini))) struct run run;
+	__attribute__((cleanup(finish_run))) struct run run;
 	_own_fd_ int result_fd = -1;
 	struct err e = { 0 };
 
@@ -202,7 +221,7 @@ static int run_run(struct cli *c, const struct args *a)
 	if (run.result_path && open_result(run.result_path, &result_fd, &e) < 0)
 		return cli_fail(&e);
 	take_size(&run, c);
-	if (cli_state(c, &e) < 0 || run_take_image(&run, c, a, &e) < 0 ||
+	if (cli_state(c, &e) < 0 || run_take_image(&run, c, &e) < 0 ||
 	    spec_check(&run.spec, &e) < 0 || session_init(&s, c, SESSION_RUN, &e) < 0)
 		return cli_fail(&e);
 	return run_sandbox(&s, c, &run, result_fd);

@@ -1,7 +1,9 @@
+#include "base/fdio.h"
 #include "base/log.h"
 #include "cli/verbs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 
@@ -106,6 +108,17 @@ static int run_bare(struct cli *c, int argc, char *const *argv)
 	return CLI_EXIT_ERROR;
 }
 
+/* A closed one becomes /dev/null: or else the next file opened would be taken for it. */
+static int look_at(int fd, bool *ret_tty)
+{
+	int got;
+
+	*ret_tty = isatty(fd);
+	if (*ret_tty || errno != EBADF)
+		return 0;
+	return fd_open("/dev/null", O_RDWR, 0, &got, NULL);
+}
+
 int main(int argc, char **argv, char **envp)
 {
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
@@ -113,11 +126,11 @@ int main(int argc, char **argv, char **envp)
 	int r;
 
 	log_init("berm");
-	/* a reader that leaves is an errno to us, so that the guest and the terminal are looked after */
+	/* a reader that leaves is an errno: guest and terminal are still to be looked after */
 	(void)sigaction(SIGPIPE, &ignore, NULL);
-	c.in_tty = isatty(STDIN_FILENO);
-	c.out_tty = isatty(STDOUT_FILENO);
-	c.err_tty = isatty(STDERR_FILENO);
+	if (look_at(STDIN_FILENO, &c.in_tty) < 0 || look_at(STDOUT_FILENO, &c.out_tty) < 0 ||
+	    look_at(STDERR_FILENO, &c.err_tty) < 0)
+		return CLI_EXIT_ERROR;
 	if (argc < 2 || argv[1][0] == '-')
 		r = run_bare(&c, argc, argv);
 	else

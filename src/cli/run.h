@@ -17,6 +17,8 @@ enum {
 	RUN_SHOWN_COMMAND_MAX = 200,
 };
 
+struct image;
+
 /* A NULL-ended list that grows to a maximum. Items are owned. */
 struct strings {
 	char **items; /* NULL while empty */
@@ -50,11 +52,8 @@ struct run {
 	const char *result_path; /* NULL: not asked for */
 	bool interactive, no_stdin, want_tty, no_tty;
 	struct strings env, argv, warm;
-	/* of the image, owned */
-	char *image_id;
-	char *cwd;
-	char *user;
-	int disk_fd;
+	struct image *opened; /* the strings of the spec live in it; see run_drop_image() */
+	int disk_fd;          /* of opened */
 };
 
 void run_init(struct run *r);
@@ -63,8 +62,12 @@ void run_fini(struct run *r);
 /* Flags into r->spec, judged; the image is not looked at. Prints nothing. */
 _must_ int run_take_flags(struct run *r, const struct cli *c, const struct args *a, struct err *e);
 
-/* Finds the image, opens its disk, and merges its configuration with the flags. */
-_must_ int run_take_image(struct run *r, struct cli *c, const struct args *a, struct err *e);
+/*
+ * Finds the image, opens its disk, and merges its configuration with the flags (run_image.c).
+ * run_fini() does not know of it: run_drop_image() afterwards.
+ */
+_must_ int run_take_image(struct run *r, struct cli *c, struct err *e);
+void run_drop_image(struct run *r);
 
 /* argv of the main command; pure. The image's lists may be NULL. */
 _must_ int run_command(struct run *r, const char *const *image_entrypoint,

@@ -317,7 +317,7 @@ static int check_together(const struct run *r, const struct cli *c, struct err *
 	return 0;
 }
 
-/* With no "--" the first word is the image, as in docker; a "--" in front of it all: the default. */
+/* With no "--" the first word is the image, as in docker; "--" in front: the default image. */
 static int take_words(struct run *r, const struct args *a, struct err *e)
 {
 	r->words = a->words;
@@ -364,12 +364,6 @@ void run_fini(struct run *r)
 	strings_fini(&r->env);
 	strings_fini(&r->argv);
 	strings_fini(&r->warm);
-	free(r->image_id);
-	free(r->cwd);
-	free(r->user);
-	if (r->disk_fd >= 0)
-		(void)close(r->disk_fd);
-	r->disk_fd = -1;
 }
 
 static int take_flag(struct run *r, const struct cli *c, const struct arg *o, struct err *e)

@@ -217,6 +217,23 @@ static int not_started(const struct session *s, const char *command)
 	return CLI_EXIT_ERROR;
 }
 
+/* The few reasons a supervisor has. */
+static const char *reset_reason(uint32_t code)
+{
+	switch (code) {
+	case EAGAIN:
+		return "the sandbox is still starting: try again in a moment";
+	case EMFILE:
+		return "the sandbox runs as many commands as it can: try again when one has ended";
+	case ENOBUFS:
+		return "the output came faster than it was read; the command goes on (berm logs has it)";
+	case ESHUTDOWN:
+		return "the sandbox has ended";
+	default:
+		return "the command was cut off by the sandbox";
+	}
+}
+
 int session_status(const struct session *s, const char *command)
 {
 	const struct relay *r = &s->relay;
@@ -229,8 +246,8 @@ int session_status(const struct session *s, const char *command)
 		return r->left;
 	if (r->ended == RELAY_DETACHED)
 		return 0;
-	if (r->ended == RELAY_RESET) {
-		log_error("the command was cut off: %s", strerror((int)r->reset_errno));
+	if (r->ended == RELAY_RESET && !r->end_json) {
+		log_error("%s", reset_reason(r->reset_errno));
 		return CLI_EXIT_ERROR;
 	}
 	return CLI_EXIT_KILLED; /* the sandbox ended under it; its reason is told with END */

@@ -2,8 +2,8 @@
  * session: what `run`, `exec` and `attach` share: stdio, terminal and signals of one program.
  *
  * Signals   INT, TERM, HUP and QUIT go to the program. A second one within SESSION_AGAIN_MS says
- *           that it did not help: `run` ends the sandbox, `exec` kills the command, `attach` leaves.
- *           A third ends berm itself. TSTP stops the program and berm, as a job is stopped.
+ *           that it did not help: `run` ends the sandbox, `exec` kills the command, `attach`
+ *           leaves. A third ends berm itself. TSTP stops the program and berm, as a job is stopped.
  *           What was ignored when berm was started (nohup, a background job) stays ignored.
  */
 #pragma once

@@ -53,7 +53,7 @@ static void pull_up(struct client *c)
 
 int client_send(struct client *c, struct err *e)
 {
-	/* a frame that did not fit is ours: everybody asks client_room() or sends few and small ones */
+	/* our own frames: everybody asks client_room() or sends few and small ones */
 	if (!buf_ok(&c->out))
 		return err_set(e, -EMSGSIZE, "the request is longer than %d bytes",
 		               CLIENT_OUT_BYTES);

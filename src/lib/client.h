@@ -55,12 +55,12 @@ _must_ int client_send(struct client *c, struct err *e);
 _must_ int client_receive(struct client *c, struct err *e);
 
 /*
- * The next whole frame already received; its payload is valid until the next client_receive(). HELLO
- * is read and checked here and never returned, as is REFUSE. -EAGAIN: none; -EPROTO.
+ * The next whole frame already received; its payload is valid until the next client_receive().
+ * HELLO is read and checked here and never returned, as is REFUSE. -EAGAIN: none; -EPROTO.
  */
 _must_ int client_next(struct client *c, struct wire_frame *ret, struct err *e);
 
-/* Sends what is queued and waits for the next frame of any kind. -ETIMEDOUT; timeout_ms < 0: ever. */
+/* Sends what is queued and waits for the next frame of any kind. -ETIMEDOUT; < 0: for ever. */
 _must_ int client_wait(struct client *c, int timeout_ms, struct wire_frame *ret, struct err *e);
 
 /* The same, passing over frames of other types. */

@@ -25,7 +25,7 @@
  * left out: nobody expects `cat copy/notes` to print /etc/shadow.
  *
  * A directory gets its mode and time when the walk leaves it: it may be one that even its owner
- * cannot write to. The open ones are the parents of the entry at hand, a stack of lengths of one path.
+ * cannot write to. The open ones are the parents of the entry at hand: lengths of one path.
  */
 
 enum { ASIDE_NAME_MAX = 40, MODE_KEPT = 0777 };
@@ -103,7 +103,7 @@ int copy_in_jail(int dir_fd, struct err *e)
 	struct jail_params params = { .paths = paths, .path_count = 1 };
 	struct jail_report report = { 0 };
 
-	/* not jail_no_new_privs(): with it came libseccomp, which every `berm run` would wait for */
+	/* not jail_no_new_privs(): with it came libseccomp, which all of berm would wait for */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys(e, "give up new privileges");
 	return jail_landlock(&profile, &params, &report, e);

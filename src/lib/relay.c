@@ -17,10 +17,10 @@
  * it; the supervisor always, until it closed. So every party that is slow stops only what depends
  * on it, and there is no timer except the progress line's and the one below.
  *
- * A pipe whose reader left tells its writer by SIGPIPE. The reader of the guest's pipe is the agent,
- * which stays, so the relay sends the signal itself and lets the program's output run into the
- * void. A program that ignores it and goes on writing would do so for ever where EPIPE would have
- * stopped it: after a grace it is killed.
+ * A pipe whose reader left tells its writer by SIGPIPE. The reader of the guest's pipe is the
+ * agent, which stays, so the relay sends the signal itself and lets the program's output run into
+ * the void. A program that ignores it and goes on writing would do so for ever where EPIPE would
+ * have stopped it: after a grace it is killed.
  */
 
 enum { IX_PEER, IX_SIGNAL, IX_IN, IX_OUT, IX_ERR, IX_COUNT };
@@ -243,6 +243,8 @@ static int take_stream(struct relay *r, const struct wire_frame *f, struct err *
 	} else if (f->type == WIRE_RESET) {
 		if (wire_parse_u32(f->payload, &r->reset_errno) < 0)
 			return err_set(e, -EPROTO, "the guest's RESET is damaged");
+		/* the sandbox ends, and END, with the reason, is next; otherwise END is far away */
+		r->want_end = r->reset_errno == ESHUTDOWN;
 		end(r, RELAY_RESET);
 	}
 	return 0;

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { A = 1, B, VALUE, CHOICE };
@@ -34,7 +35,7 @@ static int parse(const struct verb *v, const char *line, struct args **ret, stru
 	char *at = storage;
 
 	memset(argv, 0, sizeof(argv));
-	(void)strncpy(storage, line, sizeof(storage) - 1);
+	(void)snprintf(storage, sizeof(storage), "%s", line);
 	while (*at) {
 		argv[argc++] = at;
 		at = strchrnul(at, ' ');

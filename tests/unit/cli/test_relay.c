@@ -127,10 +127,11 @@ struct session {
 
 static void session_start(struct session *s, void (*play)(struct fake *f))
 {
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	int fds[2];
 	struct err e = { 0 };
 
-	(void)signal(SIGPIPE, SIG_IGN);
+	(void)sigaction(SIGPIPE, &ignore, NULL);
 	CHECK_OK(fd_socketpair(fds, &e), &e);
 	s->e = e;
 	s->child = fork();
@@ -167,7 +168,7 @@ static uint8_t pattern(size_t i)
 
 /* --- the plays --- */
 
-/* Sends back what it was sent, as far as credit goes, and judges the other side's use of its own. */
+/* Sends back what it was sent, as far as credit goes, and judges the other side's use of its. */
 static void play_echo(struct fake *f)
 {
 	static uint8_t held[WIRE_WINDOW_BYTES];
@@ -314,7 +315,7 @@ static void play_not_found(struct fake *f)
 
 /* --- the tests --- */
 
-/* Writes the pattern into a pipe from a child, or reads it back: neither end may block the relay. */
+/* Writes the pattern into a pipe from a child, or reads it: neither end may block the relay. */
 static pid_t feed(int fd, int other)
 {
 	pid_t pid = fork();

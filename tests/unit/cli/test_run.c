@@ -31,7 +31,7 @@ static int take(struct line *l, const char *words)
 	int r;
 
 	*l = (struct line){ .c = { .envp = host_env, .state_fd = -1 } };
-	(void)strncpy(l->storage, words, sizeof(l->storage) - 1);
+	(void)snprintf(l->storage, sizeof(l->storage), "%s", words);
 	while (*at) {
 		l->argv[argc++] = at;
 		at = strchrnul(at, ' ');
