@@ -38,7 +38,8 @@ static int open_port(void)
 
 		if (fd >= 0)
 			return fd;
-		nanosleep(&ms, NULL); /* the port is announced by the host, after the device is up */
+		/* the port is announced by the host, after the device is up */
+		nanosleep(&ms, NULL);
 	}
 	return -1;
 }
@@ -64,7 +65,8 @@ static uint64_t exec_once_ns(void)
 static uint64_t touch_ns(void)
 {
 	uint64_t t = now_ns();
-	char *p = mmap(NULL, TOUCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p =
+		mmap(NULL, TOUCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		return 0;
@@ -89,7 +91,8 @@ int main(void)
 		dprintf(2, "bench: no agent port\n");
 		reboot(RB_AUTOBOOT);
 	}
-	len = snprintf(line, sizeof(line), "READY %ld\n", boot.tv_sec * 1000000 + boot.tv_nsec / 1000);
+	len = snprintf(line, sizeof(line), "READY %ld\n",
+	               boot.tv_sec * 1000000 + boot.tv_nsec / 1000);
 	write(fd, line, (size_t)len);
 	while (read(fd, &byte, 1) == 1) {
 		uint64_t ns[EXECS];
@@ -99,8 +102,8 @@ int main(void)
 		if (byte == 't') {
 			touch_ns();
 			len = snprintf(line, sizeof(line), "%llu\n",
-				       (unsigned long long)touch_ns() / 1000 /
-					       (TOUCH_BYTES / PAGE_BYTES / 1000));
+			               (unsigned long long)touch_ns() / 1000 /
+			                       (TOUCH_BYTES / PAGE_BYTES / 1000));
 			write(fd, line, (size_t)len);
 			continue;
 		}
@@ -115,7 +118,7 @@ int main(void)
 		len = 0;
 		for (int i = 0; i < EXECS; i++)
 			len += snprintf(line + len, sizeof(line) - (size_t)len, "%llu ",
-					(unsigned long long)ns[i] / 1000);
+			                (unsigned long long)ns[i] / 1000);
 		line[len - 1] = '\n';
 		write(fd, line, (size_t)len);
 	}

@@ -3,8 +3,8 @@
  * "ok NAME" or "FAIL NAME: why", then "N passed, N failed", to the kernel log's console.
  *
  * Features are tried by use, not by configuration: a file system is mounted and read, a ring is
- * set up, a table is created over netlink. vda is a squashfs (zstd) with a file "hello", vdb another (lz4), vdc an
- * empty disk that already holds an ext4.
+ * set up, a table is created over netlink. vda is a squashfs (zstd) with a file "hello", vdb
+ * another (lz4), vdc an empty disk that already holds an ext4.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -126,15 +126,17 @@ static void test_pseudo_fs(void)
 	check("tmpfs-xattr-trusted", setxattr("/tmp/x", "trusted.t", "1", 1, 0));
 	check("tmpfs-xattr-user", setxattr("/tmp/x", "user.t", "1", 1, 0));
 	check("tmpfs-xattr-security", setxattr("/tmp/x", "security.capability",
-					       "\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20, 0));
+	                                       "\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20, 0));
 }
 
 static void test_disks(void)
 {
 	/* version 2, one ACL_USER_OBJ ... ACL_OTHER set with a named user: what setfacl writes */
-	static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 7, 0, 0xff, 0xff, 0xff, 0xff,
-				       2, 0, 6, 0, 1, 0, 0, 0, 4, 0, 5, 0, 0xff, 0xff, 0xff, 0xff,
-				       0x10, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 5, 0, 0xff, 0xff, 0xff, 0xff };
+	static const uint8_t acl[] = { 2,    0,    0,    0, 1,    0,    7,    0,    0xff,
+		                       0xff, 0xff, 0xff, 2, 0,    6,    0,    1,    0,
+		                       0,    0,    4,    0, 5,    0,    0xff, 0xff, 0xff,
+		                       0xff, 0x10, 0,    7, 0,    0xff, 0xff, 0xff, 0xff,
+		                       0x20, 0,    5,    0, 0xff, 0xff, 0xff, 0xff };
 	struct loop_config config = { 0 };
 	char path[NAME_MAX_BYTES];
 	int control;
@@ -157,11 +159,12 @@ static void test_disks(void)
 	check("ext4-xattr", setxattr("/ext4/file", "user.t", "1", 1, 0));
 	check("ext4-acl", setxattr("/ext4/file", "system.posix_acl_access", acl, sizeof(acl), 0));
 	check("overlayfs", mount("o", "/merged", "overlay", 0,
-				 "lowerdir=/img,upperdir=/ext4/upper,workdir=/ext4/work"));
+	                         "lowerdir=/img,upperdir=/ext4/upper,workdir=/ext4/work"));
 	check("overlayfs-copy-up", put("/merged/hello", "HELLO"));
 	check("overlayfs-lower-kept", truth(file_has("/img/hello", "hello"), EIO));
 	check("overlayfs-whiteout", unlink("/merged/dir/gone"));
-	check("overlayfs-rename-dir", rename("/merged/new", "/merged/newer") < 0 && errno == ENOENT ? 0 : -1);
+	check("overlayfs-rename-dir",
+	      rename("/merged/new", "/merged/newer") < 0 && errno == ENOENT ? 0 : -1);
 
 	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	check("loop-control", control);
@@ -185,8 +188,8 @@ static void test_cgroups(void)
 	check("cgroup-memory-max", put("/sys/fs/cgroup/t/memory.max", "64M"));
 	check("cgroup-pids-max", put("/sys/fs/cgroup/t/pids.max", "10"));
 	check("cgroup-cpu-max", put("/sys/fs/cgroup/t/cpu.max", "10000 100000"));
-	check("cgroup-io-max", put("/sys/fs/cgroup/t/io.max", "254:0 rbps=1048576") < 0 &&
-						       errno != ENODEV ? -1 : 0);
+	check("cgroup-io-max",
+	      put("/sys/fs/cgroup/t/io.max", "254:0 rbps=1048576") < 0 && errno != ENODEV ? -1 : 0);
 	check("cgroup-freeze", put("/sys/fs/cgroup/t/cgroup.freeze", "1"));
 	check("cgroup-kill", put("/sys/fs/cgroup/t/cgroup.kill", "1"));
 }
@@ -212,7 +215,7 @@ static int unshare_user(void)
 static int unshare_rest(void)
 {
 	return unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET |
-		       CLONE_NEWCGROUP | CLONE_NEWTIME);
+	               CLONE_NEWCGROUP | CLONE_NEWTIME);
 }
 
 static int seccomp_errno(void)
@@ -237,7 +240,7 @@ static int seccomp_listener(void)
 	struct sock_fprog prog = { .len = 1, .filter = code };
 
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
-			    &prog);
+	                    &prog);
 }
 
 static int landlock_denies(void)
@@ -308,8 +311,8 @@ static void test_fds(void)
 	check("posix-lock", fcntl(fd, F_SETLK, &lock));
 	check("ofd-lock", fcntl(open("/tmp/lock2", O_RDWR | O_CREAT, 0644), F_OFD_SETLK, &lock));
 	*(unsigned *)(void *)handle.raw = 128;
-	check("file-handle", syscall(SYS_name_to_handle_at, AT_FDCWD, "/ext4/file", handle.raw,
-				     &mount_id, 0));
+	check("file-handle",
+	      syscall(SYS_name_to_handle_at, AT_FDCWD, "/ext4/file", handle.raw, &mount_id, 0));
 	check("keyctl", syscall(SYS_keyctl, 1 /* join a session keyring */, NULL));
 }
 
@@ -323,8 +326,8 @@ static void test_ipc_and_memory(void)
 	check("posix-mqueue", mq_open("/q", O_CREAT | O_RDWR, 0600, &attr));
 	map = mmap(NULL, 4 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check("thp-madvise", madvise(map, 4 << 20, MADV_HUGEPAGE));
-	check("thp-is-madvise", truth(file_has("/sys/kernel/mm/transparent_hugepage/enabled",
-					       "[madvise]"), EINVAL));
+	check("thp-is-madvise",
+	      truth(file_has("/sys/kernel/mm/transparent_hugepage/enabled", "[madvise]"), EINVAL));
 	check("pty", open("/dev/ptmx", O_RDWR | O_CLOEXEC | O_NOCTTY));
 	check("dev-tty", mknod("/tmp/tty", S_IFCHR | 0600, 5 << 8));
 	check("fuse", open("/dev/fuse", O_RDWR | O_CLOEXEC));
@@ -373,7 +376,8 @@ static void nl_put(struct nl *m, const void *data, size_t bytes)
 
 static void nl_begin(struct nl *m, uint16_t type, uint16_t flags, const void *body, size_t bytes)
 {
-	struct nlmsghdr h = { .nlmsg_type = type, .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags) };
+	struct nlmsghdr h = { .nlmsg_type = type,
+		              .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags) };
 
 	m->head = m->bytes;
 	nl_put(m, &h, sizeof(h));
@@ -461,7 +465,8 @@ static void nft_expr(struct nl *m, const char *name)
 /* An inet table with a postrouting nat chain and the rule "masquerade", in one transaction. */
 static int nft_masquerade(void)
 {
-	struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES) };
+	struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC,
+		                  .res_id = htons(NFNL_SUBSYS_NFTABLES) };
 	struct nfgenmsg inet = { .nfgen_family = NFPROTO_INET };
 	struct nl m = { .bytes = 0 };
 	size_t at;
@@ -469,11 +474,11 @@ static int nft_masquerade(void)
 	nl_begin(&m, NFNL_MSG_BATCH_BEGIN, 0, &batch, sizeof(batch));
 	nl_end(&m);
 	nl_begin(&m, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, &inet,
-		 sizeof(inet));
+	         sizeof(inet));
 	nl_text(&m, NFTA_TABLE_NAME, "t");
 	nl_end(&m);
 	nl_begin(&m, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK, &inet,
-		 sizeof(inet));
+	         sizeof(inet));
 	nl_text(&m, NFTA_CHAIN_TABLE, "t");
 	nl_text(&m, NFTA_CHAIN_NAME, "c");
 	at = nl_attr(&m, NFTA_CHAIN_HOOK | NLA_F_NESTED, NULL, 0);
@@ -483,7 +488,7 @@ static int nft_masquerade(void)
 	nl_text(&m, NFTA_CHAIN_TYPE, "nat");
 	nl_end(&m);
 	nl_begin(&m, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_ACK, &inet,
-		 sizeof(inet));
+	         sizeof(inet));
 	nl_text(&m, NFTA_RULE_TABLE, "t");
 	nl_text(&m, NFTA_RULE_CHAIN, "c");
 	at = nl_attr(&m, NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, NULL, 0);
@@ -523,7 +528,8 @@ static int link_add(const char *kind)
 	size_t at;
 
 	snprintf(name, sizeof(name), "t-%s", kind);
-	nl_begin(&m, 16 /* RTM_NEWLINK */, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &body, sizeof(body));
+	nl_begin(&m, 16 /* RTM_NEWLINK */, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &body,
+	         sizeof(body));
 	nl_text(&m, 3 /* IFLA_IFNAME */, name);
 	at = nl_attr(&m, 18 /* IFLA_LINKINFO */ | NLA_F_NESTED, NULL, 0);
 	nl_text(&m, 1 /* IFLA_INFO_KIND */, kind);
@@ -539,10 +545,10 @@ static void test_net(void)
 		uint8_t family, revision, target;
 	} xt[] = {
 		{ "addrtype", 2, 1, 0 }, { "conntrack", 2, 3, 0 }, { "comment", 2, 0, 0 },
-		{ "mark", 2, 1, 0 },	 { "multiport", 2, 1, 0 }, { "limit", 2, 0, 0 },
-		{ "tcp", 2, 0, 0 },	 { "statistic", 2, 0, 0 }, { "MASQUERADE", 2, 0, 1 },
-		{ "DNAT", 2, 2, 1 },	 { "SNAT", 2, 1, 1 },	   { "REJECT", 2, 0, 1 },
-		{ "REJECT", 10, 0, 1 },	 { "TCPMSS", 2, 0, 1 },	   { "REDIRECT", 2, 0, 1 },
+		{ "mark", 2, 1, 0 },     { "multiport", 2, 1, 0 }, { "limit", 2, 0, 0 },
+		{ "tcp", 2, 0, 0 },      { "statistic", 2, 0, 0 }, { "MASQUERADE", 2, 0, 1 },
+		{ "DNAT", 2, 2, 1 },     { "SNAT", 2, 1, 1 },      { "REJECT", 2, 0, 1 },
+		{ "REJECT", 10, 0, 1 },  { "TCPMSS", 2, 0, 1 },    { "REDIRECT", 2, 0, 1 },
 	};
 	struct ifreq ifr = { 0 };
 	char name[NAME_MAX_BYTES];
@@ -581,7 +587,8 @@ int main(void)
 	test_fds();
 	test_ipc_and_memory();
 	test_net();
-	check("virtio-balloon", truth(access("/sys/bus/virtio/drivers/virtio_balloon", F_OK) == 0, ENOENT));
+	check("virtio-balloon",
+	      truth(access("/sys/bus/virtio/drivers/virtio_balloon", F_OK) == 0, ENOENT));
 	check("agent-port", access("/dev/vport0p1", F_OK));
 	printf("%u passed, %u failed\n", passed, failed);
 	sync();

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 
 /*
- * A walk of one tree, depth first, parents before children. Links are sent, never followed; sockets,
- * pipes and devices have no content to send and are passed over. A file that shrinks while it is read
- * is filled up with zeros, one that grows is cut: its size was already said.
+ * A walk of one tree, depth first, parents before children. Links are sent, never followed;
+ * sockets, pipes and devices have no content to send and are passed over. A file that shrinks while
+ * it is read is filled up with zeros, one that grows is cut: its size was already said.
  */
 struct getter {
 	struct buf out; /* not yet written to stdout */

@@ -14,9 +14,9 @@
 /*
  * Theory of operation: the target's parent must exist, and is opened as any path of the guest is.
  * From there on nothing is followed: the first entry is made by name in that parent, and everything
- * in it is opened beneath it with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, so that a link that is in
- * the tree, or was there before, leads nowhere. A file replaces what has its name unless that is a
- * directory; a directory is merged into one that is there.
+ * in it is opened beneath it with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, so that a link that is
+ * in the tree, or was there before, leads nowhere. A file replaces what has its name unless that is
+ * a directory; a directory is merged into one that is there.
  *
  * A directory's time changes with each child, so it is set when the walk has left it. The open ones
  * are always the parents of the entry at hand: a stack of lengths of one path.

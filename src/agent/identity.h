@@ -1,9 +1,9 @@
 /*
  * identity: what makes this guest another than its template's other children.
  *
- * In this order: entropy into the kernel's generator and a reseed, so that nothing is drawn from the
- * state the template was saved with; the clock; host name and machine-id; the workload's limits.
- * Only then is IDENTITY_OK said and may a command start.
+ * In this order: entropy into the kernel's generator and a reseed, so that nothing is drawn from
+ * the state the template was saved with; the clock; host name and machine-id; the workload's
+ * limits. Only then is IDENTITY_OK said and may a command start.
  */
 #pragma once
 

@@ -1,7 +1,8 @@
 /*
  * passwd_parse: lines of /etc/passwd and /etc/group. Pure: a span of the file in, numbers out.
  *
- * Hostile   the image's files: any bytes. A line that is no entry is skipped, as the C library does.
+ * Hostile   the image's files: any bytes. A line that is no entry is skipped, as the C library
+ *           does.
  * Source    passwd(5), group(5)
  */
 #pragma once

@@ -49,8 +49,8 @@ bool port_has_room(const struct port *p);
  */
 _must_ int port_next(struct port *p, struct wire_frame *ret);
 
-/* Room for the payload of one DATA frame of at most `want` bytes, or NULL while too much is pending.
- * port_data_end() makes the frame of the first `len` bytes written there. */
+/* Room for the payload of one DATA frame of at most `want` bytes, or NULL while too much is
+ * pending. port_data_end() makes the frame of the first `len` bytes written there. */
 uint8_t *port_data_begin(struct port *p, size_t want);
 void port_data_end(struct port *p, uint8_t channel, uint32_t stream, uint32_t epoch, size_t len);
 

@@ -33,8 +33,8 @@ struct plan {
 };
 
 /*
- * Turns a list of str16 into C strings, in place: each string moves onto its own length field, which
- * leaves two bytes behind it, one of them for the NUL.
+ * Turns a list of str16 into C strings, in place: each string moves onto its own length field,
+ * which leaves two bytes behind it, one of them for the NUL.
  */
 static void point_at(struct span list, char **ret)
 {

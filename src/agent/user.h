@@ -1,9 +1,9 @@
 /*
  * user: who a command runs as, from "name", "uid", "name:group" or "uid:gid" (empty is root).
  *
- * Names are looked up in the image's /etc/passwd and /etc/group; numbers need no file. As in docker:
- * a named or numbered user gets the groups that list it, unless a group is given; a number without
- * an entry has group 0, and no home.
+ * Names are looked up in the image's /etc/passwd and /etc/group; numbers need no file. As in
+ * docker: a named or numbered user gets the groups that list it, unless a group is given; a number
+ * without an entry has group 0, and no home.
  */
 #pragma once
 

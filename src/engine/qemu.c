@@ -132,8 +132,8 @@ static void add_console(struct args *a, const struct qemu_config *c)
 static void add_start(struct args *a, const struct qemu_config *c)
 {
 	/*
-	 * A restore waits for qmp_restore(), which names the capability the stream was saved with. It
-	 * needs no kernel: that is in the RAM file, and not loading it again saves 20 ms.
+	 * A restore waits for qmp_restore(), which names the capability the stream was saved with.
+	 * It needs no kernel: that is in the RAM file, and not loading it again saves 20 ms.
 	 */
 	if (c->incoming_fd >= 0) {
 		add(a, "-incoming");

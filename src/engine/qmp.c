@@ -19,7 +19,10 @@ static void json_free(json_t *j)
 }
 OWN_DEFINE(json_t, json_free)
 
-/* One line, without its end. Byte by byte: a build says about ten lines, and none may be read too far. */
+/*
+ * One line, without its end. Byte by byte: a build says about ten lines, and none may be read too
+ * far.
+ */
 static int read_line(int fd, uint64_t deadline_ms, char *line, size_t *ret_len, struct err *e)
 {
 	size_t len = 0;

@@ -20,12 +20,13 @@
 /*
  * Theory of operation
  *
- * The name of a template is a hash of its key, but the name is only where to look: meta holds the whole key,
- * and one that differs is no match. So a hash collision costs a rebuild and nothing else, and
- * no cryptographic hash is on the path of every start.
+ * The name of a template is a hash of its key, but the name is only where to look: meta holds the
+ * whole key, and one that differs is no match. So a hash collision costs a rebuild and nothing
+ * else, and no cryptographic hash is on the path of every start.
  *
- * Two processes that want the same missing template meet at <name>.lock: one builds, the other waits and then finds
- * it. A builder that dies leaves a .tmp directory whose lock nobody holds; state_sweep() removes those.
+ * Two processes that want the same missing template meet at <name>.lock: one builds, the other
+ * waits and then finds it. A builder that dies leaves a .tmp directory whose lock nobody holds;
+ * state_sweep() removes those.
  */
 
 enum { FILE_COUNT = 3, HASH_BLOCK_BYTES = 64 << 10, BOOT_ID_LEN = 36, LOCK_POLL_NS = 20000000 };

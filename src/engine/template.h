@@ -4,15 +4,16 @@
  *   templates/<name>/ram       guest memory, sparse; mapped privately by every restore
  *   templates/<name>/state     QEMU's device state
  *   templates/<name>/scratch   the scratch disk as it was at the save, sparse
- *   templates/<name>/meta      the whole key, and of each file its size, inode, change time and hash
+ *   templates/<name>/meta      the whole key, and of each file its size, inode, change time and
+ *                              hash
  *   templates/<name>/verified  the boot of this machine in which the hashes were last checked
  *   templates/<name>.lock      held by whoever builds it
  *   templates/.tmp-<random>/   one being built, with a lock file held by its builder
  *
- * Trust     A template is used only if its key is ours letter by letter and no file has changed since it
- *           was saved. The inode's change time tells that for nothing (nobody but the clock sets it); once
- *           after each boot of the machine the contents are hashed as well, as a disk may have lost
- *           some. Whatever fails is removed and built anew.
+ * Trust     A template is used only if its key is ours letter by letter and no file has changed
+ *           since it was saved. The inode's change time tells that for nothing (nobody but the
+ *           clock sets it); once after each boot of the machine the contents are hashed as well, as
+ *           a disk may have lost some. Whatever fails is removed and built anew.
  * Owns      fds in the structs, until template_close() or draft_close()
  */
 #pragma once
@@ -52,7 +53,10 @@ void draft_init(struct template_draft *d);
 void draft_close(struct template_draft *d);
 void draft_close_scope(struct template_draft *d);
 
-/* Opens the template of `key`. -ENOENT: there is none (any more: a damaged one was just removed, and e says why). */
+/*
+ * Opens the template of `key`. -ENOENT: there is none (any more: a damaged one was just removed,
+ * and e says why).
+ */
 _must_ int template_open(int templates_fd, struct span key, struct template *ret, struct err *e);
 
 /*

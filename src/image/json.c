@@ -19,7 +19,10 @@ int json_load(struct span in, size_t max, const char *what, json_t **ret, struct
 		return err_set(e, -EBADMSG, "%s is not JSON: its brackets do not match", what);
 	if (depth > IMAGE_JSON_DEPTH_MAX)
 		return err_set(e, -E2BIG, "%s nests deeper than %d", what, IMAGE_JSON_DEPTH_MAX);
-	/* ours, so that jansson does not open a device to seed its tables; a second call does nothing */
+	/*
+	 * ours, so that jansson does not open a device to seed its tables; a second call does
+	 * nothing
+	 */
 	random_bytes(&seed, sizeof(seed));
 	json_object_seed(seed | 1);
 	got = json_loadb((const char *)in.at, in.len, JSON_REJECT_DUPLICATES, &why);

@@ -4,7 +4,8 @@
  * Hostile   to the caller all of it: the writer has been reading hostile archives, so it may by now
  *           be the attacker. A line is bounded, its text is shown only escaped, and its numbers
  *           choose nothing but what a progress bar shows
- * Shape     lines that end in \n, of at most REPORT_LINE_MAX bytes with it, words apart by one blank:
+ * Shape     lines that end in \n, of at most REPORT_LINE_MAX bytes with it, words apart by one
+ *           blank:
  *               phase NAME              one of read, unpack, write
  *               progress IN TOTAL OUT ENTRIES    bytes read, of how many (0: unknown), unpacked
  *               id HEX                  what the image will be; may come before any layer is read

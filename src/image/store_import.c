@@ -2,10 +2,11 @@
  * Theory of operation
  *
  * An import happens in a directory nobody else looks at, .staging-<salt>, locked by this process.
- * berm-unpack, which reads the hostile archive, may write there and nowhere else, and is dead before
- * anything it left is looked at. What it left is then judged: exactly two files, an image.json that
- * is whole and is about the id that was reported, a disk of the size it says. Only then, on disk
- * and under the store's lock, the directory takes the image's id for its name, in one rename.
+ * berm-unpack, which reads the hostile archive, may write there and nowhere else, and is dead
+ * before anything it left is looked at. What it left is then judged: exactly two files, an
+ * image.json that is whole and is about the id that was reported, a disk of the size it says. Only
+ * then, on disk and under the store's lock, the directory takes the image's id for its name, in one
+ * rename.
  *
  * Whatever is killed in between leaves a staging directory whose lock nobody holds, and the next
  * command that writes to the store sweeps it. Two imports of one image meet at the rename: the

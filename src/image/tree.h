@@ -63,12 +63,13 @@ struct tree_node {
 	struct tree_node *parent, *kids, *next; /* kids are sorted once tree_finish() is done */
 	struct tree_inode *inode;
 	struct span name;
-	uint64_t scope;       /* the key of its kids in the table; changes when they are dropped */
-	int16_t self_floor;   /* layers below this one cannot say what it is */
-	int16_t kids_floor;   /* layers below this one cannot add to what is in it */
-	int16_t dir_layer;    /* the highest layer that has it as a directory, or -1 */
-	int16_t nondir_layer; /* the last layer that had it as something else, shown or not, or -1 */
-	bool absent;          /* whited out, and no higher or same layer brings it back */
+	uint64_t scope;     /* the key of its kids in the table; changes when they are dropped */
+	int16_t self_floor; /* layers below this one cannot say what it is */
+	int16_t kids_floor; /* layers below this one cannot add to what is in it */
+	int16_t dir_layer;  /* the highest layer that has it as a directory, or -1 */
+	/* the last layer that had it as something else, shown or not, or -1 */
+	int16_t nondir_layer;
+	bool absent; /* whited out, and no higher or same layer brings it back */
 };
 
 struct tree;

@@ -1,8 +1,8 @@
 /*
  * build: makes the template of a spec: boots, warms up, comes to rest, saves.
  *
- * It is the job of a process of its own, berm-template, so that a build can be given up at any moment
- * by killing it, and the supervisor that asked for it keeps its loop.
+ * It is the job of a process of its own, berm-template, so that a build can be given up at any
+ * moment by killing it, and the supervisor that asked for it keeps its loop.
  *
  * Hostile   the agent's frames: the image's own programs ran in the guest
  * Errors    -ETIMEDOUT (the guest or QEMU is silent), -EPROTO (the agent broke the rules), and what

@@ -106,7 +106,10 @@ void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec
 		buf_printf(b, "warm %zu %s\n", strlen(spec->warm[i]), spec->warm[i]);
 }
 
-/* Waits for a child of ours with a deadline. Returns its wait status, or -ETIMEDOUT after killing it. */
+/*
+ * Waits for a child of ours with a deadline. Returns its wait status, or -ETIMEDOUT after killing
+ * it.
+ */
 static int wait_child(pid_t pid, int pidfd, int timeout_ms, int *ret_status)
 {
 	uint64_t deadline = clock_mono_ms() + (uint64_t)timeout_ms;

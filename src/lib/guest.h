@@ -30,8 +30,8 @@ void guest_files_close_scope(struct guest_files *g);
 _must_ int guest_files_open(const struct paths *p, struct guest_files *ret, struct err *e);
 
 /*
- * All that a saved guest depends on, as text: versions, the identity of each file, image, sizes, warm-up
- * commands. Two sandboxes with the same key may start from the same template.
+ * All that a saved guest depends on, as text: versions, the identity of each file, image, sizes,
+ * warm-up commands. Two sandboxes with the same key may start from the same template.
  */
 void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec);
 

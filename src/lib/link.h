@@ -1,9 +1,11 @@
 /*
  * link: one end of a wire connection, without blocking and without growing.
  *
- * Used by the supervisor towards the guest's agent and towards each command, and by the template builder.
+ * Used by the supervisor towards the guest's agent and towards each command, and by the template
+ * builder.
  * Hostile   what arrives: judged by wire_parse_frame() for the side given to link_new()
- * Limits    LINK_IN_BYTES and the out_bytes given; a frame that does not fit is refused, never dropped silently
+ * Limits    LINK_IN_BYTES and the out_bytes given; a frame that does not fit is refused, never
+ *           dropped silently
  * Owns      fd
  */
 #pragma once
@@ -29,7 +31,10 @@ _must_ int link_new(int fd, enum wire_side peer, struct link **ret, struct err *
 void link_free(struct link *l);
 OWN_DEFINE(struct link, link_free)
 
-/* Reads once what fits. 0 (something came), -EAGAIN, -ENOBUFS (take frames first), -EPIPE (the end), -errno. */
+/*
+ * Reads once what fits. 0 (something came), -EAGAIN, -ENOBUFS (take frames first), -EPIPE (the
+ * end), -errno.
+ */
 _must_ int link_read(struct link *l);
 
 /* The next whole frame; its payload is good until the next link_read(). 0, -EAGAIN or -EBADMSG. */

@@ -63,7 +63,8 @@ enum relay_end {
 	RELAY_RUNNING = 0,
 	RELAY_EXIT,   /* exit is set */
 	RELAY_FAILED, /* fail is set: the command did not start */
-	RELAY_RESET, /* the stream was reset; reset_errno, and end_json if it was the sandbox's end */
+	/* the stream was reset; reset_errno, and end_json if it was the sandbox's end */
+	RELAY_RESET,
 	RELAY_ENDED,    /* the sandbox ended first; end_json is set */
 	RELAY_DETACHED, /* ctrl-p ctrl-q */
 	RELAY_STARTED,  /* as until_start asked */

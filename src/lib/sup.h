@@ -3,21 +3,22 @@
  *
  * Theory of operation
  *
- * sup_start.c   runs straight through: finds or has built a template, starts the engine, closes the jail.
+ * sup_start.c   runs straight through: finds or has built a template, starts the engine, closes the
+ *               jail.
  * sup_loop.c    then one libuv loop: connections, timers, signals, the engine's end.
  * sup_agent.c   judges and routes what the guest's agent sends (hostile).
  * sup_client.c  judges and routes what berm's commands send (the same user).
  * sup_info.c    answers INFO.
  * sup_end.c     decides once how it ended, kills, cleans up, tells everybody.
  *
- * A stream joins one command's connection with one agent's stream; credit passes through, so the two ends
- * throttle each other and what is held here is bounded by the windows. The main command's output is
- * different: it is logged always, and copied to whoever is attached. While the caller of a foreground run is
- * attached its credit is the agent's credit; otherwise the supervisor grants it, and an
- * attached reader that is too slow is let go.
+ * A stream joins one command's connection with one agent's stream; credit passes through, so the
+ * two ends throttle each other and what is held here is bounded by the windows. The main command's
+ * output is different: it is logged always, and copied to whoever is attached. While the caller of
+ * a foreground run is attached its credit is the agent's credit; otherwise the supervisor grants
+ * it, and an attached reader that is too slow is let go.
  *
- * Where a frame cannot be passed on yet (no room, no credit), its sender's connection is not read any further until
- * there is: the frame stays where it is. Nothing is ever queued without a bound.
+ * Where a frame cannot be passed on yet (no room, no credit), its sender's connection is not read
+ * any further until there is: the frame stays where it is. Nothing is ever queued without a bound.
  */
 #pragma once
 

@@ -441,8 +441,8 @@ void sup_agent_readable(struct sup *s)
 }
 
 /*
- * The main command starts when the guest is ready and, for a foreground run, the caller is attached: so
- * that no byte of output can come before there is somebody to have it.
+ * The main command starts when the guest is ready and, for a foreground run, the caller is
+ * attached: so that no byte of output can come before there is somebody to have it.
  */
 void sup_start_main(struct sup *s)
 {

@@ -8,7 +8,10 @@
 
 enum handled { HANDLED, WAIT };
 
-/* A command that breaks the protocol is not told much: it is ours, and of another version or broken. */
+/*
+ * A command that breaks the protocol is not told much: it is ours, and of another version or
+ * broken.
+ */
 static void refuse(struct sup_client *c, const char *why)
 {
 	wire_put_text(&c->link->out, WIRE_REFUSE, 1, why);
@@ -125,7 +128,10 @@ static enum handled to_agent(struct sup_client *c, struct sup_stream *st,
 	return HANDLED;
 }
 
-/* Credit passes through, but never beyond the window: a wrong sum here would be held against the agent. */
+/*
+ * Credit passes through, but never beyond the window: a wrong sum here would be held against the
+ * agent.
+ */
 static void credit(struct sup_client *c, struct sup_stream *st, const struct wire_frame *f)
 {
 	struct sup *s = c->sup;

@@ -74,8 +74,8 @@ static bool wants_record(const struct sup *s)
 }
 
 /*
- * Engine, cgroup, socket, disk, directory and name: all gone when this returns. The scratch disk and RAM
- * have no name and went with the engine.
+ * Engine, cgroup, socket, disk, directory and name: all gone when this returns. The scratch disk
+ * and RAM have no name and went with the engine.
  */
 void sup_cleanup(struct sup *s)
 {

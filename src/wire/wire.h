@@ -4,16 +4,16 @@
  * It runs over the byte stream of one virtio-console port. The same frames, with a few local types
  * more, are what berm's commands speak to a supervisor over its UNIX socket.
  *
- * Hostile   to the host: every byte the agent sends. Frames are parsed by wire_parse.c and judged by
- *           the rule table (who may send what, where, how long), and only then looked into.
+ * Hostile   to the host: every byte the agent sends. Frames are parsed by wire_parse.c and judged
+ *           by the rule table (who may send what, where, how long), and only then looked into.
  * Shape     16 bytes of header, then the payload. All numbers are little endian.
  *             u16 magic | u8 type | u8 channel | u32 stream | u32 epoch | u32 payload_bytes
  * Streams   0 is control. Others are opened by the host side (EXEC, PUT, GET, ATTACH), which picks
  *           the id, and end with exactly one of EXIT, RESULT, EXEC_ERR or RESET. An id is never
  *           used again in one epoch.
- * Credit    the sender of DATA starts with WIRE_WINDOW_BYTES for each stream and channel, spends the
- *           payload's length, and waits for CREDIT when it has none. So a slow reader stalls its
- *           own channel only.
+ * Credit    the sender of DATA starts with WIRE_WINDOW_BYTES for each stream and channel, spends
+ *           the payload's length, and waits for CREDIT when it has none. So a slow reader stalls
+ *           its own channel only.
  * Epoch     counts the lives of a guest: 1 at boot, and IDENTITY after a restore brings the next. A
  *           frame of another epoch is dropped by the agent and refused by the host; IDENTITY is
  *           read in any epoch.
