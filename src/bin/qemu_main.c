@@ -102,11 +102,10 @@ static int place(const char *path, int flags, int at, int at_flags, struct err *
 }
 
 /* The library lies beside us. Its fd outlives the exec, for the loader; the library closes it. */
-static int place_preload(struct err *e)
+static int place_preload(char path[static PATH_BYTES], struct err *e)
 {
 	static const char name[] = "berm-qemu-ram.so";
-	char path[PATH_BYTES];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof(name));
+	ssize_t n = readlink("/proc/self/exe", path, PATH_BYTES - sizeof(name));
 	char *slash;
 
 	if (n < 0)
@@ -119,11 +118,15 @@ static int place_preload(struct err *e)
 	return place(path, O_RDONLY, PRELOAD_FD, 0, e);
 }
 
-static int close_jail(const struct options *o, struct err *e)
+static int close_jail(const struct options *o, const char *preload, struct jail_report *ret_report,
+                      struct err *e)
 {
 	struct jail_path paths[3] = {
 		{ .path = o->qemu, .access = JAIL_READ | JAIL_EXEC, .why = "itself" },
-		{ .fd = PRELOAD_FD, .access = JAIL_READ, .why = "berm-qemu-ram.so" },
+		{ .path = preload,
+		  .as = "/berm-qemu-ram.so",
+		  .access = JAIL_READ,
+		  .why = "berm-qemu-ram.so" },
 	};
 	struct jail_params params = {
 		.paths = paths,
@@ -140,19 +143,31 @@ static int close_jail(const struct options *o, struct err *e)
 			(struct jail_path){ .path = "/dev/kvm",
 			                    .access = JAIL_READ | JAIL_WRITE | JAIL_IOCTL,
 			                    .why = "--kvm" };
-	return jail_enter(&jail_profile_qemu, &params, NULL, e);
+	return jail_enter(&jail_profile_qemu, &params, ret_report, e);
 }
 
 static int become_qemu(const struct options *o, char **argv, struct err *e)
 {
+	char library[PATH_BYTES] = { 0 };
 	char preload[ENV_BYTES];
 	char fds[ENV_BYTES];
 	char *envp[] = { preload, fds, NULL }; /* nothing of ours or the user's */
+	struct jail_report report = { 0 };
 	struct buf b;
-	int r;
+	int r = place(o->qemu, O_PATH, JAIL_EXEC_FD, O_CLOEXEC, e);
 
+	if (r == 0)
+		r = place_preload(library, e);
+	if (r == 0)
+		r = close_jail(o, library, &report, e);
+	if (r < 0)
+		return r;
 	buf_init(&b, preload, sizeof(preload));
-	buf_printf(&b, "LD_PRELOAD=/proc/self/fd/%d", PRELOAD_FD);
+	/* by its name in the new root, or where there is none by its fd */
+	if (report.new_root)
+		buf_put_str(&b, "LD_PRELOAD=/berm-qemu-ram.so");
+	else
+		buf_printf(&b, "LD_PRELOAD=/proc/self/fd/%d", PRELOAD_FD);
 	(void)buf_cstr(&b);
 	buf_init(&b, fds, sizeof(fds));
 	buf_put_str(&b, "BERM_RAM_FD=");
@@ -160,13 +175,6 @@ static int become_qemu(const struct options *o, char **argv, struct err *e)
 		buf_printf(&b, "%llu", (unsigned long long)o->ram_fd);
 	buf_printf(&b, ":%d", PRELOAD_FD);
 	(void)buf_cstr(&b);
-	r = place(o->qemu, O_PATH, JAIL_EXEC_FD, O_CLOEXEC, e);
-	if (r == 0)
-		r = place_preload(e);
-	if (r == 0)
-		r = close_jail(o, e);
-	if (r < 0)
-		return r;
 	(void)syscall(SYS_execveat, JAIL_EXEC_FD, "", argv, envp, AT_EMPTY_PATH);
 	return err_sys(e, "start '%s'", o->qemu);
 }

@@ -289,10 +289,11 @@ const char *probe_remedy(const struct probe_verdict *v)
 		return "enable virtualization in the firmware or, in a cloud, take a machine type "
 		       "with nested virtualization; until then berm uses a software CPU";
 	case PROBE_FORBIDDEN:
-		return v->group_may
-		               ? "add yourself to the group that owns it: sudo usermod -aG kvm $USER, then "
-		                 "log in again"
-		               : "have root give it to a group: sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; sudo usermod -aG kvm $USER; then log in again";
+		if (v->group_may)
+			return "add yourself to the group that owns it (sudo usermod -aG kvm "
+			       "$USER) and log in again";
+		return "have root give it to a group of yours: sudo chgrp kvm /dev/kvm; "
+		       "sudo chmod 660 /dev/kvm; sudo usermod -aG kvm $USER; log in again";
 	case PROBE_BROKEN:
 		if (v->code == -EBUSY)
 			return "another hypervisor holds the processor's virtualization: stop it";

@@ -4,7 +4,7 @@
  *  1. Ask the kernel. If it lacks what the profile needs, fail while nothing is done yet.
  *  2. Close every fd that was not handed to us. First, so no later step can act on a stray one.
  *  3. Limits. While we may still set them; the filter at the end refuses it.
- *  4. Namespaces, and the empty root in them. Root needs its capabilities for that, and an
+ *  4. Namespaces, and the new root in them. Root needs its capabilities for that, and an
  *     ordinary user the user namespace which gives them; both are gone after step 5.
  *  5. Groups, gid, uid, capabilities. The bounding set before the uid, for it takes CAP_SETPCAP.
  *  6. Not dumpable, and die with the parent. Here, because a change of uid resets both.
@@ -91,15 +91,16 @@ int jail_die_with(pid_t parent, struct err *e)
 }
 
 /* Namespaces are depth, not the boundary: what is missing is reported. A half-made root is not. */
-static int enter_namespaces(const struct jail_profile *p, struct jail_report *rep, struct err *e)
+static int enter_namespaces(const struct jail_profile *p, const struct jail_params *params,
+                            struct jail_report *rep, struct err *e)
 {
 	int r;
 
 	if (!p->ns_wanted)
 		return 0;
 	r = jail_namespaces(p->ns_wanted, &rep->ns_got, &rep->ns_errno, e);
-	if (r == 0 && p->empty_root && rep->ns_got & JAIL_NS_MOUNT)
-		r = jail_empty_root(e);
+	if (r == 0 && p->new_root && rep->ns_got & JAIL_NS_MOUNT)
+		r = jail_root(p, params, &rep->new_root, &rep->ns_errno, e);
 	return r < 0 ? err_wrap(e, "namespaces") : 0;
 }
 
@@ -168,7 +169,7 @@ int jail_enter(const struct jail_profile *p, const struct jail_params *params,
 	if (r == 0)
 		r = jail_limits(params->limits, params->limit_count, e);
 	if (r == 0)
-		r = enter_namespaces(p, &rep, e);
+		r = enter_namespaces(p, params, &rep, e);
 	if (r == 0)
 		r = enter_identity(p, params, e);
 	if (r == 0) {

@@ -57,6 +57,7 @@ struct jail_path {
 	const char *path;
 	int fd; /* borrowed: a directory or file already open (O_PATH is enough) */
 	unsigned access;
+	const char *as; /* its name in a new root, if not its own; NULL: its own */
 	const char *why;
 };
 
@@ -101,13 +102,13 @@ struct jail_rule {
 
 struct jail_profile {
 	const char *name;
-	unsigned ns_wanted;        /* jail_ns bits, tried */
-	bool empty_root;           /* with JAIL_NS_MOUNT: "/" becomes an empty read-only tmpfs */
-	bool landlock;             /* restrict files, TCP and scopes to the paths below */
-	unsigned landlock_abi_min; /* less than this and jail_enter() fails */
-	unsigned landlock_scopes;  /* JAIL_SCOPE bits */
-	bool keep_dumpable;        /* `none` only */
-	uint64_t caps_kept;        /* capabilities a root-started process keeps (1 << CAP_X) */
+	unsigned ns_wanted;            /* jail_ns bits, tried */
+	bool new_root;                 /* with JAIL_NS_MOUNT: "/" holds only the paths below */
+	bool landlock;                 /* restrict files, TCP and scopes to the paths below */
+	unsigned landlock_abi_min;     /* less than this and jail_enter() fails */
+	unsigned landlock_scopes;      /* JAIL_SCOPE bits */
+	bool keep_dumpable;            /* `none` only */
+	uint64_t caps_kept;            /* capabilities a root-started process keeps (1 << CAP_X) */
 	const struct jail_rule *rules; /* NULL: no seccomp. Anything not listed kills the process */
 	size_t rule_count;
 	const struct jail_path *paths;
@@ -151,6 +152,7 @@ struct jail_report {
 	unsigned ns_wanted; /* as the profile has it */
 	unsigned ns_got;    /* obtained */
 	int ns_errno;       /* why some are missing; 0 if none is */
+	bool new_root;      /* "/" is a tmpfs with only the paths that were named */
 	uid_t uid;
 	gid_t gid;
 };
@@ -169,7 +171,8 @@ _must_ int jail_enter(const struct jail_profile *p, const struct jail_params *pa
 _must_ int jail_close_fds(const int *keep, size_t keep_count, struct err *e);
 _must_ int jail_limits(const struct jail_limit *limits, size_t count, struct err *e);
 _must_ int jail_namespaces(unsigned wanted, unsigned *ret_got, int *ret_errno, struct err *e);
-_must_ int jail_empty_root(struct err *e);
+_must_ int jail_root(const struct jail_profile *p, const struct jail_params *params,
+                     bool *ret_changed, int *ret_errno, struct err *e);
 _must_ int jail_user(uid_t uid, gid_t gid, uint64_t caps_kept, struct err *e);
 _must_ int jail_caps(uint64_t kept, struct err *e);
 _must_ int jail_no_new_privs(struct err *e);

@@ -96,16 +96,18 @@ static uint64_t fs_allowed(unsigned access)
 	return got; /* never device nodes: nobody in a jail makes those */
 }
 
-static int add_path(int ruleset_fd, uint64_t handled, const struct jail_path *p, struct err *e)
+static int add_path(int ruleset_fd, uint64_t handled, const struct jail_path *p, bool new_root,
+                    struct err *e)
 {
+	const char *path = p->as && new_root ? p->as : p->path;
 	struct ll_path_beneath_attr rule = { .allowed_access = fs_allowed(p->access) & handled };
 	_own_fd_ int opened = -1;
 	struct stat st;
 	int r;
 
 	rule.parent_fd = p->fd;
-	if (p->path) {
-		r = fd_open(p->path, O_PATH, 0, &opened, e);
+	if (path) {
+		r = fd_open(path, O_PATH, 0, &opened, e);
 		if (r == -ENOENT && p->access & JAIL_OPTIONAL) {
 			err_clear(e);
 			return 0;
@@ -115,21 +117,21 @@ static int add_path(int ruleset_fd, uint64_t handled, const struct jail_path *p,
 		rule.parent_fd = opened;
 	}
 	if (fstat(rule.parent_fd, &st) < 0)
-		return err_sys(e, "look at '%s'", p->path ? p->path : p->why);
+		return err_sys(e, "look at '%s'", path ? path : p->why);
 	if (!S_ISDIR(st.st_mode))
 		rule.allowed_access &= LL_FS_FILE_ONLY;
 	if (rule.allowed_access == 0)
 		return 0; /* all it would give is not handled by this kernel */
 	if (syscall(SYS_landlock_add_rule, ruleset_fd, LL_RULE_PATH_BENEATH, &rule, 0UL) < 0)
-		return err_sys(e, "allow '%s'", p->path ? p->path : p->why);
+		return err_sys(e, "allow '%s'", path ? path : p->why);
 	return 0;
 }
 
 static int add_paths(int ruleset_fd, uint64_t handled, const struct jail_path *paths, size_t count,
-                     struct err *e)
+                     bool new_root, struct err *e)
 {
 	for (size_t i = 0; i < count; i++) {
-		int r = add_path(ruleset_fd, handled, &paths[i], e);
+		int r = add_path(ruleset_fd, handled, &paths[i], new_root, e);
 
 		if (r < 0)
 			return r;
@@ -168,9 +170,10 @@ int jail_landlock(const struct jail_profile *p, const struct jail_params *params
 	fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0U);
 	if (fd < 0)
 		return err_sys(e, "create a ruleset");
-	r = add_paths(fd, attr.handled_access_fs, p->paths, p->path_count, e);
+	r = add_paths(fd, attr.handled_access_fs, p->paths, p->path_count, ret->new_root, e);
 	if (r == 0)
-		r = add_paths(fd, attr.handled_access_fs, params->paths, params->path_count, e);
+		r = add_paths(fd, attr.handled_access_fs, params->paths, params->path_count,
+		              ret->new_root, e);
 	if (r == 0)
 		r = restrict_self(fd, abi, e);
 	if (r < 0)

@@ -1,5 +1,5 @@
 /*
- * Namespaces, the empty root, uid and capabilities: what the kernel's older isolation gives.
+ * Namespaces, uid and capabilities: what the kernel's older isolation gives.
  */
 #include "base/buf.h"
 #include "base/fdio.h"
@@ -11,7 +11,6 @@
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -115,28 +114,6 @@ int jail_namespaces(unsigned wanted, unsigned *ret_got, int *ret_errno, struct e
 	}
 	*ret_got = got;
 	*ret_errno = why;
-	return 0;
-}
-
-int jail_empty_root(struct err *e)
-{
-	/* any directory does as the place to mount on; /proc is where every Linux has one */
-	const char *const at = "/proc";
-
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return err_sys(e, "make the mounts private");
-	if (mount("berm", at, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
-	          "mode=0555,size=4k,nr_inodes=4") < 0)
-		return err_sys(e, "mount an empty root");
-	if (chdir(at) < 0)
-		return err_sys(e, "enter the empty root");
-	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return err_sys(e, "pivot_root");
-	/* the old root now lies over the new one: take it off */
-	if (umount2(".", MNT_DETACH) < 0)
-		return err_sys(e, "let go of the old root");
-	if (chdir("/") < 0)
-		return err_sys(e, "enter the new root");
 	return 0;
 }
 

@@ -111,7 +111,8 @@ const struct jail_profile jail_profile_none = {
 const struct jail_profile jail_profile_qemu = {
 	.name = "qemu",
 	.ns_wanted = JAIL_NS_USER | JAIL_NS_NET | JAIL_NS_IPC | JAIL_NS_UTS | JAIL_NS_CGROUP |
-	             JAIL_NS_PID,
+	             JAIL_NS_MOUNT | JAIL_NS_PID,
+	.new_root = true,
 	.landlock = true,
 	.landlock_abi_min = 1,
 	.landlock_scopes = JAIL_SCOPE_ABSTRACT | JAIL_SCOPE_SIGNAL,
@@ -126,7 +127,7 @@ const struct jail_profile jail_profile_qemu = {
 const struct jail_profile jail_profile_unpack = {
 	.name = "unpack",
 	.ns_wanted = JAIL_NS_USER | JAIL_NS_NET | JAIL_NS_IPC | JAIL_NS_MOUNT,
-	.empty_root = true,
+	.new_root = true,
 	.landlock = true,
 	.landlock_abi_min = 1,
 	.landlock_scopes = JAIL_SCOPE_ABSTRACT | JAIL_SCOPE_SIGNAL,
@@ -145,7 +146,12 @@ const struct jail_profile jail_profile_supervisor = {
 	.landlock = true,
 	.landlock_abi_min = 1,
 	.landlock_scopes = JAIL_SCOPE_ABSTRACT,
-	.caps_kept = UINT64_C(1) << CAP_KILL, /* root's engine runs under another uid */
+	/*
+	 * root's engine runs under another uid, and the top directory of a cgroup hierarchy is
+	 * read-only even for its owner, so a group below it could not be removed. Landlock holds
+	 * all the same: nothing but the sandbox's directory and its cgroup can be written.
+	 */
+	.caps_kept = UINT64_C(1) << CAP_KILL | UINT64_C(1) << CAP_DAC_OVERRIDE,
 	.rules = supervisor_rules,
 	.rule_count = COUNT(supervisor_rules),
 	.limits = supervisor_limits,

@@ -5,9 +5,7 @@
 #include "jail/internal.h"
 
 #include <errno.h>
-#include <linux/seccomp.h>
 #include <seccomp.h>
-#include <sys/syscall.h>
 
 static void filter_free(void *ctx)
 {
@@ -62,11 +60,4 @@ int jail_seccomp(const struct jail_profile *p, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "load the system call filter: %s", strerror(-r));
 	return 0;
-}
-
-bool jail_seccomp_available(void)
-{
-	uint32_t action = SECCOMP_RET_KILL_PROCESS;
-
-	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }
