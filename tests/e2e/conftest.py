@@ -1,0 +1,81 @@
+"""Fixtures of the tests on real guests. BERM names the program; otherwise build/stage/bin/berm."""
+
+import os
+import shutil
+
+import bermtest
+import images
+import leaks
+import pytest
+import sandboxes
+
+
+@pytest.fixture(scope="session")
+def stage():
+    program = os.environ.get("BERM")
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(program))) if program else bermtest.STAGE
+    if not os.access(os.path.join(folder, "bin", "berm"), os.X_OK):
+        pytest.fail(f"no berm in {folder}: run `make stage`")
+    return os.path.realpath(folder)
+
+
+def guarded(stage, state_dir):
+    """berm over that state directory. A test that leaves anything behind fails."""
+    berm = sandboxes.Berm(state_dir, stage)
+    before = leaks.Leaks(state_dir, stage)
+    yield berm
+    try:
+        before.check()
+        # a Popen's pipes and a socket are closed when they are collected, so not to the last one
+        assert len(os.listdir("/proc/self/fd")) <= before.fds + 6, "this test keeps files open"
+    finally:
+        before.close()
+        berm.clean_up()
+
+
+@pytest.fixture
+def berm(stage, shared_state):
+    yield from guarded(stage, shared_state)
+
+
+@pytest.fixture
+def fresh_berm(stage, tmp_path):
+    """The same over a state directory of this test alone: no image and no template."""
+    yield from guarded(stage, tmp_path / "state")
+    shutil.rmtree(tmp_path / "state", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def rootfs(tmp_path_factory):
+    """A tar of a small root file system: busybox and two users."""
+    if not images.busybox():
+        pytest.skip("busybox is missing: apt install busybox-static")
+    return images.rootfs_tar(tmp_path_factory.mktemp("image") / "rootfs.tar")
+
+
+@pytest.fixture(scope="session")
+def bb(stage, shared_state, rootfs):
+    """The name of that image in the shared state. Its guests start in a fraction of a second."""
+    return images.import_image(sandboxes.Berm(shared_state, stage), rootfs, "busybox")
+
+
+@pytest.fixture(scope="session")
+def configured(stage, shared_state, rootfs, tmp_path_factory):
+    """An image that has opinions: entrypoint, command, environment, user and working directory."""
+    config = {
+        "Entrypoint": ["/bin/echo", "entry"],
+        "Cmd": ["from", "cmd"],
+        "Env": ["PATH=/bin:/usr/bin", "GREETING=hello from the image"],
+        "User": "dev",
+        "WorkingDir": "/home/dev",
+    }
+    path = tmp_path_factory.mktemp("image") / "configured.tar"
+    images.docker_archive(path, rootfs, "configured:latest", config)
+    return images.import_image(sandboxes.Berm(shared_state, stage), path, "configured")
+
+
+@pytest.fixture
+def running(berm, bb):
+    """A sandbox in the background that does nothing."""
+    with berm.detached(bb, "sleep", "3600") as sandbox:
+        yield sandbox

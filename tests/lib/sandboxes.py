@@ -1,0 +1,116 @@
+"""A staged berm for the tests on real guests: bermtest's, with what those tests need besides."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import bermtest
+import leaks
+import terminal
+
+wait_for = bermtest.wait_for
+
+
+def one_line(text):
+    """Checks that `text` is one line of berm's for a person, and returns it."""
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, f"not one line:\n{text}"
+    assert lines[0].startswith("berm: "), lines[0]
+    assert "\x1b" not in lines[0] and len(lines[0]) < 1200
+    return lines[0]
+
+
+class Berm(bermtest.Berm):
+    def refused(self, code, *args, **more):
+        """Runs, wants that exit code and one line on stderr, and returns the line."""
+        got = self.run(*args, **more)
+        assert got.returncode == code, f"{args}: {got.returncode}, not {code}\n{got.stderr}"
+        return one_line(got.stderr)
+
+    def judged(self, *args, **more):
+        """`berm run --json ARGS`: (its exit code, the object it printed)."""
+        got = self.run("run", "--json", *args, **more)
+        try:
+            return got.returncode, json.loads(got.stdout)
+        except ValueError:
+            raise AssertionError(f"no JSON: {got.stdout!r}\n{got.stderr}") from None
+
+    @contextlib.contextmanager
+    def detached(self, *args, **more):
+        """A sandbox in the background; ended and removed at the end, whatever happens."""
+        sandbox = self.ok("run", "-d", *args, **more).strip()
+        assert re.fullmatch("[0-9a-f]{12}", sandbox), sandbox
+        try:
+            yield sandbox
+        finally:
+            self.run("rm", "-f", sandbox)
+
+    def terminal(self, *args, env=None, **more):
+        return terminal.Terminal(
+            self.argv(args), {**self.env, "TERM": "xterm", **(env or {})}, **more
+        )
+
+    def shell(self, script, timeout=bermtest.RUN_SECONDS_MAX, **env):
+        """A shell script in which "$BERM" is berm."""
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", script],
+            env={**self.env, "BERM": self.path, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def inspect(self, sandbox):
+        return self.json("inspect", sandbox)
+
+    def pids(self, sandbox):
+        """(supervisor, engine)"""
+        host = self.inspect(sandbox)["host"]
+        return host["supervisor_pid"], host["engine_pid"]
+
+    def alive(self):
+        return leaks.processes(self.state_dir, self.libexec())
+
+    def libexec(self):
+        return os.path.join(os.path.dirname(os.path.dirname(self.path)), "libexec", "berm")
+
+    def by_program(self, name):
+        """The processes of this state directory that run berm's program of that name."""
+        found = []
+        for pid in self.alive():
+            with contextlib.suppress(OSError):
+                if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == name:
+                    found.append(pid)
+        return found
+
+    def clean_up(self):
+        for pid in self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for("processes ended", lambda: not self.alive())
+        self.run("ps")
+        super().clean_up()
+
+
+def finish(proc, seconds):
+    """Ends a Popen of berm's within that time: (exit code, stdout, stderr)."""
+    try:
+        out, err = proc.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        proc.kill()
+        out, err = proc.communicate()
+        raise AssertionError(f"still running after {seconds} s\n{out!r}\n{err!r}") from None
+    return proc.returncode, out, err
+
+
+class Stopwatch:
+    def __init__(self):
+        self.began = time.monotonic()
+
+    def seconds(self):
+        return time.monotonic() - self.began
