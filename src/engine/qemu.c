@@ -26,7 +26,9 @@ enum {
 	AT_COUNT = 10,
 };
 
-/* Translated code the software CPU keeps. A boot fills 20 MiB; Python and git stay well below 64. */
+/*
+ * Translated code the software CPU keeps. A boot fills 20 MiB; Python and git stay well below 64.
+ */
 enum { TCG_CACHE_MIB = 64 };
 
 struct args {

@@ -386,7 +386,9 @@ static int write_meta(struct template_draft *d, struct span key, struct err *e)
 	for (int i = 0; r == 0 && i < FILE_COUNT; i++) {
 		uint64_t hash = 0;
 
-		/* what a mapping wrote changes the inode's time only when it is flushed: do it now */
+		/*
+		 * what a mapping wrote changes the inode's time only when it is flushed: do it now
+		 */
 		if (fsync(fds[i]) < 0)
 			return err_sys(e, "write out a template");
 		r = hash_file(fds[i], &hash, e);

@@ -220,7 +220,9 @@ static int take_hard_link(struct work *w, struct span path, const char *target, 
 	return r < 0 ? r : tree_link(w->tree, path, to, e);
 }
 
-/* A name that begins with ".wh.": 1 when that was all there is to the entry, 0 when it is a file. */
+/*
+ * A name that begins with ".wh.": 1 when that was all there is to the entry, 0 when it is a file.
+ */
 static int take_whiteout(struct work *w, struct span path, struct err *e)
 {
 	struct span dir = path;

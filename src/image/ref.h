@@ -32,7 +32,9 @@ _must_ int ref_parse(struct span in, struct ref *ret);
 /* Is it a name (REF_NAME or REF_PREFIX)? */
 _must_ bool ref_is_name(struct span in);
 
-/* The one spelling a name is stored under: ":latest" says nothing and is dropped. `in` is a name. */
+/*
+ * The one spelling a name is stored under: ":latest" says nothing and is dropped. `in` is a name.
+ */
 void ref_put_canonical(struct buf *out, struct span in);
 
 /* A canonical name as a file name: "/" becomes "%2F"; the grammar has no other odd byte. */

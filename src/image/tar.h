@@ -11,7 +11,9 @@
 struct tar;
 struct archive_entry;
 
-/* The stream is borrowed until tar_free(). The first header is looked at: -EBADMSG if it is none. */
+/*
+ * The stream is borrowed until tar_free(). The first header is looked at: -EBADMSG if it is none.
+ */
 _must_ int tar_open(struct stream *in, struct tar **ret, struct err *e);
 
 /* Over an uncompressed tar in a file; contents that are not asked for are not read. */
@@ -22,7 +24,9 @@ OWN_DEFINE(struct tar, tar_free)
 /* The next entry, valid until the next call; NULL at the end. */
 _must_ int tar_next(struct tar *t, struct archive_entry **ret, struct err *e);
 
-/* The current entry's content: a piece at `ret_off` of it; a gap before it is a hole. len 0: end. */
+/*
+ * The current entry's content: a piece at `ret_off` of it; a gap before it is a hole. len 0: end.
+ */
 _must_ int tar_data(struct tar *t, const void **ret_data, size_t *ret_len, uint64_t *ret_off,
                     struct err *e);
 

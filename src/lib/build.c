@@ -35,7 +35,9 @@ static void builder_fini_scope(struct builder *b)
 	builder_fini(b);
 }
 
-/* What the guest's kernel and QEMU said goes nowhere while all is well; it must not fill the pipe. */
+/*
+ * What the guest's kernel and QEMU said goes nowhere while all is well; it must not fill the pipe.
+ */
 static void drain_log(struct builder *b)
 {
 	char text[512];

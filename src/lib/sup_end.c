@@ -96,7 +96,9 @@ void sup_cleanup(struct sup *s)
 		return; /* the lock goes with us, so the next berm command sweeps it */
 }
 
-/* END is the last thing a connection hears; what the guest wrote lies before it in the same buffer. */
+/*
+ * END is the last thing a connection hears; what the guest wrote lies before it in the same buffer.
+ */
 void sup_tell_end(struct sup *s)
 {
 	char json[RESULT_JSON_MAX];

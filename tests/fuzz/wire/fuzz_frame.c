@@ -55,7 +55,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	from = (enum wire_side)(1U << (data[0] & 3));
 	in = span_of(data + 1, size - 1);
-	/* a legal start is never refused for being short, nor a bad one forgiven for being longer */
+	/*
+	 * a legal start is never refused for being short, nor a bad one forgiven for being longer
+	 */
 	prefix = span_of(in.at, in.len / 2);
 	if (step(&prefix, from) == -EBADMSG) {
 		prefix = in;

@@ -159,7 +159,9 @@ TEST(depth_and_lengths_have_maxima)
 	entry_put(&b, &en);
 	CHECK(!buf_ok(&b));
 	CHECK_EQ(b.len, 0);
-	/* the longest header of all fits its maximum, and a longer path is bad before it is there */
+	/*
+	 * the longest header of all fits its maximum, and a longer path is bad before it is there
+	 */
 	for (size_t i = 0; i < WIRE_PATH_MAX; i++)
 		path[i] = i % 200 == 199 ? '/' : 'n';
 	en = good_link;
