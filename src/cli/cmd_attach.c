@@ -1,4 +1,3 @@
-#include "base/log.h"
 #include "cli/reach.h"
 #include "cli/session.h"
 #include "cli/verbs.h"
@@ -25,8 +24,7 @@ static int attach_status(const struct session *s)
 		return session_status(s, "the main command");
 	if (result_parse_json(span_of(s->relay.end_json, s->relay.end_bytes), &res, &e) < 0)
 		return cli_fail(&e);
-	if (res.message[0])
-		log_error("%s", res.message);
+	session_explain(&res);
 	return (int)res.exit_code;
 }
 

@@ -1,5 +1,6 @@
 #include "cli/reach.h"
 #include "cli/verbs.h"
+#include "image/store.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +18,21 @@ static int list_sandboxes(struct cli *c, bool ended, const char *behind)
 
 		(void)printf("%s%s\n", info->name[0] ? info->name : info->id, behind);
 	}
+	return 0;
+}
+
+static int list_images(struct cli *c)
+{
+	_own_(image_store_free) struct image_store *store = NULL;
+	_own_(image_list_free) struct image_list *list = NULL;
+
+	if (cli_state(c, NULL) < 0 ||
+	    image_store_open(c->state_fd, c->paths.share, &store, NULL) < 0 ||
+	    image_list(store, &list, NULL) < 0)
+		return CLI_EXIT_ERROR;
+	for (size_t i = 0; i < list->count; i++)
+		for (size_t j = 0; list->rows[i].names[j]; j++)
+			(void)printf("%s\n", list->rows[i].names[j]);
 	return 0;
 }
 
@@ -44,6 +60,8 @@ static int run_complete(struct cli *c, const struct args *a)
 		return list_sandboxes(c, false, "");
 	if (strcmp(what, "ended") == 0)
 		return list_sandboxes(c, true, "");
+	if (strcmp(what, "images") == 0)
+		return list_images(c);
 	if (strcmp(what, "copy") == 0)
 		return list_sandboxes(c, false, ":");
 	return print_script(what, &e) < 0 ? cli_fail(&e) : 0;

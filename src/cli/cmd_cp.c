@@ -125,11 +125,11 @@ static void summary(struct cp *cp, const struct copy_stats *s)
 {
 	spinner_clear(&cp->spinner);
 	if (s->links_left)
-		log_warn(
-			"%llu links that lead out of the copy were left out (--all-links keeps them)",
-			(unsigned long long)s->links_left);
+		log_warn("links left out because they lead out of the copy: %llu (--all-links "
+		         "keeps them)",
+		         (unsigned long long)s->links_left);
 	if (s->others_left)
-		log_warn("%llu sockets, pipes or devices were left out",
+		log_warn("sockets, pipes and devices left out: %llu",
 		         (unsigned long long)s->others_left);
 }
 

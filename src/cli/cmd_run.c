@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 
 enum { MAIN_STREAM = 1 };
@@ -84,25 +83,6 @@ static int print_json(const struct session *s, const struct captured *cap, struc
 	return cli_out(b.at, b.len, e);
 }
 
-/* Signals that people and pipelines send: who sent one knows. */
-static bool signal_expected(uint32_t sig)
-{
-	return sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT || sig == SIGPIPE;
-}
-
-/* Said only when the exit status alone would leave a question. */
-static void explain(const struct result *res)
-{
-	if (res->reason == RESULT_SIGNALED && signal_expected(res->signal))
-		return;
-	if (res->message[0])
-		log_error("%s", res->message);
-	else if (res->reason != RESULT_EXITED && res->reason != RESULT_SIGNALED)
-		log_error("the sandbox ended: %s", result_reason_name(res->reason));
-	else if (res->limits_hit)
-		log_warn("the command met a limit and went on: see limits_hit of --json");
-}
-
 /* What END says decides; without it, what the stream said. */
 static int finish(struct session *s, const struct run *run, int result_fd, struct err *e)
 {
@@ -123,7 +103,7 @@ static int finish(struct session *s, const struct run *run, int result_fd, struc
 		return 128 + s->interrupted;
 	if (s->relay.ended == RELAY_FAILED) /* it knows more: where it failed, and by what errno */
 		return session_status(s, run->argv.items[0]);
-	explain(&res);
+	session_explain(&res);
 	return (int)res.exit_code;
 }
 

@@ -1,5 +1,5 @@
-#include "base/log.h"
 #include "cli/reach.h"
+#include "cli/session.h"
 #include "cli/verbs.h"
 #include "lib/result.h"
 
@@ -42,8 +42,8 @@ static int run_wait(struct cli *c, const struct args *a)
 		return cli_fail(&e);
 	if (c->json && (cli_out(json, strlen(json), &e) < 0 || cli_out("\n", 1, &e) < 0))
 		return cli_fail(&e);
-	if (!c->json && res.message[0])
-		log_error("%s", res.message);
+	if (!c->json)
+		session_explain(&res);
 	return (int)res.exit_code;
 }
 

@@ -96,10 +96,13 @@ static void ask_stop(struct session *s)
 /* Before the program runs there is nobody to pass it on to. */
 static int end_early(struct session *s, int sig)
 {
+	static const char words[] = "stopping (ctrl-c again leaves at once)";
+
 	s->interrupted = sig;
 	if (s->kind != SESSION_RUN || s->signals > 1)
 		return 128 + sig;
 	ask_stop(s);
+	spinner_say(&s->spinner, span_of(words, sizeof(words) - 1));
 	return 0;
 }
 
@@ -198,22 +201,36 @@ bool session_wants_stdin(const struct cli *c, bool asked, bool refused)
 	return asked || !c->in_tty || term_foreground(STDIN_FILENO);
 }
 
+/* Where it failed and why; the guest's sentence may or may not say the errno's words itself. */
+static void say_why(const struct session *s, const char *what)
+{
+	const char *words = strerror((int)s->relay.fail.code);
+	const char *text = s->relay.fail_text;
+	size_t len = strlen(text);
+	size_t words_len = strlen(words);
+	bool said = s->relay.fail.stage == WIRE_AT_USER ||
+	            (len >= words_len && strcmp(text + len - words_len, words) == 0);
+
+	if (!text[0])
+		log_error("%s: %s", what, words);
+	else
+		log_error("%s: %s%s%s", what, text, said ? "" : ": ", said ? "" : words);
+}
+
 static int not_started(const struct session *s, const char *command)
 {
 	const struct wire_fail *f = &s->relay.fail;
-	const char *gap = s->relay.fail_text[0] ? ": " : "";
 
 	if (f->stage == WIRE_AT_EXEC && f->code == ENOENT) {
 		log_error("'%s': no such command in the guest", command);
 		return CLI_EXIT_NOT_FOUND;
 	}
 	if (f->stage == WIRE_AT_EXEC) {
-		log_error("'%s' cannot be executed in the guest%s%s: %s", command, gap,
-		          s->relay.fail_text, strerror((int)f->code));
+		log_error("'%s' cannot be executed in the guest: %s", command,
+		          strerror((int)f->code));
 		return CLI_EXIT_CANNOT_RUN;
 	}
-	log_error("the command could not be started%s%s: %s", gap, s->relay.fail_text,
-	          strerror((int)f->code));
+	say_why(s, "the command could not be started");
 	return CLI_EXIT_ERROR;
 }
 
@@ -251,4 +268,22 @@ int session_status(const struct session *s, const char *command)
 		return CLI_EXIT_ERROR;
 	}
 	return CLI_EXIT_KILLED; /* the sandbox ended under it; its reason is told with END */
+}
+
+/* Signals that people and pipelines send: who sent one knows. */
+static bool signal_expected(uint32_t sig)
+{
+	return sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT || sig == SIGPIPE;
+}
+
+void session_explain(const struct result *res)
+{
+	if (res->reason == RESULT_SIGNALED && signal_expected(res->signal))
+		return;
+	if (res->message[0])
+		log_error("%s", res->message);
+	else if (res->reason != RESULT_EXITED && res->reason != RESULT_SIGNALED)
+		log_error("the sandbox ended: %s", result_reason_name(res->reason));
+	else if (res->limits_hit)
+		log_warn("the command met a limit and went on: see limits_hit of --json");
 }

@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/term.h"
 #include "lib/relay.h"
+#include "lib/result.h"
 
 #include <signal.h>
 
@@ -44,6 +45,9 @@ void session_fini(struct session *s);
 
 /* Stdin of the program: our own, or none. `asked` is -i, `refused` is --no-stdin. */
 bool session_wants_stdin(const struct cli *c, bool asked, bool refused);
+
+/* Says how a sandbox ended, if its exit status alone would leave a question. */
+void session_explain(const struct result *res);
 
 /* The exit status that stands for how the stream ended; says why when it did not start. */
 int session_status(const struct session *s, const char *command);

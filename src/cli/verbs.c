@@ -1,16 +1,23 @@
 #include "cli/verbs.h"
 
+/* clang-format off */
 const struct verb *const cli_verbs[] = {
-#ifdef CLI_IMAGES
 	&verb_run,
-#endif
-	&verb_exec,    &verb_attach,  &verb_ps,       &verb_logs, &verb_stats,
-	&verb_inspect, &verb_cp,      &verb_wait,     &verb_stop, &verb_rm,
-#ifdef CLI_IMAGE_VERB
+	&verb_exec,
+	&verb_attach,
+	&verb_ps,
+	&verb_logs,
+	&verb_stats,
+	&verb_inspect,
+	&verb_cp,
+	&verb_wait,
+	&verb_stop,
+	&verb_rm,
 	&verb_image,
-#endif
-#ifdef CLI_DOCTOR_VERB
 	&verb_doctor,
-#endif
-	&verb_help,    &verb_version, &verb_complete, NULL,
+	&verb_help,
+	&verb_version,
+	&verb_complete,
+	NULL,
 };
+/* clang-format on */

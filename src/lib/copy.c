@@ -15,24 +15,38 @@
 struct stream {
 	struct client *client;
 	uint32_t id;
+	const char *path; /* in the guest */
 	const struct copy_progress *progress;
 	struct copy_stats *stats;
 	uint32_t credit; /* ours to spend */
 	bool ended;      /* RESULT or RESET came */
 };
 
-static int guest_failed(struct span payload, struct err *e)
+/* The guest's sentence may or may not end in the errno's words. */
+static bool says(struct span text, const char *words)
 {
+	size_t len = strlen(words);
+
+	return text.len >= len && memcmp(text.at + text.len - len, words, len) == 0;
+}
+
+static int guest_failed(struct span payload, const char *path, struct err *e)
+{
+	const char *words;
 	struct wire_fail f;
 
 	if (wire_parse_fail(payload, &f) < 0)
 		return err_set(e, -EPROTO, "the guest's RESULT is damaged");
 	if (f.code == 0)
 		return 0;
-	if (f.text.len)
-		return err_set(e, -(int)f.code, "in the guest: %.*s: %s", (int)f.text.len,
-		               (const char *)f.text.at, strerror((int)f.code));
-	return err_set(e, -(int)f.code, "in the guest: %s", strerror((int)f.code));
+	if (f.code == ENOENT)
+		return err_set(e, -ENOENT, "no '%s' in the guest", path);
+	words = strerror((int)f.code);
+	if (f.text.len == 0)
+		return err_set(e, -(int)f.code, "'%s' in the guest: %s", path, words);
+	return err_set(e, -(int)f.code, "'%s' in the guest: %.*s%s%s", path, (int)f.text.len,
+	               (const char *)f.text.at, says(f.text, words) ? "" : ": ",
+	               says(f.text, words) ? "" : words);
 }
 
 /* Frames both directions know. 1: it was one; 0: it is the caller's; or how the guest failed. */
@@ -47,7 +61,7 @@ static int take_common(struct stream *s, const struct wire_frame *f, struct err 
 		return 1;
 	if (f->type == WIRE_RESULT || f->type == WIRE_EXEC_ERR) {
 		s->ended = true;
-		r = guest_failed(f->payload, e);
+		r = guest_failed(f->payload, s->path, e);
 		return r < 0 ? r : 1;
 	}
 	if (f->type == WIRE_RESET) {
@@ -91,6 +105,7 @@ int copy_get(struct client *c, uint32_t stream, const char *path, bool follow, s
 	uint32_t owed = 0;
 	struct wire_frame f;
 
+	s.path = path;
 	open_get(c, stream, path, follow);
 	while (!s.ended) {
 		int r = client_wait(c, COPY_STALL_MS, &f, e);
@@ -119,7 +134,7 @@ int copy_get(struct client *c, uint32_t stream, const char *path, bool follow, s
 int copy_probe(struct client *c, uint32_t stream, const char *path, uint8_t *ret_kind,
                struct err *e)
 {
-	struct stream s = { .client = c, .id = stream };
+	struct stream s = { .client = c, .id = stream, .path = path };
 	uint8_t head[ENTRY_HEADER_MAX];
 	struct wire_frame f;
 	struct entry en;
@@ -228,6 +243,7 @@ int copy_put(struct client *c, uint32_t stream, const struct copy_put_opt *opt,
 	struct wire_file f = { .path = span_str(opt->path), .user = span_str(opt->user) };
 	int r;
 
+	s.path = opt->path;
 	s.credit = WIRE_WINDOW_BYTES;
 	wire_put_file(&c->out, WIRE_PUT, stream, CLIENT_EPOCH, &f);
 	r = copy_out(opt->dir_fd, opt->src, opt->follow, &sink, &stats, e);

@@ -1,4 +1,4 @@
-"""The command line as such: what it says, what it refuses, what it exits with. No guest is started."""
+"""The command line: what it says, what it refuses, what it exits with. No guest is started."""
 
 import json
 import os

@@ -1,7 +1,9 @@
 #include "test.h"
 
+#include "base/fdio.h"
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +11,8 @@
  * The verbs' tables are judged as a whole, and what is generated from them is compared with them: a
  * flag that the parser takes and help or a shell does not know is a failure here.
  */
+
+enum { TEXT_WIDTH_MAX = 96, MAN_BYTES_MAX = 256 << 10 };
 
 static char script[CLI_SCRIPT_MAX + 1];
 
@@ -48,10 +52,10 @@ static void check_verb(const char *path, const struct verb *v)
 	if (v->run)
 		CHECK(v->args && v->words_min <= v->words_max);
 	if (v->about)
-		check_lines(v->about, 86);
+		check_lines(v->about, TEXT_WIDTH_MAX);
 	if (!v->hidden && v->run) {
 		CHECK(v->examples);
-		check_lines(v->examples, 86);
+		check_lines(v->examples, TEXT_WIDTH_MAX);
 		CHECK(strstr(v->examples, v->name));
 	}
 	for (const struct opt *o = v->opts; o && o->id; o++) {
@@ -138,6 +142,36 @@ TEST(completions_know_every_flag)
 		each_verb(check_script);
 	}
 	CHECK(!complete_put_script(&(struct buf){ 0 }, "tcsh"));
+}
+
+static const char *manual; /* the source of berm(1) */
+
+/* In the source, '_' and '*' begin an emphasis, so a flag is *--name* and nothing else. */
+static void check_manual(const char *path, const struct verb *v)
+{
+	char flag[64];
+
+	if (v->hidden)
+		return;
+	(void)snprintf(flag, sizeof(flag), "*berm %s*", path);
+	if (v->run && !strstr(manual, flag))
+		test_fail(__FILE__, __LINE__, "berm(1) does not have %s", flag);
+	for (const struct opt *o = v->opts; o && o->id; o++) {
+		(void)snprintf(flag, sizeof(flag), "*--%s*", o->name);
+		if (!strstr(manual, flag))
+			test_fail(__FILE__, __LINE__, "berm(1) does not have %s of %s", flag, path);
+	}
+}
+
+TEST(the_manual_knows_every_flag)
+{
+	struct err e = { 0 };
+	char *text = NULL;
+
+	CHECK_OK(fd_read_file(AT_FDCWD, MANUAL, MAN_BYTES_MAX, &text, NULL, &e), &e);
+	manual = text;
+	each_verb(check_manual);
+	free(text);
 }
 
 TEST(a_mistyped_verb_is_recognised)
