@@ -25,6 +25,7 @@
 enum {
 	EXIT_BERM = 125,
 	PRELOAD_FD = JAIL_EXEC_FD - 1, /* the library, open until the loader has read it */
+	THREADS_MAX = 512,             /* vCPUs and up to 64 disk threads for each of two disks */
 	PATH_BYTES = 4096,
 	ENV_BYTES = 64,
 };
@@ -128,9 +129,13 @@ static int close_jail(const struct options *o, const char *preload, struct jail_
 		  .access = JAIL_READ,
 		  .why = "berm-qemu-ram.so" },
 	};
+	/* the kernel counts this by uid, so it says something only of a uid of its own */
+	const struct jail_limit threads = { RLIMIT_NPROC, THREADS_MAX, "threads" };
 	struct jail_params params = {
 		.paths = paths,
 		.path_count = 2,
+		.limits = &threads,
+		.limit_count = o->uid >= JAIL_UID_FIRST ? 1 : 0,
 		.keep_all_fds = true, /* whoever spawned us closed the others */
 		.uid = (uid_t)o->uid,
 		.gid = (gid_t)o->gid,

@@ -267,11 +267,11 @@ def test_dies_with_its_supervisor(stage, folder):
 
 # From here on the program in the jail is python, so that it can try things.
 
-def inside(stage, folder, code, user=None):
+def inside(stage, folder, code, prefix=()):
     """Runs code in the qemu jail with the memory file as its RAM fd. Its exit and output."""
     ram = os.open(folder / "ram", os.O_RDONLY)
-    options = ["--uid", str(ENGINE_UID)] if ROOT else []
-    argv = [f"{stage}/libexec/berm/berm-qemu", *options, "--ram-fd", str(RAM_FD), "--qemu", INNER,
+    options = ["--uid", str(ENGINE_UID)] if ROOT and not prefix else []
+    argv = [*prefix, f"{stage}/libexec/berm/berm-qemu", *options, "--ram-fd", str(RAM_FD), "--qemu", INNER,
             "--", "-I", "-S", "-c", "import os, errno\n" + code]
     done = subprocess.run(argv, preexec_fn=placed({RAM_FD: ram}), close_fds=False, env={},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -338,6 +338,24 @@ print(attempt(lambda: os.open("/x", os.O_CREAT | os.O_WRONLY)))
     assert all(line.split()[1] == "ENOENT" for line in lines[:7]), lines
     assert lines[7] == "done done"
     assert lines[8] in ("EACCES", "EROFS")
+
+
+def test_holds_without_any_namespace(stage, folder):
+    """A host that permits no user namespace: Landlock and the filter do it alone."""
+    forbid = ("echo 0 >/proc/sys/user/max_user_namespaces && "
+              "exec setpriv --bounding-set=-all \"$@\"")
+    prefix = ["/usr/bin/unshare", "--user", "--map-root-user", "/bin/sh", "-c", forbid, "sh"]
+    if subprocess.run([*prefix, "/bin/true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespace to forbid them in")
+    code = TRY + f"""
+print(attempt(lambda: os.stat("/etc/passwd")))
+print(attempt(lambda: os.open("/etc/passwd", os.O_RDONLY)))
+print(attempt(lambda: os.open({str(folder / "ram")!r}, os.O_RDWR)))
+print(attempt(lambda: os.open("/proc/self/fd/{RAM_FD}", os.O_RDWR)))
+print(attempt(lambda: os.open("/dev/berm-ram", os.O_RDWR)))
+"""
+    done = inside(stage, folder, code, prefix)
+    assert done.stdout.splitlines() == ["done", "EACCES", "EACCES", "EACCES", "done"], done
 
 
 @pytest.mark.parametrize("code", [
