@@ -13,7 +13,8 @@
 
 enum {
 	AGENT_FREEZE_MS = 2000, /* a process in the kernel may take a while to stop */
-	AGENT_REFILL_MS = 20,   /* after an exec started: not while its command needs the CPU */
+	AGENT_REFILL_MS = 200,  /* after an exec started: not while its command needs the CPU */
+	AGENT_LOOK_MS = 25,     /* between looks at a command that may have started */
 	AGENT_LAZY_MS = 5,      /* how long a frame may wait for company (port_out_lazy) */
 	AGENT_DRAIN_MS = 2000,  /* last words to the host before the power goes */
 	AGENT_GRACE_MAX_MS = 60000,

@@ -74,6 +74,10 @@ int cgroup_limit(struct cgroups *c, uint64_t memory_max, uint32_t pids_max, stru
 	char text[32];
 	int r;
 
+	if (c->limited && memory_max == c->memory_max && pids_max == c->pids_max)
+		return 0;
+	c->limited = false;
+	c->memory_max = memory_max;
 	if (memory_max == 0 || memory_max > ceiling)
 		memory_max = ceiling;
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)memory_max);
@@ -86,7 +90,9 @@ int cgroup_limit(struct cgroups *c, uint64_t memory_max, uint32_t pids_max, stru
 	else
 		(void)snprintf(text, sizeof(text), "max");
 	c->pids_max = pids_max;
-	return write_file(c->workload_fd, "pids.max", text, e);
+	r = write_file(c->workload_fd, "pids.max", text, e);
+	c->limited = r == 0;
+	return r;
 }
 
 static void name_of(uint32_t serial, char ret[NAME_MAX_BYTES])

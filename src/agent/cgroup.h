@@ -34,7 +34,9 @@ struct cgroups {
 	uint32_t serial;
 	uint32_t left[CGROUP_LEFT_MAX];
 	unsigned left_count;
-	uint32_t pids_max; /* 0: none */
+	uint64_t memory_max; /* as last asked for */
+	uint32_t pids_max;   /* 0: none */
+	bool limited;
 	uint64_t refused_base;
 	uint64_t refused_ms; /* of the last one */
 };

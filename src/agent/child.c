@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 /* The child's half of each pipe, before they get their numbers. */
@@ -90,7 +89,6 @@ static void drop_privileges_of_pid1(void)
 	sigset_t none;
 	int fd;
 
-	(void)setpriority(PRIO_PROCESS, 0, 0);
 	if (fd_open("/proc/self/oom_score_adj", O_WRONLY, 0, &fd, NULL) == 0) {
 		if (write(fd, score, sizeof(score) - 1) < 0)
 			_exit(125);

@@ -1,7 +1,6 @@
 #include "agent/identity.h"
 
 #include "agent/agent.h"
-#include "agent/limits.h"
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
 
@@ -100,10 +99,14 @@ static void write_machine_id(const uint8_t id[WIRE_MACHINE_ID_BYTES])
 static int set_hostname(struct span name, struct err *e)
 {
 	char text[WIRE_HOSTNAME_MAX + 1] = { 0 };
+	char now[WIRE_HOSTNAME_MAX + 1];
 
 	if (name.len == 0)
 		return 0;
 	memcpy(text, name.at, name.len);
+	/* the files hold it already then: two writes less before the first command */
+	if (gethostname(now, sizeof(now)) == 0 && strcmp(now, text) == 0)
+		return 0;
 	if (sethostname(text, name.len) < 0)
 		return err_sys(e, "set the host name");
 	identity_write_names(text);
@@ -122,6 +125,5 @@ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *
 		write_machine_id(id->machine_id);
 	if (r == 0)
 		r = cgroup_limit(&a->cg, id->memory_max, id->pids_max, e);
-	limits_rebase(a);
 	return r;
 }

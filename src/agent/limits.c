@@ -82,10 +82,3 @@ void limits_on_pids(struct agent *a)
 	put_event(a, WIRE_EVENT_PIDS, true, refused);
 	cgroup_kill(c->workload_fd);
 }
-
-void limits_rebase(struct agent *a)
-{
-	(void)cgroup_read_key(a->cg.memory_events_fd, "oom_kill", &a->oom_told);
-	(void)cgroup_read_key(a->cg.pids_events_fd, "max", &a->cg.refused_base);
-	a->oom_due_ms = 0;
-}

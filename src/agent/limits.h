@@ -20,6 +20,3 @@ void limits_report(struct agent *a, bool killed);
 
 void limits_on_memory(struct agent *a);
 void limits_on_pids(struct agent *a);
-
-/* Sets the counters' start, when the guest gets a new identity. */
-void limits_rebase(struct agent *a);

@@ -19,8 +19,6 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
-enum { AGENT_NICE = -10 }; /* beside a busy workload the host still gets answers */
-
 int agent_watch(struct agent *a, int fd, uint32_t events, enum agent_event what, unsigned slot,
                 unsigned sub, struct err *e)
 {
@@ -241,7 +239,6 @@ static void protect_self(void)
 			log_warn("cannot protect the agent from running out of memory");
 		(void)close(fd);
 	}
-	(void)setpriority(PRIO_PROCESS, 0, AGENT_NICE);
 }
 
 static int watch_workload(struct agent *a, struct err *e)

@@ -581,7 +581,7 @@ bool streams_pump(struct agent *a)
 uint64_t streams_deadline_ms(const struct agent *a)
 {
 	uint64_t soonest = UINT64_MAX;
-	uint64_t look_ms = clock_mono_ms() + AGENT_LAZY_MS;
+	uint64_t look_ms = clock_mono_ms() + AGENT_LOOK_MS;
 
 	for (unsigned i = 0; i < WIRE_STREAMS_MAX; i++) {
 		const struct stream *s = &a->streams[i];

@@ -12,7 +12,7 @@
  * read thus costs nothing, even one that hung up.
  *
  * The status pipe is not watched at all: a wake-up at the moment of execve would only take the CPU
- * from the command. It is looked at whenever the stream moves, and every AGENT_LAZY_MS until the
+ * from the command. It is looked at whenever the stream moves, and every AGENT_LOOK_MS until the
  * command is known to run.
  *
  * End of an EXEC: when its process is gone and both outputs are at EOF. A process left behind may
