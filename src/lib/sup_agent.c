@@ -132,6 +132,10 @@ static void end_by_exit(struct sup *s, const struct wire_exit *x)
 	s->result.sys_us = x->sys_us;
 	s->result.maxrss_bytes = x->maxrss_bytes;
 	s->result.signal = x->signaled ? x->value : 0;
+	if (s->stop_grace_ms > 0) { /* it took the chance to end well that STOP gave it */
+		sup_end(s, RESULT_STOPPED, code, "%s", "");
+		return;
+	}
 	switch (reason) {
 	case RESULT_PIDS:
 		sup_end(s, reason, 137,
