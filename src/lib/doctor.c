@@ -191,8 +191,8 @@ static void look_at_initramfs(struct visit *v)
 
 static void look_at_programs(struct visit *v)
 {
-	static const char *const names[] = { "berm-supervisor", "berm-qemu", "berm-unpack",
-		                             "berm-qemu-ram.so" };
+	static const char *const names[] = { "berm-supervisor", "berm-template", "berm-qemu",
+		                             "berm-unpack", "berm-qemu-ram.so" };
 	char path[PATH_BYTES];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

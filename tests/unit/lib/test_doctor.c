@@ -84,8 +84,8 @@ TEST(files_that_are_something_else_fail)
 
 TEST(what_is_there_is_ok)
 {
-	static const char *const names[] = { "berm-supervisor", "berm-qemu", "berm-unpack",
-		                             "berm-qemu-ram.so" };
+	static const char *const names[] = { "berm-supervisor", "berm-template", "berm-qemu",
+		                             "berm-unpack", "berm-qemu-ram.so" };
 	static struct paths p;
 	char dir[PATH_MAX + 32];
 	struct doctor_report r;
