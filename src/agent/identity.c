@@ -21,19 +21,18 @@ enum {
 
 static int add_entropy(int random_fd, const uint8_t *seed, struct err *e)
 {
-	struct {
-		struct rand_pool_info info;
-		uint8_t bytes[WIRE_ENTROPY_BYTES];
-	} pool = { .info = { .entropy_count = 8 * WIRE_ENTROPY_BYTES,
-		             .buf_size = WIRE_ENTROPY_BYTES } };
+	struct rand_pool_info head = { .entropy_count = 8 * WIRE_ENTROPY_BYTES,
+		                       .buf_size = WIRE_ENTROPY_BYTES };
+	uint8_t pool[sizeof(head) + WIRE_ENTROPY_BYTES];
 	int r = 0;
 
-	memcpy(pool.info.buf, seed, WIRE_ENTROPY_BYTES);
-	if (ioctl(random_fd, RNDADDENTROPY, &pool) < 0)
+	memcpy(pool, &head, sizeof(head));
+	memcpy(pool + sizeof(head), seed, WIRE_ENTROPY_BYTES);
+	if (ioctl(random_fd, RNDADDENTROPY, pool) < 0)
 		r = err_sys(e, "add entropy");
 	else if (ioctl(random_fd, RNDRESEEDCRNG) < 0)
 		r = err_sys(e, "reseed the random generator");
-	explicit_bzero(&pool, sizeof(pool));
+	explicit_bzero(pool, sizeof(pool));
 	return r;
 }
 

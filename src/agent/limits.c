@@ -53,7 +53,10 @@ void limits_on_memory(struct agent *a)
 		a->oom_due_ms = now_ms + LIMITS_OOM_DELAY_MS;
 		return;
 	}
-	if (now_ms >= a->oom_due_ms && port_has_room(&a->port))
+	if (now_ms < a->oom_due_ms)
+		return;
+	a->oom_due_ms = now_ms + LIMITS_OOM_DELAY_MS; /* if the port is full, later */
+	if (port_has_room(&a->port))
 		report_oom(a, false);
 }
 
