@@ -382,7 +382,7 @@ TEST(limits_only_tighten)
 static const struct jail_profile spaces = {
 	.name = "spaces",
 	.ns_wanted = JAIL_NS_ALL & ~JAIL_NS_PID,
-	.empty_root = true,
+	.new_root = true,
 };
 
 static int sees_nothing(void *ctx)
