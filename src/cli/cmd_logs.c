@@ -202,7 +202,7 @@ static int show(const struct logs *l, const struct args *a, uint64_t tail, struc
 		r = outlog_reader_tail(reader, tail, e);
 	if (r == 0)
 		r = drain(l, reader, e);
-	if (r < 0 || !live)
+	if (r < 0 || !client)
 		return r;
 	wire_put(&client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
 	r = follow(l, reader, client, watch_fd, e);

@@ -151,7 +151,7 @@ static int show_one(const struct stats *s, struct watched *w, struct err *e)
 {
 	_own_(jread_free) json_t *o = NULL;
 	_own_free_ char *json = NULL;
-	struct sample sample;
+	struct sample sample = { 0 };
 	double percent;
 	int r = reach_info(w->client, &json, e);
 

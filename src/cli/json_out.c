@@ -57,7 +57,7 @@ void buf_put_base64(struct buf *b, struct span s)
 	for (size_t i = 0; i < s.len; i += 3) {
 		size_t left = s.len - i;
 		uint32_t v = (uint32_t)s.at[i] << 16;
-		char four[4];
+		char four[4] = "===";
 
 		if (left > 1)
 			v |= (uint32_t)s.at[i + 1] << 8;
@@ -65,8 +65,11 @@ void buf_put_base64(struct buf *b, struct span s)
 			v |= s.at[i + 2];
 		four[0] = alphabet[v >> 18 & 63];
 		four[1] = alphabet[v >> 12 & 63];
-		four[2] = left > 1 ? alphabet[v >> 6 & 63] : '=';
-		four[3] = left > 2 ? alphabet[v & 63] : '=';
+		four[3] = '=';
+		if (left > 1)
+			four[2] = alphabet[v >> 6 & 63];
+		if (left > 2)
+			four[3] = alphabet[v & 63];
 		buf_put(b, four, sizeof(four));
 	}
 }

@@ -127,27 +127,29 @@ static int visit_children(struct walk *w, int fd, unsigned depth)
 	return r;
 }
 
-static int visit_link(struct walk *w, int dir_fd, const char *name, struct entry *en)
-{
-	char target[WIRE_PATH_MAX + 1];
-	ssize_t n = readlinkat(dir_fd, name, target, sizeof(target));
-
-	if (n < 0)
-		return err_sys(w->e, "read link '%s'", shown(w));
-	if (n == 0 || n > WIRE_PATH_MAX)
-		return err_set(w->e, -ENAMETOOLONG, "link '%s' is too long", shown(w));
-	en->kind = ENTRY_LINK;
-	en->target = span_of(target, (size_t)n);
-	w->stats->links++;
-	return put_header(w, en);
-}
-
 static void describe(struct entry *en, const struct walk *w, const struct stat *st)
 {
 	*en = (struct entry){ .mode = st->st_mode & 07777, .uid = st->st_uid, .gid = st->st_gid };
 	en->mtime_s = st->st_mtim.tv_sec;
 	en->mtime_ns = (uint32_t)st->st_mtim.tv_nsec;
 	en->path = span_of(w->path, w->path_len);
+}
+
+static int visit_link(struct walk *w, int dir_fd, const char *name, const struct stat *st)
+{
+	char target[WIRE_PATH_MAX + 1];
+	ssize_t n = readlinkat(dir_fd, name, target, sizeof(target));
+	struct entry en;
+
+	if (n < 0)
+		return err_sys(w->e, "read link '%s'", shown(w));
+	if (n == 0 || n > WIRE_PATH_MAX)
+		return err_set(w->e, -ENAMETOOLONG, "link '%s' is too long", shown(w));
+	describe(&en, w, st);
+	en.kind = ENTRY_LINK;
+	en.target = span_of(target, (size_t)n);
+	w->stats->links++;
+	return put_header(w, &en);
 }
 
 static int visit_open(struct walk *w, int *fd, const struct stat *st, unsigned depth)
@@ -173,7 +175,6 @@ static int visit(struct walk *w, int dir_fd, const char *name, bool follow, unsi
 {
 	int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | (follow ? 0 : O_NOFOLLOW);
 	_own_fd_ int fd = -1;
-	struct entry en;
 	struct stat st;
 	int r;
 
@@ -184,10 +185,8 @@ static int visit(struct walk *w, int dir_fd, const char *name, bool follow, unsi
 			return 0; /* removed while we walked */
 		return err_sys(w->e, "'%s'", depth ? shown(w) : name);
 	}
-	if (S_ISLNK(st.st_mode)) {
-		describe(&en, w, &st);
-		return visit_link(w, dir_fd, name, &en);
-	}
+	if (S_ISLNK(st.st_mode))
+		return visit_link(w, dir_fd, name, &st);
 	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
 		w->stats->others_left++;
 		if (depth == 0)
