@@ -193,8 +193,11 @@ static int take_content(struct work *w, struct archive_entry *entry, struct tree
 
 	/* a sparse file's size is a claim that costs nothing to make */
 	if (size < 0 || (uint64_t)size > w->job->unpacked_max)
-		return err_set(e, -E2BIG, "'%.200s' is larger than all of the image may be",
-		               archive_entry_pathname(entry));
+		return err_set(
+			e, -E2BIG,
+			"'%.200s' is larger than all of the image may be; if you trust it, raise "
+			"the limit with --max-size",
+			archive_entry_pathname(entry));
 	r = squash_begin(w->squash, w->tree, in, (uint64_t)size, e);
 	while (r == 0) {
 		r = tar_data(w->tar, &data, &len, &off, e);

@@ -396,9 +396,11 @@ static int look(struct source *s, bool *ret_image, bool *ret_packed, struct err 
 
 static int open_layout_dir(struct source *s, int fd, struct err *e)
 {
+	struct stat st;
+
 	s->kind = SOURCE_LAYOUT_DIR;
 	s->dir_fd = fd;
-	if (faccessat(fd, "index.json", F_OK, AT_EACCESS) == 0)
+	if (fstatat(fd, "index.json", &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	return err_set(e, -ENOEXEC,
 	               "this directory has no index.json, so it is not an OCI layout; to import a "

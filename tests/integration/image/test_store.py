@@ -1,0 +1,144 @@
+"""The store by itself: names, references, removal, pruning, damage."""
+
+import fcntl
+import json
+import os
+import shutil
+
+from archives import Layer, docker
+
+NO_IMAGE, IN_USE, DAMAGED = 3, 4, 6
+
+
+def add(store, tmp_path, name, text=None):
+    path = docker(tmp_path / f"{name}.tar", [Layer().file("a", text or name).bytes()], tags=[f"{name}:latest"])
+    return store.json("import", path)["id"]
+
+
+def test_references(store, tmp_path):
+    a, b = add(store, tmp_path, "a"), add(store, tmp_path, "b")
+    for ref in ("a", "a:latest", a, a[:6], "sha256:" + a):
+        assert store.json("inspect", ref)["id"] == a, ref
+    store.refuses(NO_IMAGE, "no image 'c'", "inspect", "c")
+    store.refuses(NO_IMAGE, "no image", "inspect", "0" * 64)
+    store.refuses(125, "neither", "inspect", "No Such")
+    store.refuses(125, "neither", "inspect", "../a")
+    assert {x["id"] for x in store.json("ls")} == {a, b}
+    assert store.ok("ls", "-q").split() in ([a, b], [b, a])
+
+
+def test_ambiguous_prefix(store, tmp_path):
+    a = add(store, tmp_path, "a")
+    other = a[:8] + ("0" if a[8] != "0" else "1") + a[9:]
+    images = os.path.join(store.state, "images")
+    shutil.copytree(os.path.join(images, a), os.path.join(images, other))
+    store.refuses(NO_IMAGE, "several images", "inspect", a[:8])
+    assert store.json("inspect", a[:9])["id"] == a
+
+
+def test_tag_and_remove(store, tmp_path):
+    a = add(store, tmp_path, "a")
+    store.ok("tag", "a", "example.org:5000/deep/name:v1")
+    assert store.json("inspect", a)["store_names"] == ["a", "example.org:5000/deep/name:v1"]
+    store.refuses(IN_USE, "also called", "rm", a)
+    assert "untagged" in store.ok("rm", "a")
+    store.refuses(NO_IMAGE, "no image 'a'", "inspect", "a")
+    assert "removed" in store.ok("rm", "example.org:5000/deep/name:v1")
+    assert store.files() == [] and os.listdir(os.path.join(store.state, "images/names")) == []
+
+
+def test_a_name_moves(store, tmp_path):
+    a, b = add(store, tmp_path, "a"), add(store, tmp_path, "b")
+    store.ok("tag", "b", "a")
+    assert store.json("inspect", "a")["id"] == b and store.json("inspect", a)["store_names"] == []
+
+
+def test_in_use(store, tmp_path):
+    a = add(store, tmp_path, "a")
+    fd = os.open(os.path.join(store.state, "images", a), os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    assert store.json("ls")[0]["in_use"] is True
+    store.refuses(IN_USE, "in use", "rm", "a")
+    store.ok("rm", "--force", "a")
+    os.close(fd)
+    assert store.json("ls") == []
+
+
+def test_prune(store, tmp_path):
+    a, b = add(store, tmp_path, "a"), add(store, tmp_path, "b")
+    os.unlink(os.path.join(store.state, "images/names/b"))
+    os.makedirs(os.path.join(store.state, "images/.staging-dead/x"))
+    got = store.json("prune")
+    assert got["images"] == 1 and got["disk_bytes"] > 0 and store.files() == [a] and a != b
+
+
+def test_live_staging_is_left_alone(store, tmp_path):
+    add(store, tmp_path, "a")
+    path = os.path.join(store.state, "images/.staging-live")
+    os.makedirs(path)
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    store.ok("prune")
+    assert os.path.isdir(path)
+    os.close(fd)
+    store.ok("prune")
+    assert not os.path.exists(path)
+
+
+def test_damaged(store, tmp_path):
+    a = add(store, tmp_path, "a")
+    folder = os.path.join(store.state, "images", a)
+    good = open(os.path.join(folder, "image.json"), "rb").read()
+    os.chmod(folder + "/image.json", 0o600)
+    os.chmod(folder + "/disk.sqfs", 0o600)
+    for bad in (b"", good[:-3], good + b"x", good.replace(a.encode(), b"0" * 64),
+                good.replace(b'"format":1', b'"format":2'), good.replace(b'"kind"', b'"sort"')):
+        with open(folder + "/image.json", "wb") as f:
+            f.write(bad)
+        store.refuses(DAMAGED, "damaged; remove it", "inspect", "a")
+        assert store.json("ls")[0]["damaged"] is True
+    with open(folder + "/image.json", "wb") as f:
+        f.write(good)
+    store.ok("inspect", "a")
+    os.truncate(folder + "/disk.sqfs", 100)
+    store.refuses(DAMAGED, "damaged", "inspect", "a")
+    store.ok("rm", "--force", a)
+    assert store.files() == []
+
+
+def test_names_that_are_no_names_are_not_followed(store, tmp_path):
+    add(store, tmp_path, "a")
+    names = os.path.join(store.state, "images/names")
+    with open(os.path.join(names, "b"), "w", encoding="ascii") as f:
+        f.write("../../etc\n")
+    os.symlink("/etc/passwd", os.path.join(names, "c"))
+    for ref in ("b", "c"):
+        store.refuses(NO_IMAGE, "no image", "inspect", ref)
+    assert [x["names"] for x in store.json("ls")] == [["a"]]
+
+
+def test_installed_store(store, bare, tmp_path):
+    """What is installed is found after the user's own, and cannot be removed."""
+    other = type(store)(bare, tmp_path / "other")
+    a = add(other, tmp_path, "inst")
+    copy = tmp_path / "prefix"
+    shutil.copytree(os.path.join(bare, "bin"), copy / "bin")
+    shutil.copytree(os.path.join(bare, "libexec"), copy / "libexec")
+    shutil.copytree(os.path.join(other.state, "images"), copy / "share/berm/images")
+    mine = type(store)(str(copy), tmp_path / "mine")
+    assert mine.json("inspect", "inst")["installed"] is True
+    assert [x["installed"] for x in mine.json("ls")] == [True]
+    mine.refuses(125, "installed with berm", "rm", "inst")
+    assert mine.json("import", tmp_path / "inst.tar")["known"]
+    mine.ok("tag", "inst", "mine:1")
+    assert mine.json("inspect", "mine:1")["id"] == a
+    b = add(mine, tmp_path, "own")
+    mine.ok("tag", "own", "inst")
+    assert mine.json("inspect", "inst")["id"] == b
+
+
+def test_help_names_every_status(store):
+    text = store.ok("import", "--help")
+    for word in ("3 no such", "5 not an", "6 damaged", "7 holds", "8 for another", "9 over", "10 the disk"):
+        assert word in text
+    assert json.loads(store.ok("ls", "--json")) == []
