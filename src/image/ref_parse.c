@@ -124,14 +124,12 @@ static bool is_repo(struct span repo)
 	if (repo.len == 0 || repo.at[repo.len - 1] == '/')
 		return false;
 	while (take_until(&repo, '/', &word)) {
-		if (first && repo.len > 0 && looks_like_host(word)) {
-			if (!is_host(word))
-				return false;
-		} else if (is_path_word(word)) {
-			path = true;
-		} else {
+		/* a host alone is no name: a path follows */
+		bool host = first && repo.len > 0 && looks_like_host(word) && is_host(word);
+
+		if (!host && !is_path_word(word))
 			return false;
-		}
+		path = path || !host;
 		first = false;
 	}
 	return path;
