@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 
 import pytest
@@ -197,3 +198,60 @@ def test_attach_sees_the_rest_and_the_exit_code(berm, bb):
     with berm.detached("-i", bb, "sh", "-c", "cat; exit 6") as sandbox:
         got = berm.run("attach", sandbox, input="typed\n")
         assert (got.returncode, got.stdout) == (6, "typed\n")
+
+
+def test_detach_keys_leave_it_running_and_the_terminal_as_it_was(berm, bb):
+    with berm.detached("-it", bb, "sh") as sandbox:
+        with berm.terminal("attach", sandbox) as t:
+            before = t.modes()
+            t.type("echo $((40+2))-here\n")
+            t.expect("42-here")
+            t.type("\x10\x11")
+            assert t.wait() == 0
+            assert t.modes() == before
+        assert berm.inspect(sandbox)["state"] == "running"
+        with berm.terminal("attach", sandbox) as t:
+            t.type("exit 5\n")
+            assert t.wait() == 5
+
+
+def test_a_second_ctrl_c_ends_what_does_not_listen(berm, bb):
+    deaf = "trap 'echo heard' INT; echo ready; while :; do sleep 1; done"
+    with berm.terminal("run", "--no-tty", bb, "sh", "-c", deaf) as t:
+        t.expect("ready")
+        t.type("\x03")
+        t.expect("heard")
+        t.type("\x03")
+        assert t.wait() == 137
+    assert berm.json("ps", "--json") == []
+
+
+def test_a_second_ctrl_c_kills_an_exec_and_not_the_sandbox(berm, running):
+    deaf = "trap 'echo heard' INT; echo ready; while :; do sleep 1; done"
+    with berm.terminal("exec", "--no-tty", running, "sh", "-c", deaf) as t:
+        t.expect("ready")
+        t.type("\x03")
+        t.expect("heard")
+        t.type("\x03")
+        assert t.wait() == 137
+    assert berm.inspect(running)["state"] == "running"
+
+
+def test_ctrl_z_stops_the_command_with_berm(berm, bb):
+    count = "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.2; done"
+    with berm.terminal("run", "--no-tty", bb, "sh", "-c", count) as t:
+        t.expect("tick 2")
+        os.kill(t.proc.pid, signal.SIGTSTP)
+        wait_for("berm is stopped", lambda: state_of(t.proc.pid) == "T")
+        t.more(1)
+        t.text = b""
+        assert not t.more(1), "the command went on"
+        os.kill(t.proc.pid, signal.SIGCONT)
+        t.expect("tick")
+        t.type("\x03")
+        assert t.wait() == 130
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        return f.read().rpartition(")")[2].split()[0]
