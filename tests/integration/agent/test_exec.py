@@ -300,3 +300,48 @@ def test_freeze_and_thaw(peer):
     s.wait_for(lambda s: len(s.stdout) > held + 4)
     s.signal(9)
     assert s.wait().value == 9
+
+
+def open_some(p, kind, n):
+    """A stream of one of six kinds; `want` is what its end must look like."""
+    if kind == 0:
+        s, want = p.exec(["true"]), (0, b"")
+    elif kind == 1:
+        s, want = p.exec(["no-such-thing"]), (2, b"")
+    elif kind == 2:
+        s, want = p.exec(["head", "-c", str(n), "/dev/zero"]), (0, bytes(n))
+    elif kind == 3:
+        data = os.urandom(n % 100000)
+        s, want = p.exec(["cat"], flags=wire.STDIN), (0, data)
+        s.write(data)
+        s.close_input()
+    elif kind == 4:
+        s, want = p.exec(["sh", "-c", "exit 3"], flags=wire.TTY), (3, b"")
+    else:
+        s, want = p.open(wire.GET, wire.file_payload("/etc/group")), (0, None)
+    s.want = want
+    return s
+
+
+def test_many_kinds_of_streams_at_once(boot):
+    """Two CPUs, twenty streams at a time: nothing stalls, nothing mixes, nothing is left."""
+    with boot(cpus=2) as g:
+        p = g.handshake().peer
+        live, opened = [], 0
+        count = "ls /proc/1/fd | wc -l; ls /sys/fs/cgroup/workload | grep -c ^e"
+        fds, groups = map(int, p.sh(count)[1].split())
+        while opened < 150 or live:
+            while len(live) < 20 and opened < 150:
+                live.append(open_some(p, opened % 6, opened * 7919 % 300000))
+                opened += 1
+            if not any(s.end is not None for s in live):
+                p.pump(time.monotonic() + 20)
+            for s in [s for s in live if s.end is not None]:
+                live.remove(s)
+                del p.streams[s.id]
+                assert s.end[1 if isinstance(s.end, wire.Exit) else 0] == s.want[0], s.end
+                assert s.want[1] is None or s.stdout == s.want[1]
+        time.sleep(0.5)
+        after = list(map(int, p.sh(count)[1].split()))
+        assert after[0] <= fds + 6 and after[1] <= groups + 1  # a waiting child may be made or not
+        assert p.stats().pids == 0
