@@ -165,6 +165,8 @@ int ref_parse(struct span in, struct ref *ret)
 	split_tag(in, &got.repo, &got.tag, &has_tag);
 	if (!is_repo(got.repo) || (has_tag && !is_tag(got.tag)))
 		return -EBADMSG;
+	if (got.repo.len == IMAGE_ID_LEN && is_hex(got.repo))
+		return -EBADMSG; /* an id with a tag is neither */
 	*ret = got;
 	return 0;
 }

@@ -64,7 +64,8 @@ TEST(no_names)
 		                           "-.x/a",
 		                           "HOST",
 		                           "h./a",
-		                           "a:5/b:" };
+		                           "a:5/b:",
+		                           HEX64 ":latest" };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct ref r;
