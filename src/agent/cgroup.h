@@ -39,6 +39,7 @@ struct cgroups {
 	bool limited;
 	uint64_t refused_base;
 	uint64_t refused_ms; /* of the last one */
+	uint64_t refused_told;
 };
 
 /* Makes /workload in the cgroup2 mounted at /sys/fs/cgroup. */

@@ -23,6 +23,18 @@ static void report_oom(struct agent *a, bool killed)
 	put_event(a, WIRE_EVENT_OOM, killed, kills);
 }
 
+/* Forks that were refused, too few for a fork bomb: why a command failed, perhaps. */
+static void report_pids(struct agent *a)
+{
+	struct cgroups *c = &a->cg;
+	uint64_t refused;
+
+	if (!cgroup_read_key(c->pids_events_fd, "max", &refused) || refused <= c->refused_told)
+		return;
+	c->refused_told = refused;
+	put_event(a, WIRE_EVENT_PIDS, false, refused);
+}
+
 static void report_disk(struct agent *a)
 {
 	struct statvfs v;
@@ -42,6 +54,7 @@ static void report_disk(struct agent *a)
 void limits_report(struct agent *a, bool killed)
 {
 	report_oom(a, killed);
+	report_pids(a);
 	report_disk(a);
 }
 
@@ -81,7 +94,7 @@ void limits_on_pids(struct agent *a)
 		c->refused_base = refused;
 	if (refused - c->refused_base <= refused_max(c) || !port_has_room(&a->port))
 		return;
-	c->refused_base = refused;
+	c->refused_base = c->refused_told = refused;
 	put_event(a, WIRE_EVENT_PIDS, true, refused);
 	cgroup_kill(c->workload_fd);
 }

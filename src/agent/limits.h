@@ -3,8 +3,9 @@
  *
  * OOM    the kernel kills; told before the EXIT of the stream that ends of it (killed 1), or after
  *        LIMITS_OOM_DELAY_MS if only some other process of the workload died (killed 0)
- * PIDS   a refused fork is only counted; CGROUP_REFUSED_MAX of them without CGROUP_CALM_MS of peace
- *        are a fork bomb: all of it is killed, and told before the EXITs that follow
+ * PIDS   refused forks are told before an EXIT (killed 0); CGROUP_REFUSED_MAX of them without
+ *        CGROUP_CALM_MS of peace are a fork bomb: all of it is killed, and told before the EXITs
+ *        that follow (killed 1)
  * DISK   told before an EXIT that leaves the scratch disk full
  */
 #pragma once

@@ -85,18 +85,13 @@ static void put_fail(struct agent *a, uint8_t type, uint32_t id, int code, uint8
 
 /* --- opening --- */
 
-static int open_pty(struct stream *s, struct err *e)
+static int open_pty(struct stream *s, const struct wire_exec *x, struct err *e)
 {
-	struct winsize ws = { 0 };
-	struct wire_exec x;
+	struct winsize ws = { .ws_row = x->rows, .ws_col = x->cols };
 	unsigned number;
 	int unlock = 0;
 	int r;
 
-	if (wire_parse_exec(span_of(s->child.mail->payload, s->child.mail->bytes), &x) < 0)
-		return err_set(e, -EBADMSG, "the command's description is malformed");
-	if (!(x.flags & WIRE_EXEC_TTY))
-		return 0;
 	close_fd(&s->child.in_fd);
 	close_fd(&s->child.out_fd);
 	close_fd(&s->child.err_fd);
@@ -107,10 +102,21 @@ static int open_pty(struct stream *s, struct err *e)
 	if (ioctl(s->out[0].fd, TIOCSPTLCK, &unlock) < 0 ||
 	    ioctl(s->out[0].fd, (int)TIOCGPTN, &number) < 0)
 		return err_sys(e, "unlock the pty");
-	ws.ws_row = x.rows;
-	ws.ws_col = x.cols;
 	(void)ioctl(s->out[0].fd, TIOCSWINSZ, &ws);
 	s->child.mail->pty = (int32_t)number;
+	return 0;
+}
+
+static int prepare_exec(struct stream *s, struct err *e)
+{
+	struct wire_exec x;
+
+	if (wire_parse_exec(span_of(s->child.mail->payload, s->child.mail->bytes), &x) < 0)
+		return err_set(e, -EBADMSG, "the command's description is malformed");
+	if (x.flags & WIRE_EXEC_TTY)
+		return open_pty(s, &x, e);
+	if (!(x.flags & WIRE_EXEC_STDIN)) /* nor do we want to be woken when it is closed */
+		close_fd(&s->child.in_fd);
 	return 0;
 }
 
@@ -130,12 +136,13 @@ static int take_child(struct agent *a, struct stream *s, struct err *e)
 static int watch_all(struct agent *a, struct stream *s, struct err *e)
 {
 	unsigned slot = slot_of(a, s);
-	int r;
+	int r = 0;
 
 	if (s->tty) /* one fd for both ways: STREAM_EV_OUT stands for both */
 		return agent_watch(a, s->out[0].fd, EPOLLIN | EPOLLOUT, AGENT_EV_STREAM, slot,
 		                   STREAM_EV_OUT, e);
-	r = agent_watch(a, s->in.fd, EPOLLOUT, AGENT_EV_STREAM, slot, STREAM_EV_IN, e);
+	if (s->in.fd >= 0)
+		r = agent_watch(a, s->in.fd, EPOLLOUT, AGENT_EV_STREAM, slot, STREAM_EV_IN, e);
 	if (r == 0)
 		r = agent_watch(a, s->out[0].fd, EPOLLIN, AGENT_EV_STREAM, slot, STREAM_EV_OUT, e);
 	if (r == 0)
@@ -156,7 +163,7 @@ static int open_child(struct agent *a, struct stream *s, struct span payload, st
 	mail->bytes = (uint32_t)payload.len;
 	memcpy(mail->payload, payload.at, payload.len);
 	if (s->type == WIRE_EXEC)
-		r = open_pty(s, e);
+		r = prepare_exec(s, e);
 	if (r < 0)
 		return r;
 	if (s->tty) {
