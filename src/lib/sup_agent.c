@@ -118,6 +118,9 @@ static uint8_t exit_reason(const struct sup *s, const struct wire_exit *x)
 		return RESULT_MEMORY;
 	if (x->signaled)
 		return RESULT_SIGNALED;
+	/* a shell's word for a child that was killed */
+	if (x->value == 128 + 9 && (s->result.limits_hit & RESULT_HIT_MEMORY))
+		return RESULT_MEMORY;
 	if (x->value != 0 && (s->result.limits_hit & RESULT_HIT_DISK))
 		return RESULT_DISK;
 	return RESULT_EXITED;

@@ -30,12 +30,26 @@ void sup_drain_log(struct sup *s)
 	buf_put(&s->said, text, (size_t)n);
 }
 
-/* The last line or two, for a message. The logger that prints it escapes it. */
+/* From the guest kernel's panic on, if it had one: what follows is a trace that tells nobody much. */
+static bool find_panic(struct span all, struct span *ret)
+{
+	static const char mark[] = "Kernel panic";
+	const uint8_t *at = all.len ? memmem(all.at, all.len, mark, sizeof(mark) - 1) : NULL;
+	struct span rest;
+
+	if (!at)
+		return false;
+	rest = span_of(at, all.len - (size_t)(at - all.at));
+	return take_until(&rest, '\n', ret);
+}
+
+/* Its panic, or the last line or two, for a message. The logger that prints it escapes it. */
 void sup_engine_words(struct sup *s, struct buf *out)
 {
 	struct span all = buf_span(&s->said);
 	size_t max = out->size - 1;
 
+	(void)find_panic(all, &all);
 	while (all.len > 0 && (all.at[all.len - 1] == '\n' || all.at[all.len - 1] == '\r'))
 		all.len--;
 	if (all.len > max / 4) {
