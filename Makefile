@@ -23,7 +23,6 @@ B := build
 STAGE := $(CURDIR)/$(B)/stage
 # in a checkout a warning is an error; a release tarball builds with whatever compiler there is
 WERROR := $(if $(wildcard .git),true,false)
-NINJA_QUIET := --quiet
 
 .PHONY: all demo check fuzz bench fmt lint install stage kernel image agent berm clean need
 .NOTPARALLEL:
@@ -50,10 +49,10 @@ $(B)/agent/build.ninja:
 	@rm -f $(B)-setup.log
 
 berm: $(B)/main/build.ninja
-	@ninja -C $(B)/main $(NINJA_QUIET)
+	@tools/ninja -C $(B)/main
 
 agent: $(B)/agent/build.ninja
-	@ninja -C $(B)/agent $(NINJA_QUIET)
+	@tools/ninja -C $(B)/agent
 
 kernel:
 	@kernel/build $(B)/kernel

@@ -103,7 +103,8 @@ class Berm:
     def sandboxes(self):
         """What stands in the state directory for live (or dead and not yet swept) sandboxes."""
         try:
-            return sorted(os.listdir(os.path.join(self.state_dir, "sandboxes")))
+            names = os.listdir(os.path.join(self.state_dir, "sandboxes"))
+            return sorted(n for n in names if n != ".names")  # the lock for claiming names
         except FileNotFoundError:
             return []
 
