@@ -12,3 +12,16 @@ uint64_t clock_real_ns(void); /* since 1970-01-01 UTC */
 
 /* Fills ret from the kernel's generator; it cannot fail once the machine is up (getrandom(2)). */
 void random_bytes(void *ret, size_t len);
+
+/*
+ * The processor's time stamp counter beside the clock, taken close together. Two of them, some
+ * milliseconds apart, tell its frequency. Zeros where there is no such counter.
+ */
+struct clock_tsc {
+	uint64_t ns, ticks;
+};
+
+void clock_tsc_take(struct clock_tsc *ret);
+
+/* kHz; 0 when it cannot be told: no counter, or under 5 ms apart. */
+uint64_t clock_tsc_khz(const struct clock_tsc *first, const struct clock_tsc *second);

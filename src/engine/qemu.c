@@ -81,9 +81,13 @@ static void add_machine(struct args *a, const struct qemu_config *c)
 	if (c->kvm)
 		add(a, "kvm");
 	else
-		add(a, "tcg,thread=%s,tb-size=%d", c->cpus > 1 ? "multi" : "single", TCG_CACHE_MIB);
+		add(a, "tcg,thread=multi,tb-size=%d", TCG_CACHE_MIB);
+	/*
+	 * Without erms and fsrm nobody copies with "rep movsb", which is emulated byte by byte;
+	 * smap would keep a second set of TLB entries. docs/internals/kernel.md has the figures.
+	 */
 	add(a, "-cpu");
-	add(a, "%s", c->kvm ? "host" : "max");
+	add(a, "%s", c->kvm ? "host" : "max,-erms,-fsrm,-smap");
 	add(a, "-global");
 	add(a, "virtio-mmio.force-legacy=false");
 }

@@ -14,6 +14,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+enum { TSC_REST_NS = 6000000 }; /* over the 5 ms that clock_tsc_khz() wants */
 
 void guest_files_init(struct guest_files *g)
 {
@@ -87,6 +94,21 @@ static void put_identity(struct buf *b, const char *name, const struct stat *st)
 	           (int64_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
 }
 
+/* The brand string: a restored guest keeps the time stamp counter's frequency it was told at boot. */
+static void put_cpu(struct buf *b)
+{
+#if defined(__x86_64__)
+	unsigned words[12] = { 0 };
+
+	for (unsigned i = 0; i < 3; i++)
+		(void)__get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1],
+		                  &words[4 * i + 2], &words[4 * i + 3]);
+	buf_printf(b, "cpu %.*s\n", (int)sizeof(words), (const char *)words);
+#else
+	(void)b;
+#endif
+}
+
 void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec)
 {
 	struct stat st;
@@ -98,6 +120,7 @@ void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec
 		put_identity(b, "agent", &st);
 	if (stat(g->qemu, &st) == 0)
 		put_identity(b, "qemu", &st);
+	put_cpu(b);
 	buf_printf(b, "cmdline %s\n", g->cmdline);
 	buf_printf(b, "image %s\n", spec->image_id);
 	buf_printf(b, "cpus %" PRIu32 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n", spec->limits.cpus,
@@ -200,15 +223,46 @@ static struct qemu_config config(const struct paths *p, const struct guest_files
 	};
 }
 
+/*
+ * The guest of a software CPU sees the host's time stamp counter and, on a busy host, has nothing
+ * sound to measure it with; so it is told. `first` was taken before the scratch disk was made, which
+ * takes long enough as a rule.
+ */
+static void put_cmdline(struct buf *b, const struct guest_files *g, const struct clock_tsc *first)
+{
+	const struct timespec rest = { .tv_nsec = TSC_REST_NS };
+	struct clock_tsc second;
+	uint64_t khz;
+
+	clock_tsc_take(&second);
+	if (first->ticks > 0 && clock_tsc_khz(first, &second) == 0) {
+		(void)nanosleep(&rest, NULL);
+		clock_tsc_take(&second);
+	}
+	khz = clock_tsc_khz(first, &second);
+	buf_put_str(b, g->cmdline);
+	if (khz > 0)
+		buf_printf(b, " tsc_early_khz=%" PRIu64, khz);
+	(void)buf_cstr(b);
+}
+
 int guest_boot_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
                      int image_fd, const struct template_draft *d, uid_t uid, struct qemu_vm *ret,
                      struct err *e)
 {
 	struct qemu_config c = config(p, g, spec, image_fd, uid);
-	int r = guest_format_scratch(d->scratch_fd, e);
+	char cmdline[QEMU_CMDLINE_MAX + 64];
+	struct clock_tsc first;
+	struct buf b;
+	int r;
 
+	clock_tsc_take(&first);
+	r = guest_format_scratch(d->scratch_fd, e);
 	if (r < 0)
 		return r;
+	buf_init(&b, cmdline, sizeof(cmdline));
+	put_cmdline(&b, g, &first);
+	c.cmdline = cmdline;
 	c.scratch_fd = d->scratch_fd;
 	c.ram_fd = d->ram_fd;
 	c.ram_shared = true;
@@ -219,10 +273,14 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
                int image_fd, int dir_fd, uid_t uid, struct qemu_vm *ret, struct err *e)
 {
 	struct qemu_config c = config(p, g, spec, image_fd, uid);
+	char cmdline[QEMU_CMDLINE_MAX + 64];
 	_own_fd_ int scratch = -1;
 	_own_fd_ int ram = -1;
+	struct clock_tsc first;
+	struct buf b;
 	int r = fd_tmpfile(dir_fd, 0600, &scratch, e);
 
+	clock_tsc_take(&first);
 	if (r == 0 && ftruncate(scratch, (off_t)spec->limits.disk_bytes) < 0)
 		r = err_sys(e, "size the scratch disk");
 	if (r == 0)
@@ -232,6 +290,9 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 	ram = memfd_create("berm-ram", MFD_CLOEXEC);
 	if (ram < 0 || ftruncate(ram, (off_t)spec->limits.memory_bytes) < 0)
 		return err_sys(e, "make the guest's memory");
+	buf_init(&b, cmdline, sizeof(cmdline));
+	put_cmdline(&b, g, &first);
+	c.cmdline = cmdline;
 	c.scratch_fd = scratch;
 	c.ram_fd = ram;
 	return qemu_start(&c, ret, e);

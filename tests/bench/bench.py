@@ -1,6 +1,5 @@
 """What the benchmarks share: statistics, JSON lines, and QEMU driven by hand as the peer."""
 
-import array
 import glob
 import json
 import os
@@ -15,6 +14,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(TOP, "kernel", "bench"))
+
+import guest  # noqa: E402  the machine and the words as berm's engine has them
 sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 
 import wire  # noqa: E402
@@ -119,7 +121,7 @@ def image_disk():
 class Qemu:
     """QEMU as it is driven by hand, without berm: the same machine, no jail, no supervisor."""
 
-    MACHINE = "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,memory-backend=ram"
+    MACHINE = guest.MACHINE + ",memory-backend=ram"
 
     def __init__(self, work, image, ram, scratch, share, incoming=None, raw_port=False, initrd=None):
         self.agent, agent_far = socket.socketpair()
@@ -127,7 +129,7 @@ class Qemu:
         args = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-M", self.MACHINE, "-m", f"{MEMORY_MIB}M", "-smp", "1",
                 "-object", f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path={ram},share={share}",
-                "-accel", "tcg,thread=single,tb-size=64", "-cpu", "max",
+                "-accel", "tcg,thread=multi,tb-size=64", "-cpu", guest.CPU,
                 "-global", "virtio-mmio.force-legacy=false",
                 "-chardev", "stdio,id=log,signal=off,mux=off",
                 "-chardev", f"socket,id=agent,fd={keep[0]}",
@@ -147,8 +149,7 @@ class Qemu:
             args += ["-chardev", f"socket,id=qmp,fd={qmp_far.fileno()}", "-mon", "chardev=qmp,mode=control",
                      "-incoming", "defer"]
         else:
-            with open(os.path.join(SHARE, "cmdline")) as f:
-                words = f.read().strip()
+            words = " ".join(guest.kernel_words(work))
             args += ["-kernel", os.path.join(SHARE, "vmlinux"), "-append", words,
                      "-initrd", initrd or os.path.join(SHARE, "initramfs.cpio")]
         self.log = open(os.path.join(work, "qemu.log"), "w+b")
