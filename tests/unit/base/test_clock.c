@@ -43,4 +43,24 @@ TEST(random_bytes_fill_all_and_differ)
 	random_bytes(a, 0);
 }
 
+TEST(the_time_stamp_counter_has_one_frequency)
+{
+	const struct timespec apart = { .tv_nsec = 20000000 };
+	struct clock_tsc at[3];
+	uint64_t first;
+	uint64_t second;
+
+	for (size_t i = 0; i < 3; i++) {
+		clock_tsc_take(&at[i]);
+		(void)nanosleep(&apart, NULL);
+	}
+	CHECK_EQ(clock_tsc_khz(&at[0], &at[0]), 0);
+	first = clock_tsc_khz(&at[0], &at[1]);
+	second = clock_tsc_khz(&at[1], &at[2]);
+	if (first == 0)
+		TEST_SKIP("this processor has no time stamp counter");
+	CHECK(first > 100000 && first < 20000000); /* 0.1 to 20 GHz */
+	CHECK(first > second - second / 100 && first < second + second / 100);
+}
+
 TEST_MAIN()
