@@ -7,10 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 /* The child's half of each pipe, before they get their numbers. */
@@ -82,7 +84,10 @@ static pid_t fork_into(int cgroup_fd)
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
-/* The agent's own protection ends here: a child is as easy to kill as any process. */
+/*
+ * The agent's own protection ends here: a child is as easy to kill as any process. Nor may it power
+ * the machine off: this one only halts, so its supervisor would wait for it for ever.
+ */
 static void drop_privileges_of_pid1(void)
 {
 	static const char score[] = "0";
@@ -94,6 +99,8 @@ static void drop_privileges_of_pid1(void)
 			_exit(125);
 		(void)close(fd);
 	}
+	if (prctl(PR_CAPBSET_DROP, CAP_SYS_BOOT, 0, 0, 0) < 0)
+		_exit(125);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
