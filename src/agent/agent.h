@@ -8,6 +8,7 @@
 #pragma once
 
 #include "agent/cgroup.h"
+#include "agent/identity.h"
 #include "agent/port.h"
 #include "agent/stream.h"
 
@@ -40,6 +41,7 @@ struct agent {
 	uint32_t epoch;
 	struct port port;
 	struct cgroups cg;
+	struct identity_files names;
 	struct stream streams[WIRE_STREAMS_MAX];
 	struct child spare;
 	uint64_t refill_ms; /* when to make the next spare; 0: not planned */

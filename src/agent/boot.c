@@ -242,7 +242,7 @@ static void loopback_up(void)
 		log_warn("no loopback: %s", strerror(errno));
 }
 
-void boot_settings(void)
+void boot_settings(struct identity_files *names)
 {
 	struct rlimit files = { .rlim_cur = NOFILE_SOFT, .rlim_max = NOFILE_HARD };
 
@@ -258,5 +258,7 @@ void boot_settings(void)
 	}
 	(void)setrlimit(RLIMIT_NOFILE, &files);
 	(void)sethostname("berm", 4);
-	identity_write_names("berm");
+	identity_init(names);
+	identity_open(names);
+	identity_write_names(names, "berm");
 }

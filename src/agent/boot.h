@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "agent/identity.h"
 #include "base/err.h"
 
 enum { BOOT_DISK_WAIT_MS = 2000 };
@@ -24,4 +25,4 @@ _must_ int boot_kernel_mounts(struct err *e);
 _must_ int boot_root(int *ret_scratch_fd, struct err *e);
 
 /* Loopback, sysctls, limits, names: never fails. */
-void boot_settings(void);
+void boot_settings(struct identity_files *names);

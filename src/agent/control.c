@@ -139,6 +139,7 @@ void control_settle(struct agent *a)
 	a->quiescing = false;
 	cgroup_kill_left(&a->cg); /* what warm-up commands left running is not for every child */
 	stream_refill(a);
+	identity_open(&a->names);
 	sync();
 	answer(a, WIRE_QUIESCE_OK);
 }

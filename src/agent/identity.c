@@ -46,42 +46,78 @@ static int set_clock(uint64_t realtime_ns, struct err *e)
 	return 0;
 }
 
-void identity_write(const char *dir, const char *name, const char *text)
+void identity_init(struct identity_files *f)
 {
-	size_t len = strlen(text);
-	_own_fd_ int root = -1;
+	for (size_t i = 0; i < IDENTITY_FILES; i++)
+		f->fds[i] = -1;
+}
+
+/* -1 unless it is, or now becomes, a plain file in a plain directory. */
+static int open_plain(int root_fd, const char *dir, const char *name, int flags)
+{
 	_own_fd_ int at = -1;
 	_own_fd_ int fd = -1;
 	struct stat st;
 
-	if (fd_open("/", O_RDONLY | O_DIRECTORY, 0, &root, NULL) < 0 ||
-	    fd_open_beneath(root, dir, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, &at, NULL) <
-	            0)
-		return;
-	if (fd_openat(at, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0644, &fd, NULL) < 0)
-		return;
+	if (fd_open_beneath(root_fd, dir, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, &at,
+	                    NULL) < 0 ||
+	    fd_openat(at, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | flags, 0644, &fd, NULL) < 0)
+		return -1;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return -1;
+	return steal_fd(&fd);
+}
+
+void identity_open(struct identity_files *f)
+{
+	static const struct {
+		const char *dir, *name;
+		int flags;
+	} places[IDENTITY_FILES] = {
+		[IDENTITY_HOSTNAME] = { "etc", "hostname", O_CREAT },
+		[IDENTITY_HOSTS] = { "etc", "hosts", O_CREAT },
+		[IDENTITY_MACHINE] = { "etc", "machine-id", O_CREAT },
+		[IDENTITY_DBUS] = { "var/lib/dbus", "machine-id", 0 },
+	};
+	_own_fd_ int root = -1;
+
+	for (size_t i = 0; i < IDENTITY_FILES; i++)
+		own_close_fd(&f->fds[i]);
+	identity_init(f);
+	if (fd_open("/", O_RDONLY | O_DIRECTORY, 0, &root, NULL) < 0)
 		return;
-	/* a guest with a full disk keeps its old names: no reason to refuse it an identity */
+	for (size_t i = 0; i < IDENTITY_FILES; i++)
+		f->fds[i] = open_plain(root, places[i].dir, places[i].name, places[i].flags);
+}
+
+/* A guest with a full disk keeps its old names: no reason to refuse it an identity. */
+static void write_file(int fd, const char *text)
+{
+	size_t len = strlen(text);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0)
+		return;
 	if (pwrite(fd, text, len, 0) == (ssize_t)len && st.st_size > (off_t)len &&
 	    ftruncate(fd, (off_t)len) < 0)
 		return;
 }
 
-void identity_write_names(const char *hostname)
+void identity_write_names(const struct identity_files *f, const char *hostname)
 {
 	char text[HOSTS_MAX];
 
 	(void)snprintf(text, sizeof(text), "%s\n", hostname);
-	identity_write("etc", "hostname", text);
+	write_file(f->fds[IDENTITY_HOSTNAME], text);
 	(void)snprintf(text, sizeof(text),
 	               "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n"
 	               "::1\tlocalhost ip6-localhost ip6-loopback\n",
 	               hostname);
-	identity_write("etc", "hosts", text);
+	write_file(f->fds[IDENTITY_HOSTS], text);
 }
 
-static void write_machine_id(const uint8_t id[WIRE_MACHINE_ID_BYTES])
+static void write_machine_id(const struct identity_files *f,
+                             const uint8_t id[WIRE_MACHINE_ID_BYTES])
 {
 	char text[ID_TEXT_BYTES];
 	struct buf b;
@@ -90,12 +126,11 @@ static void write_machine_id(const uint8_t id[WIRE_MACHINE_ID_BYTES])
 	for (size_t i = 0; i < WIRE_MACHINE_ID_BYTES; i++)
 		buf_printf(&b, "%02x", id[i]);
 	buf_put_u8(&b, '\n');
-	identity_write("etc", "machine-id", buf_cstr(&b));
-	if (access("/var/lib/dbus/machine-id", F_OK) == 0)
-		identity_write("var/lib/dbus", "machine-id", buf_cstr(&b));
+	write_file(f->fds[IDENTITY_MACHINE], buf_cstr(&b));
+	write_file(f->fds[IDENTITY_DBUS], buf_cstr(&b));
 }
 
-static int set_hostname(struct span name, struct err *e)
+static int set_hostname(const struct identity_files *f, struct span name, struct err *e)
 {
 	char text[WIRE_HOSTNAME_MAX + 1] = { 0 };
 	char now[WIRE_HOSTNAME_MAX + 1];
@@ -108,7 +143,7 @@ static int set_hostname(struct span name, struct err *e)
 		return 0;
 	if (sethostname(text, name.len) < 0)
 		return err_sys(e, "set the host name");
-	identity_write_names(text);
+	identity_write_names(f, text);
 	return 0;
 }
 
@@ -119,9 +154,9 @@ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *
 	if (r == 0)
 		r = set_clock(id->realtime_ns, e);
 	if (r == 0)
-		r = set_hostname(id->hostname, e);
+		r = set_hostname(&a->names, id->hostname, e);
 	if (r == 0)
-		write_machine_id(id->machine_id);
+		write_machine_id(&a->names, id->machine_id);
 	if (r == 0)
 		r = cgroup_limit(&a->cg, id->memory_max, id->pids_max, e);
 	return r;

@@ -12,13 +12,30 @@
 
 struct agent;
 
-_must_ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *e);
-
 /*
- * Writes one small file of /etc that programs look for. Only if /etc is a directory and the name is
- * absent or a plain file: what an image made a link or a device is the image's own business.
+ * The small files of /etc that carry it are kept open: after a restore a name is then one write, not
+ * a walk along paths that the emulator has to translate first (10 ms of an 80 ms start). Opened at
+ * boot and anew before each save, in case somebody replaced one; a file that was removed since then
+ * is left alone.
  */
-void identity_write(const char *dir, const char *name, const char *text);
+enum identity_file {
+	IDENTITY_HOSTNAME,
+	IDENTITY_HOSTS,
+	IDENTITY_MACHINE,
+	IDENTITY_DBUS, /* only where there is one */
+	IDENTITY_FILES
+};
+
+struct identity_files {
+	int fds[IDENTITY_FILES]; /* -1: not there, or not a plain file: the image's own business */
+};
+
+void identity_init(struct identity_files *f);
+
+/* Opens them, after closing what was open. Only below an /etc that is a directory. */
+void identity_open(struct identity_files *f);
 
 /* /etc/hostname and /etc/hosts for this name. */
-void identity_write_names(const char *hostname);
+void identity_write_names(const struct identity_files *f, const char *hostname);
+
+_must_ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *e);
