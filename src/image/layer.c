@@ -220,7 +220,7 @@ static int take_hard_link(struct work *w, struct span path, const char *target, 
 	struct span to;
 	int r = clean("the target of a hard link", target, w->target, &to, e);
 
-	return r < 0 ? r : tree_link(w->tree, path, to, e);
+	return r != 0 ? r : tree_link(w->tree, path, to, e);
 }
 
 /*

@@ -127,7 +127,7 @@ static int parse_meta(struct image_meta *m, const json_t *o, struct err *e)
 		r = json_get_u64(o, "disk_bytes", &m->disk_bytes, e);
 	if (r == 0)
 		r = json_get_u64(o, "entries", &m->entries, e);
-	return r < 0 ? r : check_meta(m, e);
+	return r != 0 ? r : check_meta(m, e);
 }
 
 int image_meta_parse(struct span json, struct image_meta **ret, struct err *e)

@@ -522,7 +522,7 @@ int oci_load(struct job *j, struct source *s, const char *select, struct oci_ima
 		r = read_doc(&w, span_str("index.json"), NULL, "index.json", &doc, NULL, e);
 	if (r == 0)
 		r = docker ? load_docker(&w, doc, e) : load_index(&w, doc, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	o->meta->kind = docker ? "docker-archive" : "oci";
 	*ret = steal_ptr(&o);

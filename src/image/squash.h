@@ -2,7 +2,7 @@
  * squash: one squashfs, written from a stream of contents and then a finished tree.
  *
  * Contents are stored as they are, in blocks of SQUASH_BLOCK_BYTES; blocks of zeros are holes. The
- * guest's processor may be software, and copying costs it less than any decompression (ADR 0003).
+ * guest's processor may be software, and copying costs it less than any decompression (ADR 0004).
  * Same contents in the same order and same tree: same bytes.
  *
  * Errors    -ENOSPC: the disk is full; -E2BIG: more than squashfs can hold

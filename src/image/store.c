@@ -238,7 +238,7 @@ int store_read_meta(int image_fd, const char *id, struct image_meta **ret, struc
 
 	if (r == 0)
 		r = image_meta_parse(span_of(text, len), &m, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (strcmp(m->id, id) != 0)
 		return err_set(e, -EBADMSG, "its image.json is another image's");

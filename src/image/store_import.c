@@ -281,7 +281,7 @@ static int check_image(struct import *im, struct image_meta **ret, struct err *e
 
 	if (r == 0)
 		r = store_read_meta(im->staging_fd, im->id, &m, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (fstatat(im->staging_fd, "disk.sqfs", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    (uint64_t)st.st_size != m->disk_bytes)

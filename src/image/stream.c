@@ -234,7 +234,7 @@ int stream_finish(struct stream *s, char ret_packed[IMAGE_ID_LEN + 1],
 
 	do {
 		r = stream_next(s, &data, &len, e);
-		if (r < 0)
+		if (r != 0)
 			return r;
 	} while (len > 0);
 	/* what follows the compressed data is part of the blob */

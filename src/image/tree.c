@@ -129,7 +129,7 @@ static int new_node(struct tree *t, struct tree_node *parent, struct span name,
 	int r;
 
 	if (!n)
-		return e->code;
+		return e->code < 0 ? e->code : -ENOMEM;
 	r = copy_span(t, name, &n->name, e);
 	if (r < 0)
 		return r;
@@ -163,7 +163,7 @@ static int imply_dir(struct tree *t, struct tree_node *n, struct err *e)
 
 	n->inode = new_inode(t, &meta, e);
 	if (!n->inode)
-		return e->code;
+		return e->code < 0 ? e->code : -ENOMEM;
 	n->inode->implied = true;
 	n->absent = false;
 	n->dir_layer = t->layer;
@@ -372,7 +372,7 @@ static int remember(struct tree *t, struct span path, struct tree_inode *in, str
 	struct span key;
 	int r = copy_span(t, path, &key, e);
 
-	return r < 0 ? r : table_put(&t->hidden, 0, key, in, e);
+	return r != 0 ? r : table_put(&t->hidden, 0, key, in, e);
 }
 
 static int add_root(struct tree *t, const struct tree_meta *m, struct tree_inode **ret_inode,
