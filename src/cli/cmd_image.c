@@ -203,7 +203,7 @@ static int print_imported(struct cli *c, struct image_store *s, const char *id, 
 	r = image_open(s, id, &img, e);
 	if (r == 0)
 		r = image_names_of(s, id, &names, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	buf_init(&b, storage, sizeof(storage));
 	if (c->json) {

@@ -217,7 +217,7 @@ static int take_content(struct work *w, struct archive_entry *entry, struct tree
 
 static int take_hard_link(struct work *w, struct span path, const char *target, struct err *e)
 {
-	struct span to;
+	struct span to = { 0 };
 	int r = clean("the target of a hard link", target, w->target, &to, e);
 
 	return r != 0 ? r : tree_link(w->tree, path, to, e);

@@ -94,12 +94,18 @@ void *tree_alloc(struct tree *t, size_t size, struct err *e)
 	return got;
 }
 
+/* Why tree_alloc() gave nothing. */
+static int alloc_code(const struct err *e)
+{
+	return e && e->code < 0 ? e->code : -ENOMEM;
+}
+
 static int copy_span(struct tree *t, struct span s, struct span *ret, struct err *e)
 {
 	uint8_t *at = tree_alloc(t, s.len + 1, e);
 
 	if (!at)
-		return e ? e->code : -ENOMEM;
+		return alloc_code(e);
 	if (s.len > 0)
 		memcpy(at, s.at, s.len);
 	at[s.len] = 0;
@@ -129,7 +135,7 @@ static int new_node(struct tree *t, struct tree_node *parent, struct span name,
 	int r;
 
 	if (!n)
-		return e->code < 0 ? e->code : -ENOMEM;
+		return alloc_code(e);
 	r = copy_span(t, name, &n->name, e);
 	if (r < 0)
 		return r;
@@ -163,7 +169,7 @@ static int imply_dir(struct tree *t, struct tree_node *n, struct err *e)
 
 	n->inode = new_inode(t, &meta, e);
 	if (!n->inode)
-		return e->code < 0 ? e->code : -ENOMEM;
+		return alloc_code(e);
 	n->inode->implied = true;
 	n->absent = false;
 	n->dir_layer = t->layer;
@@ -173,7 +179,7 @@ static int imply_dir(struct tree *t, struct tree_node *n, struct err *e)
 int tree_new(const uint64_t seed[2], struct tree **ret, struct err *e)
 {
 	_own_(tree_free) struct tree *t = calloc(1, sizeof(*t));
-	struct err local;
+	struct err local = { 0 };
 	int r;
 
 	if (!e)
@@ -369,7 +375,7 @@ static int count_entry(struct tree *t, struct err *e)
 /* Remembers a hidden entry for the hard links that may follow. */
 static int remember(struct tree *t, struct span path, struct tree_inode *in, struct err *e)
 {
-	struct span key;
+	struct span key = { 0 };
 	int r = copy_span(t, path, &key, e);
 
 	return r != 0 ? r : table_put(&t->hidden, 0, key, in, e);
@@ -399,7 +405,7 @@ int tree_add(struct tree *t, struct span path, const struct tree_meta *m, uint64
 {
 	struct tree_inode *in;
 	struct tree_node *n;
-	struct err local;
+	struct err local = { 0 };
 	int r;
 
 	if (!e)
@@ -480,6 +486,7 @@ static struct tree_inode *new_pending(struct tree *t, struct span target, struct
 
 	if (!in || copy_span(t, target, &in->pending, e) < 0)
 		return NULL;
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
 	r = grow_array(&list, &t->pending_size, t->pending_count, sizeof(*t->pending), e);
 	t->pending = list;
 	if (r < 0)
@@ -511,7 +518,7 @@ int tree_link(struct tree *t, struct span path, struct span target, struct err *
 {
 	struct tree_inode *in;
 	struct tree_node *n;
-	struct err local;
+	struct err local = { 0 };
 	int r;
 
 	if (!e)
@@ -542,7 +549,7 @@ int tree_whiteout(struct tree *t, struct span path, struct err *e)
 	struct tree_node *parent;
 	struct tree_node *n;
 	struct span name;
-	struct err local;
+	struct err local = { 0 };
 	int r;
 
 	if (!e)
@@ -573,7 +580,7 @@ int tree_opaque(struct tree *t, struct span dir, struct err *e)
 	struct tree_node *n = t->root;
 	struct span path = dir;
 	struct span name;
-	struct err local;
+	struct err local = { 0 };
 	int r;
 
 	if (!e)

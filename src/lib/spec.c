@@ -29,10 +29,10 @@ const char *level_name(uint8_t level)
 
 int level_parse(const char *text, uint8_t *ret, struct err *e)
 {
-	for (uint8_t i = LEVEL_PROCESS; i < LEVEL_COUNT; i++) {
+	for (unsigned i = LEVEL_PROCESS; i < LEVEL_COUNT; i++) {
 		if (strcmp(text, level_names[i]) != 0)
 			continue;
-		*ret = i;
+		*ret = (uint8_t)i;
 		return 0;
 	}
 	return err_set(

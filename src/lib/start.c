@@ -175,7 +175,7 @@ static int start(const struct paths *p, struct making *m, int disk_fd, const str
 	r = make_spec_file(spec, &spec_fd, e);
 	if (r == 0)
 		r = fd_socketpair(fds, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	ours = fds[0];
 	theirs = fds[1];
