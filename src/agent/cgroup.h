@@ -17,9 +17,10 @@
 
 enum {
 	/* What the workload may not have: 20 MiB are the kernel's and the agent's at rest, and they
-	 * grow with the memory there is; the agent's buffers when every stream is stalled; and pages
-	 * to reclaim into. With less, the whole guest runs out before its workload does: then there
-	 * is nobody to kill and it panics, or it reads its programs' pages again and again. */
+	 * grow with the memory there is; the agent's buffers when every stream is stalled; and
+	 * pages to reclaim into. With less, the whole guest runs out before its workload does: then
+	 * there is nobody to kill and it panics, or it reads its programs' pages again and
+	 * again. */
 	CGROUP_RESERVE_BYTES = 28 << 20,
 	CGROUP_RESERVE_SHIFT = 6,     /* plus 1/64 of all */
 	CGROUP_MEMORY_MIN = 16 << 20, /* a smaller limit starts nothing */

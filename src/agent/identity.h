@@ -13,10 +13,10 @@
 struct agent;
 
 /*
- * The small files of /etc that carry it are kept open: after a restore a name is then one write, not
- * a walk along paths that the emulator has to translate first (10 ms of an 80 ms start). Opened at
- * boot and anew before each save, in case somebody replaced one; a file that was removed since then
- * is left alone.
+ * The small files of /etc that carry it are kept open: after a restore a name is then one write,
+ * not a walk along paths that the emulator has to translate first (10 ms of an 80 ms start). Opened
+ * at boot and anew before each save, in case somebody replaced one; a file that was removed since
+ * then is left alone.
  */
 enum identity_file {
 	IDENTITY_HOSTNAME,

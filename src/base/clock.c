@@ -51,7 +51,9 @@ void random_bytes(void *ret, size_t len)
 	}
 }
 
-/* Of several tries the one with the fewest ticks around the clock's reading: nothing came between. */
+/*
+ * Of several tries the one with the fewest ticks around the clock's reading: nothing came between.
+ */
 void clock_tsc_take(struct clock_tsc *ret)
 {
 	struct clock_tsc got = { 0, 0 };

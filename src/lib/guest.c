@@ -94,7 +94,9 @@ static void put_identity(struct buf *b, const char *name, const struct stat *st)
 	           (int64_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
 }
 
-/* The brand string: a restored guest keeps the time stamp counter's frequency it was told at boot. */
+/*
+ * The brand string: a restored guest keeps the time stamp counter's frequency it was told at boot.
+ */
 static void put_cpu(struct buf *b)
 {
 #if defined(__x86_64__)
@@ -225,8 +227,8 @@ static struct qemu_config config(const struct paths *p, const struct guest_files
 
 /*
  * The guest of a software CPU sees the host's time stamp counter and, on a busy host, has nothing
- * sound to measure it with; so it is told. `first` was taken before the scratch disk was made, which
- * takes long enough as a rule.
+ * sound to measure it with; so it is told. `first` was taken before the scratch disk was made,
+ * which takes long enough as a rule.
  */
 static void put_cmdline(struct buf *b, const struct guest_files *g, const struct clock_tsc *first)
 {
