@@ -13,7 +13,8 @@ def test_only_loopback(berm, bb):
 
 
 def test_loopback_works(berm, bb):
-    script = "nc -l -p 80 -e echo reply & sleep 0.5; nc 127.0.0.1 80 </dev/null; ping -c 1 -W 2 ::1 >/dev/null && echo v6"
+    script = "nc -l -p 80 -e echo reply & sleep 0.5; nc 127.0.0.1 80 </dev/null; "
+    script += "ping -c 1 -W 2 ::1 >/dev/null && echo v6"
     assert "reply" in berm.ok(*RUN, bb, "sh", "-c", script)
 
 
