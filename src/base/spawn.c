@@ -52,14 +52,18 @@ static int place_fds(const struct spawn *s, int *report_fd)
 	return syscall(SYS_close_range, s->fd_count + 1, ~0U, 0) < 0 ? -errno : 0;
 }
 
+/* What is pending goes too: it was sent to the caller's process group, to which we belonged. */
 static void reset_signals(void)
 {
 	sigset_t none;
 
 	for (int i = 1; i < NSIG; i++) {
+		struct sigaction ignore = { .sa_handler = SIG_IGN };
 		struct sigaction sa = { .sa_handler = SIG_DFL };
 
-		(void)sigaction(i, &sa, NULL); /* KILL, STOP and the C library's own refuse */
+		/* KILL, STOP and the C library's own refuse */
+		(void)sigaction(i, &ignore, NULL);
+		(void)sigaction(i, &sa, NULL);
 	}
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -72,9 +76,9 @@ static _Noreturn void child(const struct spawn *s, int report_fd, pid_t parent)
 	int r = place_fds(s, &report_fd);
 
 	if (r == 0) {
-		reset_signals();
 		if (s->own_session)
 			(void)setsid();
+		reset_signals();
 		if (!s->outlive) {
 			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 			if (getppid() != parent)
