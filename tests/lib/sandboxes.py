@@ -13,6 +13,7 @@ import leaks
 import terminal
 
 wait_for = bermtest.wait_for
+SETTLE_SECONDS = bermtest.SETTLE_SECONDS
 
 
 def one_line(text):
