@@ -43,6 +43,8 @@ static void drain_log(struct builder *b)
 	char text[512];
 	ssize_t n = read(b->vm.log_fd, text, sizeof(text));
 
+	if (n == 0)
+		(void)close(steal_fd(&b->vm.log_fd)); /* else poll would tell of its end for ever */
 	if (n <= 0)
 		return;
 	if (b->said.size - b->said.len < (size_t)n)
@@ -83,7 +85,7 @@ static int next_frame(struct builder *b, uint64_t deadline_ms, struct wire_frame
 			return err_set(e, -ETIMEDOUT, "the guest does not answer");
 		if (poll(p, 2, (int)(deadline_ms - now)) <= 0)
 			continue;
-		if (p[1].revents & POLLIN)
+		if (p[1].revents & (POLLIN | POLLHUP))
 			drain_log(b);
 		if (p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
 			r = link_read(b->link);
