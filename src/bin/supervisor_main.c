@@ -108,6 +108,7 @@ int main(int argc, char **argv)
 	for (int fd = START_FD_CONTROL; fd < START_FD_COUNT; fd++)
 		(void)fd_set_cloexec(fd, true);
 	(void)sigaction(SIGPIPE, &ignore, NULL);
+	(void)sigaction(SIGXFSZ, &ignore, NULL); /* a user's limit: EFBIG says it better */
 	init(s, argv[1]);
 	s->owner = sup_add_client(s, START_FD_CONTROL, true, &e);
 	if (!s->owner || prepare(s, &e) < 0) {
