@@ -19,6 +19,19 @@
  *
  * Where a frame cannot be passed on yet (no room, no credit), its sender's connection is not read
  * any further until there is: the frame stays where it is. Nothing is ever queued without a bound.
+ * Each such wait has one who ends it:
+ *   agent_paused   a command's connection has no room: it is written, or goes
+ *   agent_choked   the agent has no room for answers: it reads (room_wanted polls for that)
+ *   client.paused  the agent has no room (room_wanted), or gave no credit: any frame of its
+ * A connection that waits is polled for its end all the same. Towards a command some room is kept
+ * for what must not be lost, so its END fits however full it is.
+ *
+ * Dropping a connection and ending the sandbox happen in the middle of things. Both only mark and
+ * uv_close(): a slot and its link live until the close callback, and whoever goes on afterwards
+ * finds `closing`, or SUP_ENDING, and does nothing more.
+ *
+ * Until IDENTITY_OK one deadline runs, from EXEC to its answer another, and the wall clock from
+ * EXEC on: so an agent that is silent, or never says that a command runs, gains no time by it.
  */
 #pragma once
 
@@ -39,6 +52,8 @@ enum {
 	SUP_EVENTS_MAX = 100000,      /* of the agent, per sandbox: an honest one sends a few */
 	SUP_BOOT_MS = 60000,          /* to IDENTITY_OK; about 1 s as a rule */
 	SUP_RESTORE_MS = 20000,       /* the same; about 0.1 s as a rule */
+	SUP_EXEC_MS = 30000,          /* EXEC to its answer; a few ms as a rule */
+	SUP_PORT_MS = 2000,           /* from the port's closing to the engine's end */
 	SUP_STATS_MS = 2000,          /* an agent's answer to STATS */
 	SUP_POWEROFF_EXTRA_MS = 2000, /* beyond the grace that STOP gives */
 	SUP_FLUSH_MS = 5000,          /* for connections that did not start the sandbox */
@@ -46,6 +61,11 @@ enum {
 	SUP_IDLE_CPU_PERMILLE = 20, /* of one CPU: a guest below it does nothing */
 	SUP_BUILD_MS = 600000,      /* a template, with all its warm-up commands */
 	SUP_WORDS_MAX = 1024,       /* of the engine's last words in a message */
+	SUP_WORDS_READS_MAX = 32,   /* 4 KiB each: more than its pipe holds */
+	SUP_ANSWER_BYTES = 1024,    /* what one frame of the agent may have us send to it */
+	SUP_GRANT_BYTES = WIRE_WINDOW_BYTES / 8, /* credit is given back in such parts */
+	/* kept free towards each command for what must not be lost: EXEC_OK, RESETs, REFUSE, END */
+	SUP_RESERVE_BYTES = RESULT_JSON_MAX + 4096,
 };
 
 enum sup_kind { SUP_MAIN = 1, SUP_EXEC = 2, SUP_FILES = 3 };
@@ -62,6 +82,7 @@ struct sup_stream {
 	struct sup_client
 		*client; /* NULL: it went away, or MAIN (whose readers are the attached) */
 	uint32_t may_send[WIRE_CHANNEL_COUNT]; /* bytes the agent may still send */
+	uint32_t owed[WIRE_CHANNEL_COUNT];     /* MAIN: logged, and not yet granted again */
 	uint32_t may_take;                     /* bytes of stdin the agent will still take */
 	bool ended[WIRE_CHANNEL_COUNT];        /* EOF seen */
 };
@@ -77,18 +98,23 @@ struct sup_client {
 	bool closing;  /* goes when its output is flushed */
 	uint32_t attach_id;
 	uint32_t may_get[WIRE_CHANNEL_COUNT]; /* attached, not the owner: its window */
+	uint32_t may_put;                     /* attached: bytes of stdin it knows it may send */
 	struct link *link;
 	uv_poll_t poll;
 	bool poll_open;
 	struct sup *sup;
 };
 
+static inline bool sup_fits(const struct sup_client *c, size_t bytes)
+{
+	return link_room(c->link) >= bytes + SUP_RESERVE_BYTES;
+}
+
 enum sup_state { SUP_STARTING = 1, SUP_READY = 2, SUP_RUNNING = 3, SUP_ENDING = 4 };
 
 struct sup {
 	uint8_t state;
-	bool boot;       /* cold: HELLO comes first */
-	bool frozen_end; /* an end was decided */
+	bool boot; /* cold: HELLO comes first */
 	struct paths paths;
 	struct spec spec;
 	char *spec_bytes;
@@ -112,6 +138,9 @@ struct sup {
 	uint32_t epoch;
 	struct link *agent;
 	bool agent_paused; /* a frame of its waits for a command's connection */
+	bool agent_choked; /* a frame of its waits until it reads what it was sent */
+	bool agent_closed; /* its port; nothing more comes from it */
+	bool room_wanted;  /* somebody waits for room towards the agent */
 	uint64_t events;
 	uint8_t killed_for; /* RESULT_HIT bits: the agent said that the workload died of these */
 	uint32_t next_agent_id;
@@ -137,18 +166,22 @@ struct sup {
 
 /* sup_start.c: everything before the loop. On failure the result is filled and e says why. */
 _must_ int sup_start(struct sup *s, struct err *e);
+void sup_put_identity(struct sup *s); /* with the time of now: just before it is read */
 
 /* sup_loop.c */
 _must_ int sup_loop(struct sup *s, struct err *e);
+_must_ int sup_open_loop(struct sup *s, struct err *e); /* all of it but the running */
 void sup_watch_agent(struct sup *s);
 void sup_watch_client(struct sup_client *c);
 void sup_drop_client(struct sup_client *c);
 struct sup_client *sup_add_client(struct sup *s, int fd, bool owner, struct err *e); /* takes fd */
 void sup_close_loop(struct sup *s);
+void sup_agent_gone(struct sup *s);    /* its port closed: the engine has to end soon */
+void sup_reset_orphans(struct sup *s); /* streams whose command went away */
 
 /* sup_agent.c */
 void sup_agent_readable(struct sup *s);
-void sup_agent_frames(struct sup *s); /* goes on where it paused */
+void sup_agent_frames(struct sup *s); /* goes on where it paused, or was choked */
 void sup_start_main(struct sup *s);   /* if all it waits for is there */
 struct sup_stream *sup_stream_new(struct sup *s, uint8_t kind);
 struct sup_stream *sup_stream_find(struct sup *s, uint32_t agent_id);
@@ -162,13 +195,18 @@ struct sup_stream *sup_client_stream(struct sup_client *c, uint32_t client_id);
 /* sup_info.c */
 void sup_ask_stats(struct sup *s);
 void sup_answer_info(struct sup *s);
-void sup_start_limits(struct sup *s); /* time and idle, from the main command's start */
+void sup_start_limits(struct sup *s); /* time and idle, from the main command's EXEC */
 uint64_t sup_engine_cpu_ms(const struct sup *s);
 
 /* sup_end.c. The first call decides; a message may be "". */
 void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt, ...)
 	_printf_(4, 5);
 void sup_engine_words(struct sup *s, struct buf *out);
-void sup_drain_log(struct sup *s);
+bool sup_drain_log(struct sup *s); /* true: there may be more */
+/*
+ * A restored guest that never came to itself: its template is not trusted again, and the next start
+ * builds a new one. Returns what to add to the message, or "".
+ */
+const char *sup_distrust(struct sup *s);
 void sup_cleanup(struct sup *s); /* engine, cgroup, files: nothing is left but the connections */
 void sup_tell_end(struct sup *s);

@@ -11,7 +11,8 @@ enum handled { HANDLED, WAIT };
 
 static void lied(struct sup *s, const char *how)
 {
-	sup_end(s, RESULT_AGENT_LIED, 125, "the guest's agent broke the protocol: %s", how);
+	sup_end(s, RESULT_AGENT_LIED, 125, "the guest's agent broke the protocol: %s%s", how,
+	        sup_distrust(s));
 }
 
 struct sup_stream *sup_stream_find(struct sup *s, uint32_t agent_id)
@@ -27,7 +28,7 @@ struct sup_stream *sup_stream_new(struct sup *s, uint8_t kind)
 	for (size_t i = 0; i < SUP_STREAMS_MAX; i++) {
 		struct sup_stream *st = &s->streams[i];
 
-		if (st->used)
+		if (st->used || s->next_agent_id == UINT32_MAX) /* ids are never used again */
 			continue;
 		*st = (struct sup_stream){ .used = true,
 			                   .kind = kind,
@@ -51,10 +52,19 @@ static size_t frame_bytes(const struct wire_frame *f)
 	return WIRE_HEADER_BYTES + f->payload.len;
 }
 
+/* The room for this RESET is part of what is kept free. */
+static void let_go(struct sup_client *c)
+{
+	c->attached = false;
+	c->input = false;
+	wire_put_u32(&c->link->out, WIRE_RESET, 0, c->attach_id, 1, ENOBUFS);
+	sup_watch_client(c);
+}
+
 /* To everybody attached. The caller is waited for; others that cannot keep up are let go. */
 static enum handled copy_to_attached(struct sup *s, const struct wire_frame *f)
 {
-	if (caller_feeds_credit(s) && link_room(s->owner->link) < frame_bytes(f))
+	if (caller_feeds_credit(s) && !sup_fits(s->owner, frame_bytes(f)))
 		return WAIT;
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
 		struct sup_client *c = &s->clients[i];
@@ -63,22 +73,58 @@ static enum handled copy_to_attached(struct sup *s, const struct wire_frame *f)
 		if (!c->used || !c->attached || c->closing)
 			continue;
 		if (f->type == WIRE_DATA && !caller) {
-			if (c->may_get[f->channel] < f->payload.len ||
-			    link_room(c->link) < frame_bytes(f) + 64) {
-				c->attached = false;
-				wire_put_u32(&c->link->out, WIRE_RESET, 0, c->attach_id, 1,
-				             ENOBUFS);
-				sup_watch_client(c);
+			if (c->may_get[f->channel] < f->payload.len) {
+				let_go(c);
 				continue;
 			}
 			c->may_get[f->channel] -= (uint32_t)f->payload.len;
 		}
-		if (link_room(c->link) < frame_bytes(f))
+		if (!sup_fits(c, frame_bytes(f))) {
+			let_go(c);
 			continue;
+		}
 		wire_put(&c->link->out, f->type, f->channel, c->attach_id, 1, f->payload);
 		sup_watch_client(c);
 	}
 	return HANDLED;
+}
+
+/*
+ * Credit for stdin is the agent's towards MAIN, and what it means to a command depends on when that
+ * one attached: it may never know of more than a window.
+ */
+static enum handled main_credit(struct sup *s, uint32_t bytes)
+{
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+		uint32_t most;
+
+		if (!c->used || !c->input || c->closing)
+			continue;
+		most = WIRE_WINDOW_BYTES - c->may_put;
+		if (bytes > most)
+			bytes = most;
+		if (bytes == 0)
+			break;
+		if (!sup_fits(c, WIRE_HEADER_BYTES + sizeof(bytes)))
+			return WAIT;
+		c->may_put += bytes;
+		wire_put_u32(&c->link->out, WIRE_CREDIT, WIRE_IN, c->attach_id, 1, bytes);
+		sup_watch_client(c);
+		break; /* only one has the input */
+	}
+	return HANDLED;
+}
+
+/* While no caller reads, we do: in few frames, as an agent that does not read them fills us up. */
+static void grant(struct sup *s, struct sup_stream *st, uint8_t channel)
+{
+	if (caller_feeds_credit(s) || st->owed[channel] < SUP_GRANT_BYTES)
+		return;
+	wire_put_u32(&s->agent->out, WIRE_CREDIT, channel, st->agent_id, s->epoch,
+	             st->owed[channel]);
+	st->may_send[channel] += st->owed[channel];
+	st->owed[channel] = 0;
 }
 
 static enum handled main_data(struct sup *s, struct sup_stream *st, const struct wire_frame *f)
@@ -91,6 +137,8 @@ static enum handled main_data(struct sup *s, struct sup_stream *st, const struct
 		cut.payload.len = max - s->result.output_bytes;
 	if (cut.payload.len > 0 && copy_to_attached(s, &cut) == WAIT)
 		return WAIT;
+	if (s->state == SUP_ENDING) /* the caller was found to be gone */
+		return HANDLED;
 	st->may_send[f->channel] -= len;
 	s->result.output_bytes += cut.payload.len;
 	s->idle_since_ms = clock_mono_ms();
@@ -102,10 +150,9 @@ static enum handled main_data(struct sup *s, struct sup_stream *st, const struct
 		        "it wrote more than the output limit of %" PRIu64 " bytes (--output)", max);
 		return HANDLED;
 	}
-	if (!caller_feeds_credit(s)) {
-		wire_put_u32(&s->agent->out, WIRE_CREDIT, f->channel, st->agent_id, s->epoch, len);
-		st->may_send[f->channel] += len;
-	}
+	if (!caller_feeds_credit(s))
+		st->owed[f->channel] += len;
+	grant(s, st, f->channel);
 	return HANDLED;
 }
 
@@ -189,8 +236,6 @@ static void ready(struct sup *s)
 static void on_hello(struct sup *s, const struct wire_frame *f)
 {
 	struct wire_hello hello;
-	uint8_t identity[WIRE_HEADER_BYTES + 512];
-	size_t len = s->agent->out.len - s->agent->out_at;
 
 	if (s->state != SUP_STARTING || !s->boot || wire_parse_hello(f->payload, &hello) < 0) {
 		lied(s, "HELLO out of place");
@@ -203,14 +248,8 @@ static void on_hello(struct sup *s, const struct wire_frame *f)
 		        hello.version, WIRE_VERSION);
 		return;
 	}
-	/* the identity waits in the buffer for this moment; the version goes before it */
-	if (len > sizeof(identity))
-		len = sizeof(identity);
-	memcpy(identity, s->agent->out.at + s->agent->out_at, len);
-	s->agent->out.len = s->agent->out_at;
 	wire_put_u32(&s->agent->out, WIRE_HELLO_OK, 0, 0, s->epoch, WIRE_VERSION);
-	buf_put(&s->agent->out, identity, len);
-	explicit_bzero(identity, sizeof(identity));
+	sup_put_identity(s); /* only now: its clock was to be right after a slow boot, too */
 	s->boot = false;
 }
 
@@ -231,10 +270,22 @@ static void on_event(struct sup *s, const struct wire_frame *f)
 		s->killed_for |= bit;
 }
 
-static void on_control(struct sup *s, const struct wire_frame *f)
+/* The agent gives up, and says why. */
+static void on_last_words(struct sup *s, const struct wire_frame *f)
 {
+	bool late = s->state >= SUP_READY; /* the command may have run: it did not fail to start */
 	struct span text;
 
+	if (wire_parse_text(f->payload, &text) < 0)
+		lied(s, "a sentence that cannot be read");
+	else
+		sup_end(s, late ? RESULT_ENGINE_DIED : RESULT_NOT_STARTED, 125, "%s: %.*s%s",
+		        late ? "the guest broke down" : "the guest cannot be used", (int)text.len,
+		        (const char *)text.at, sup_distrust(s));
+}
+
+static void on_control(struct sup *s, const struct wire_frame *f)
+{
 	switch (f->type) {
 	case WIRE_HELLO:
 		on_hello(s, f);
@@ -260,9 +311,7 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 		return;
 	case WIRE_FATAL:
 	case WIRE_REFUSE:
-		if (wire_parse_text(f->payload, &text) == 0)
-			sup_end(s, RESULT_NOT_STARTED, 125, "the guest cannot be used: %.*s",
-			        (int)text.len, (const char *)text.at);
+		on_last_words(s, f);
 		return;
 	default:
 		lied(s, "a frame nobody asked for");
@@ -273,62 +322,65 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 /* The stream is over for the agent; its id is not used again. */
 static void on_stream_end(struct sup *s, struct sup_stream *st, const struct wire_frame *f)
 {
-	struct wire_exit x = { 0 };
-	struct wire_fail fail = { .text = { .at = NULL, .len = 0 } };
-	bool is_main = st->kind == SUP_MAIN;
-	int r = 0;
+	struct wire_exit x;
+	struct wire_fail fail;
 
-	if (f->type == WIRE_EXIT)
-		r = wire_parse_exit(f->payload, &x);
-	else if (f->type != WIRE_RESET)
-		r = wire_parse_fail(f->payload, &fail);
-	if (r < 0) {
-		lied(s, "an end that cannot be read");
-		return;
-	}
 	st->used = false;
-	if (!is_main)
+	if (st->kind != SUP_MAIN)
 		return;
-	if (f->type == WIRE_EXIT)
+	if (f->type == WIRE_EXIT && wire_parse_exit(f->payload, &x) == 0)
 		end_by_exit(s, &x);
-	else if (f->type == WIRE_EXEC_ERR)
+	else if (f->type == WIRE_EXEC_ERR && wire_parse_fail(f->payload, &fail) == 0)
 		end_by_failure(s, &fail);
-	else
-		lied(s, "the main command ended without an exit code");
 }
 
-static bool legal(struct sup *s, const struct sup_stream *st, const struct wire_frame *f)
+/* How an end of a stream breaks the rules, or NULL. */
+static const char *wrong_end(const struct sup_stream *st, const struct wire_frame *f)
+{
+	struct wire_exit x;
+	struct wire_fail fail;
+
+	switch (f->type) {
+	case WIRE_EXIT:
+		if (!st->started)
+			return "EXIT of a command that never started";
+		return wire_parse_exit(f->payload, &x) < 0 ? "an EXIT that cannot be read" : NULL;
+	case WIRE_EXEC_ERR:
+	case WIRE_RESULT:
+		if (f->type == WIRE_EXEC_ERR && (st->started || st->kind == SUP_FILES))
+			return "EXEC_ERR out of place";
+		if (f->type == WIRE_RESULT && st->kind != SUP_FILES)
+			return "RESULT of a command";
+		return wire_parse_fail(f->payload, &fail) < 0 ? "an end that cannot be read" : NULL;
+	default: /* RESET */
+		return st->kind == SUP_MAIN ? "the main command ended without an exit code" : NULL;
+	}
+}
+
+/* How a frame breaks the rules of its stream, or NULL: judged before anybody is told of it. */
+static const char *wrong(const struct sup_stream *st, const struct wire_frame *f)
 {
 	uint32_t bytes;
 
 	switch (f->type) {
 	case WIRE_DATA:
-		if (f->payload.len > st->may_send[f->channel] || st->ended[f->channel]) {
-			lied(s, "output beyond its credit");
-			return false;
-		}
-		return true;
+		if (!st->started && st->kind != SUP_FILES)
+			return "output of a command that has not started";
+		if (st->ended[f->channel])
+			return "output after its EOF";
+		return f->payload.len > st->may_send[f->channel] ? "output beyond its credit"
+		                                                 : NULL;
+	case WIRE_EOF:
+		return st->ended[f->channel] ? "EOF twice" : NULL;
 	case WIRE_CREDIT:
 		if (wire_parse_u32(f->payload, &bytes) < 0 || bytes == 0 ||
-		    bytes > WIRE_WINDOW_BYTES - st->may_take) {
-			lied(s, "more credit than the window");
-			return false;
-		}
-		return true;
+		    bytes > WIRE_WINDOW_BYTES - st->may_take)
+			return "more credit than the window";
+		return NULL;
 	case WIRE_EXEC_OK:
-		if (st->started || st->kind == SUP_FILES) {
-			lied(s, "EXEC_OK out of place");
-			return false;
-		}
-		return true;
-	case WIRE_EXIT:
-		if (!st->started) {
-			lied(s, "EXIT of a command that never started");
-			return false;
-		}
-		return true;
+		return st->started || st->kind == SUP_FILES ? "EXEC_OK out of place" : NULL;
 	default:
-		return true;
+		return wrong_end(st, f);
 	}
 }
 
@@ -340,7 +392,8 @@ static void main_started(struct sup *s)
 	s->main_ms = now;
 	s->result.start_ms = now - s->started_ms;
 	s->idle_since_ms = now;
-	sup_start_limits(s);
+	if (s->stop_grace_ms == 0) /* else it is STOP's deadline by now */
+		(void)uv_timer_stop(&s->deadline);
 }
 
 /* Passes a frame of a relayed stream on to its command's connection. */
@@ -350,7 +403,7 @@ static enum handled pass_on(struct sup_stream *st, const struct wire_frame *f)
 
 	if (!c || !c->used || c->closing)
 		return HANDLED;
-	if (link_room(c->link) < frame_bytes(f))
+	if (!sup_fits(c, frame_bytes(f)))
 		return WAIT;
 	wire_put(&c->link->out, f->type, f->channel, st->client_id, 1, f->payload);
 	return HANDLED;
@@ -360,6 +413,7 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 {
 	struct sup_stream *st = sup_stream_find(s, f->stream);
 	struct sup_client *c;
+	const char *how;
 	uint32_t bytes = 0;
 	enum handled h;
 
@@ -369,20 +423,29 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 			lied(s, "a stream that nobody opened");
 		return HANDLED;
 	}
-	if (!legal(s, st, f))
+	how = wrong(st, f);
+	if (how) {
+		lied(s, how);
 		return HANDLED;
+	}
 	c = st->client;
-	if (st->kind == SUP_MAIN && f->type == WIRE_DATA)
+	if (f->type == WIRE_CREDIT && wire_parse_u32(f->payload, &bytes) < 0)
+		return HANDLED; /* not so: it was read before */
+	if (st->kind != SUP_MAIN)
+		h = pass_on(st, f);
+	else if (f->type == WIRE_DATA)
 		return main_data(s, st, f);
-	h = st->kind == SUP_MAIN ? copy_to_attached(s, f) : pass_on(st, f);
+	else
+		h = f->type == WIRE_CREDIT ? main_credit(s, bytes) : copy_to_attached(s, f);
 	if (h == WAIT)
 		return WAIT;
+	if (s->state == SUP_ENDING) /* the caller was found to be gone */
+		return HANDLED;
 	if (f->type == WIRE_DATA)
 		st->may_send[f->channel] -= (uint32_t)f->payload.len;
 	if (f->type == WIRE_EOF)
 		st->ended[f->channel] = true;
-	if (f->type == WIRE_CREDIT && wire_parse_u32(f->payload, &bytes) == 0)
-		st->may_take += bytes;
+	st->may_take += bytes;
 	if (f->type == WIRE_EXEC_OK && wire_parse_u32(f->payload, &st->pid) == 0) {
 		st->started = true;
 		if (st->kind == SUP_MAIN)
@@ -400,6 +463,7 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 /* Takes frames until there are no more, one has to wait, or the sandbox ends. */
 void sup_agent_frames(struct sup *s)
 {
+	s->agent_choked = false;
 	while (s->state != SUP_ENDING && !s->agent_paused) {
 		size_t mark = s->agent->in_at;
 		struct wire_frame f;
@@ -415,10 +479,11 @@ void sup_agent_frames(struct sup *s)
 			lied(s, "a frame of another epoch");
 			return;
 		}
-		if (link_room(s->agent) < 4 * WIRE_HEADER_BYTES) {
-			/* it does not read what it is sent: its frames wait until it does */
+		if (link_room(s->agent) < SUP_ANSWER_BYTES && link_flush(s->agent) != 0 &&
+		    link_room(s->agent) < SUP_ANSWER_BYTES) {
 			s->agent->in_at = mark;
-			return;
+			s->agent_choked = s->room_wanted = true;
+			break;
 		}
 		if (f.stream == 0) {
 			on_control(s, &f);
@@ -441,10 +506,15 @@ void sup_agent_readable(struct sup *s)
 		sup_agent_frames(s);
 		return;
 	}
-	/* the port closed: the engine's end follows at once and says more */
-	if (s->agent_poll_open)
-		(void)uv_poll_stop(&s->agent_poll);
-	s->agent_paused = true;
+	sup_agent_gone(s);
+}
+
+static void on_exec_deadline(uv_timer_t *t)
+{
+	struct sup *s = t->data;
+
+	sup_end(s, RESULT_AGENT_SILENT, 125, "the guest did not start the command within %d s",
+	        SUP_EXEC_MS / 1000);
 }
 
 /*
@@ -478,5 +548,9 @@ void sup_start_main(struct sup *s)
 		        "the command and its environment are over %d KiB", WIRE_EXEC_MAX >> 10);
 		return;
 	}
+	s->idle_since_ms = clock_mono_ms();
+	sup_start_limits(s);
+	if (s->stop_grace_ms == 0)
+		(void)uv_timer_start(&s->deadline, on_exec_deadline, SUP_EXEC_MS, 0);
 	sup_watch_agent(s);
 }

@@ -18,10 +18,18 @@ static void refuse(struct sup_client *c, const char *why)
 	c->closing = true;
 }
 
+/* Answers of a fixed size. Whoever asks on and on and reads none of them is let go. */
+static void answer(struct sup_client *c, uint8_t type, uint32_t stream, uint32_t number)
+{
+	if (sup_fits(c, WIRE_HEADER_BYTES + sizeof(number)))
+		wire_put_u32(&c->link->out, type, 0, stream, 1, number);
+	else
+		refuse(c, "it reads no answers");
+}
+
 static void reset(struct sup_client *c, uint32_t stream, uint32_t why)
 {
-	if (link_room(c->link) >= 2 * WIRE_HEADER_BYTES)
-		wire_put_u32(&c->link->out, WIRE_RESET, 0, stream, 1, why);
+	answer(c, WIRE_RESET, stream, why);
 }
 
 struct sup_stream *sup_client_stream(struct sup_client *c, uint32_t client_id)
@@ -78,8 +86,9 @@ static void attach(struct sup_client *c, const struct wire_frame *f)
 	c->attach_id = f->stream;
 	c->input = want_stdin && s->spec.stdin_open && !input_taken(s);
 	c->may_get[WIRE_OUT] = c->may_get[WIRE_ERR] = WIRE_WINDOW_BYTES;
+	c->may_put = WIRE_WINDOW_BYTES;
 	if (st && st->started)
-		wire_put_u32(&c->link->out, WIRE_EXEC_OK, 0, c->attach_id, 1, st->pid);
+		answer(c, WIRE_EXEC_OK, c->attach_id, st->pid);
 	sup_start_main(s);
 }
 
@@ -184,7 +193,11 @@ static enum handled on_attached(struct sup_client *c, const struct wire_frame *f
 	/* somebody who leaves a detached command does not end its input for the next */
 	if (f->type == WIRE_EOF && c->sup->spec.detach && c->sup->spec.tty)
 		return HANDLED;
-	return to_agent(c, st, f);
+	if (to_agent(c, st, f) == WAIT)
+		return WAIT;
+	if (f->type == WIRE_DATA)
+		c->may_put -= f->payload.len < c->may_put ? (uint32_t)f->payload.len : c->may_put;
+	return HANDLED;
 }
 
 static enum handled on_stream(struct sup_client *c, const struct wire_frame *f)
@@ -218,16 +231,19 @@ static void on_poweroff_deadline(uv_timer_t *t)
 
 static void stop(struct sup *s, uint32_t grace_ms)
 {
+	uint64_t wait_ms = (uint64_t)grace_ms + SUP_POWEROFF_EXTRA_MS;
+
 	if (grace_ms == 0 || s->state < SUP_READY) {
 		sup_end(s, RESULT_STOPPED, 137, "%s", "");
 		return;
 	}
-	if (s->stop_grace_ms > 0)
+	/* the guest is told once; a second STOP may bring the end nearer, never put it off */
+	if (s->stop_grace_ms > 0 && uv_timer_get_due_in(&s->deadline) <= wait_ms)
 		return;
+	if (s->stop_grace_ms == 0)
+		wire_put_u32(&s->agent->out, WIRE_POWEROFF, 0, 0, s->epoch, grace_ms);
 	s->stop_grace_ms = grace_ms;
-	wire_put_u32(&s->agent->out, WIRE_POWEROFF, 0, 0, s->epoch, grace_ms);
-	(void)uv_timer_start(&s->deadline, on_poweroff_deadline,
-	                     (uint64_t)grace_ms + SUP_POWEROFF_EXTRA_MS, 0);
+	(void)uv_timer_start(&s->deadline, on_poweroff_deadline, wait_ms, 0);
 }
 
 static void on_control(struct sup_client *c, const struct wire_frame *f)
@@ -278,9 +294,10 @@ void sup_client_frames(struct sup_client *c)
 			break;
 		}
 		/* whatever it is, the agent's buffer must be able to take it whole */
-		if (link_room(s->agent) < WIRE_FRAME_MAX) {
+		if (link_room(s->agent) < WIRE_FRAME_MAX && link_flush(s->agent) != 0 &&
+		    link_room(s->agent) < WIRE_FRAME_MAX) {
 			c->link->in_at = mark;
-			c->paused = true;
+			c->paused = s->room_wanted = true;
 			break;
 		}
 		if (f.stream == 0) {

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 
 /* Keeps the last of it; the guest decides how much comes, so most of it is thrown away. */
-void sup_drain_log(struct sup *s)
+bool sup_drain_log(struct sup *s)
 {
 	char text[4096];
 	ssize_t n = read(s->vm.log_fd, text, sizeof(text));
@@ -20,7 +20,7 @@ void sup_drain_log(struct sup *s)
 	if (n == 0 && s->log_poll_open)
 		(void)uv_poll_stop(&s->log_poll);
 	if (n <= 0)
-		return;
+		return false;
 	if (s->said.size - s->said.len < (size_t)n) {
 		size_t keep = s->said.len / 2;
 
@@ -28,9 +28,20 @@ void sup_drain_log(struct sup *s)
 		s->said.len = keep;
 	}
 	buf_put(&s->said, text, (size_t)n);
+	return true;
 }
 
-/* From the guest kernel's panic on, if it had one: what follows is a trace that tells nobody much. */
+const char *sup_distrust(struct sup *s)
+{
+	if (!s->key || s->state != SUP_STARTING)
+		return "";
+	template_drop(s->templates_fd, span_of(s->key, s->key_len));
+	return "; its template was dropped, so run it again";
+}
+
+/*
+ * From the guest kernel's panic on, if it had one: what follows is a trace that tells nobody much.
+ */
 static bool find_panic(struct span all, struct span *ret)
 {
 	static const char mark[] = "Kernel panic";
@@ -125,7 +136,7 @@ void sup_tell_end(struct sup *s)
 
 		if (!c->used || c->closing)
 			continue;
-		if ((c->wait || c->owner) && link_room(c->link) >= b.len + WIRE_HEADER_BYTES)
+		if (c->wait || c->owner) /* what is kept free is enough for it */
 			wire_put(&c->link->out, WIRE_END, 0, 0, 1, buf_span(&b));
 		c->closing = true;
 	}
@@ -141,8 +152,7 @@ static void reset_streams(struct sup *s)
 		if (!st->used || !c || !c->used || c->closing)
 			continue;
 		st->used = false;
-		if (link_room(c->link) >= 2 * WIRE_HEADER_BYTES)
-			wire_put_u32(&c->link->out, WIRE_RESET, 0, st->client_id, 1, ESHUTDOWN);
+		wire_put_u32(&c->link->out, WIRE_RESET, 0, st->client_id, 1, ESHUTDOWN);
 	}
 }
 

@@ -101,6 +101,12 @@ static void put_host(struct buf *b, const struct sup *s)
 	buf_put_str(b, "},");
 }
 
+/* The guest's word; what no reader of JSON could take is the most it can. */
+static uint64_t json(uint64_t n)
+{
+	return n > INT64_MAX ? INT64_MAX : n;
+}
+
 static void put_guest(struct buf *b, const struct sup *s)
 {
 	const struct wire_stats *g = &s->stats;
@@ -115,9 +121,9 @@ static void put_guest(struct buf *b, const struct sup *s)
 	           ",\"disk_max_bytes\":%" PRIu64 ",\"pids\":%" PRIu32 ",\"streams\":%" PRIu32
 	           ",\"oom_kills\":%" PRIu64 ",\"pids_refused\":%" PRIu64 ",\"uptime_ms\":%" PRIu64
 	           "},",
-	           g->cpu_us, g->memory_bytes, g->memory_peak_bytes, g->disk_bytes,
-	           g->disk_max_bytes, g->pids, g->streams, g->oom_kills, g->pids_refused,
-	           g->uptime_ms);
+	           json(g->cpu_us), json(g->memory_bytes), json(g->memory_peak_bytes),
+	           json(g->disk_bytes), json(g->disk_max_bytes), g->pids, g->streams,
+	           json(g->oom_kills), json(g->pids_refused), json(g->uptime_ms));
 }
 
 static void put_info(struct buf *b, const struct sup *s)
@@ -161,8 +167,10 @@ void sup_answer_info(struct sup *s)
 		if (!c->used || !c->info || c->closing)
 			continue;
 		c->info = false;
-		if (link_room(c->link) >= b.len + WIRE_HEADER_BYTES)
+		if (sup_fits(c, b.len + WIRE_HEADER_BYTES))
 			wire_put(&c->link->out, WIRE_INFO_OK, 0, 0, 1, buf_span(&b));
+		else
+			c->closing = true; /* it asks on and on, and reads no answers */
 		sup_watch_client(c);
 	}
 }

@@ -17,9 +17,12 @@ static void on_agent(uv_poll_t *poll, int status, int events)
 
 	if (status < 0)
 		events = UV_READABLE; /* read() says what it is */
-	if ((events & UV_WRITABLE) && link_flush(s->agent) == 0)
-		sup_resume_clients(s);
-	if (events & UV_READABLE)
+	if ((events & UV_WRITABLE) && link_flush(s->agent) == 0) {
+		s->room_wanted = false;
+		sup_reset_orphans(s);
+		sup_agent_frames(s); /* those that waited for it, then the commands' */
+	}
+	if ((events & UV_READABLE) && s->state != SUP_ENDING)
 		sup_agent_readable(s);
 	sup_watch_agent(s);
 }
@@ -27,6 +30,7 @@ static void on_agent(uv_poll_t *poll, int status, int events)
 void sup_watch_agent(struct sup *s)
 {
 	int events = 0;
+	int r;
 
 	if (!s->agent_poll_open)
 		return;
@@ -34,9 +38,11 @@ void sup_watch_agent(struct sup *s)
 		(void)uv_poll_stop(&s->agent_poll);
 		return;
 	}
-	if (link_flush(s->agent) == -EAGAIN)
+	/* room that came since somebody asked for it is told by a call, too: he waits no longer */
+	r = link_flush(s->agent);
+	if (r == -EAGAIN || (r == 0 && s->room_wanted))
 		events |= UV_WRITABLE;
-	if (!s->agent_paused)
+	if (!s->agent_paused && !s->agent_choked && !s->agent_closed)
 		events |= UV_READABLE;
 	(void)uv_poll_start(&s->agent_poll, events, on_agent);
 }
@@ -48,6 +54,11 @@ static void on_client(uv_poll_t *poll, int status, int events)
 
 	if (status < 0)
 		events = UV_READABLE;
+	/* it went while it was not read from; while it is, what it sent before comes first */
+	if ((events & UV_DISCONNECT) && !(events & UV_READABLE)) {
+		sup_drop_client(c);
+		return;
+	}
 	if (events & UV_WRITABLE) {
 		if (link_flush(c->link) == -EPIPE) {
 			sup_drop_client(c);
@@ -60,17 +71,19 @@ static void on_client(uv_poll_t *poll, int status, int events)
 			sup_watch_agent(s);
 		}
 	}
-	if (c->used && (events & UV_READABLE))
+	if (!c->closing && (events & UV_READABLE))
 		sup_client_readable(c);
-	if (c->used)
-		sup_watch_client(c);
+	sup_watch_client(c);
 }
 
 void sup_watch_client(struct sup_client *c)
 {
-	int r = link_flush(c->link);
 	int events = UV_DISCONNECT;
+	int r;
 
+	if (uv_is_closing((uv_handle_t *)&c->poll)) /* it was dropped a moment ago */
+		return;
+	r = link_flush(c->link);
 	if (r == -EPIPE || (r == 0 && c->closing)) {
 		sup_drop_client(c);
 		return;
@@ -92,22 +105,35 @@ static void on_client_closed(uv_handle_t *h)
 	c->used = false;
 }
 
-/* The stream of a command that went away is of use to nobody: its process is ended. */
+/*
+ * The stream of a command that went away is of use to nobody: its process is ended. While the agent
+ * has no room for that, it stays a stream without a client.
+ */
+void sup_reset_orphans(struct sup *s)
+{
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++) {
+		struct sup_stream *st = &s->streams[i];
+
+		if (!st->used || st->client || st->kind == SUP_MAIN)
+			continue;
+		if (link_room(s->agent) < SUP_ANSWER_BYTES) {
+			s->room_wanted = true;
+			return;
+		}
+		wire_put_u32(&s->agent->out, WIRE_RESET, 0, st->agent_id, s->epoch, ECONNRESET);
+		st->used = false;
+	}
+}
+
 static void orphan_streams(struct sup_client *c)
 {
 	struct sup *s = c->sup;
 
-	for (size_t i = 0; i < SUP_STREAMS_MAX; i++) {
-		struct sup_stream *st = &s->streams[i];
-
-		if (!st->used || st->client != c)
-			continue;
-		st->client = NULL;
-		if (s->state == SUP_ENDING || link_room(s->agent) < 2 * WIRE_HEADER_BYTES)
-			continue;
-		wire_put_u32(&s->agent->out, WIRE_RESET, 0, st->agent_id, s->epoch, ECONNRESET);
-		st->used = false;
-	}
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++)
+		if (s->streams[i].used && s->streams[i].client == c)
+			s->streams[i].client = NULL;
+	if (s->state != SUP_ENDING)
+		sup_reset_orphans(s);
 }
 
 void sup_drop_client(struct sup_client *c)
@@ -214,27 +240,34 @@ static void on_log(uv_poll_t *poll, int status, int events)
 
 	(void)status;
 	(void)events;
-	sup_drain_log(s);
+	(void)sup_drain_log(s);
 }
 
-/*
- * A guest that was restored and never came to itself: the template is not trusted again. The next
- * start builds a new one.
- */
-static void never_ready(struct sup *s, const char *what)
+static void engine_died(struct sup *s, const char *what)
 {
-	bool restored = s->key && s->state == SUP_STARTING;
+	const char *dropped = sup_distrust(s);
 	char words[SUP_WORDS_MAX];
 	struct buf b;
 
-	sup_drain_log(s);
+	for (int i = 0; i < SUP_WORDS_READS_MAX && sup_drain_log(s); i++)
+		continue;
 	buf_init(&b, words, sizeof(words));
 	sup_engine_words(s, &b);
-	if (restored)
-		template_drop(s->templates_fd, span_of(s->key, s->key_len));
-	sup_end(s, restored ? RESULT_NOT_STARTED : RESULT_ENGINE_DIED, 125, "%s%s%s%s", what,
-	        restored ? "; its template was dropped, so run it again" : "",
-	        b.len ? "; its last words: " : "", buf_cstr(&b));
+	sup_end(s, *dropped ? RESULT_NOT_STARTED : RESULT_ENGINE_DIED, 125, "%s%s%s%s", what,
+	        dropped, b.len ? "; its last words: " : "", buf_cstr(&b));
+}
+
+static void on_port_deadline(uv_timer_t *t)
+{
+	engine_died(t->data, "the guest's agent closed its port");
+}
+
+/* As a rule the engine is about to end, which says more; but a hostile one may stay for ever. */
+void sup_agent_gone(struct sup *s)
+{
+	s->agent_closed = true;
+	if (s->stop_grace_ms == 0 && s->state != SUP_ENDING)
+		(void)uv_timer_start(&s->deadline, on_port_deadline, SUP_PORT_MS, 0);
 }
 
 static void on_engine_end(uv_poll_t *poll, int status, int events)
@@ -253,7 +286,7 @@ static void on_engine_end(uv_poll_t *poll, int status, int events)
 	if (s->stop_grace_ms > 0)
 		sup_end(s, RESULT_STOPPED, 137, "%s", "");
 	else
-		never_ready(s, "the guest's machine ended by itself");
+		engine_died(s, "the guest's machine ended by itself");
 }
 
 /* --- timers and signals --- */
@@ -266,7 +299,7 @@ static void on_ready_deadline(uv_timer_t *t)
 	(void)snprintf(what, sizeof(what), "the guest was not ready after %d s",
 	               (s->spec.cold ? SUP_BOOT_MS : SUP_RESTORE_MS) / 1000);
 	if (s->key)
-		never_ready(s, what);
+		engine_died(s, what);
 	else
 		sup_end(s, RESULT_AGENT_SILENT, 125, "%s", what);
 }
@@ -347,7 +380,7 @@ void sup_close_loop(struct sup *s)
 	uv_unref((uv_handle_t *)&s->flush);
 }
 
-int sup_loop(struct sup *s, struct err *e)
+int sup_open_loop(struct sup *s, struct err *e)
 {
 	int r = uv_loop_init(&s->loop);
 
@@ -361,6 +394,14 @@ int sup_loop(struct sup *s, struct err *e)
 	if (s->owner)
 		sup_client_readable(s->owner);
 	sup_watch_agent(s);
-	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
 	return 0;
+}
+
+int sup_loop(struct sup *s, struct err *e)
+{
+	int r = sup_open_loop(s, e);
+
+	if (r == 0)
+		(void)uv_run(&s->loop, UV_RUN_DEFAULT);
+	return r;
 }

@@ -149,7 +149,7 @@ static int get_template(struct sup *s, const struct guest_files *g, struct templ
 	return r;
 }
 
-static void put_identity(struct sup *s)
+void sup_put_identity(struct sup *s)
 {
 	const char *host = s->spec.hostname ? s->spec.hostname : s->spec.name;
 	struct wire_identity id = {
@@ -164,12 +164,15 @@ static void put_identity(struct sup *s)
 	explicit_bzero(id.entropy, sizeof(id.entropy));
 }
 
-static int take_agent(struct sup *s, struct err *e)
+/* Into its cgroup before the guest is told to run. */
+static int take_engine(struct sup *s, struct err *e)
 {
 	int r = link_new(steal_fd(&s->vm.agent_fd), WIRE_FROM_AGENT, &s->agent, e);
 
 	if (r == 0)
 		r = fd_set_nonblock(s->vm.log_fd);
+	if (r == 0)
+		r = cgroup_add(&s->cgroup, s->vm.pid, e);
 	return r;
 }
 
@@ -188,13 +191,13 @@ static int restore(struct sup *s, const struct guest_files *g, struct err *e)
 		r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, &t, s->uid, &s->vm,
 		                  e);
 	if (r == 0)
-		r = take_agent(s, e);
+		r = take_engine(s, e);
 	if (r == 0)
 		r = qmp_restore(s->vm.control_fd, QEMU_INCOMING_FD, e);
 	if (r < 0)
 		return r;
 	s->epoch = RESTORED_EPOCH;
-	put_identity(s);
+	sup_put_identity(s);
 	return link_flush(s->agent) == -EPIPE ? err_set(e, -EPIPE, "QEMU ended at once") : 0;
 }
 
@@ -206,11 +209,7 @@ static int boot(struct sup *s, const struct guest_files *g, struct err *e)
 	s->boot = true;
 	s->epoch = BOOT_EPOCH;
 	r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm, e);
-	if (r == 0)
-		r = take_agent(s, e);
-	if (r == 0)
-		put_identity(s); /* read after HELLO_OK, which goes first */
-	return r;
+	return r == 0 ? take_engine(s, e) : r;
 }
 
 /* The engine's cgroup, where this host and user have one; its place is written down for a sweep. */
@@ -274,8 +273,6 @@ static int start_engine(struct sup *s, struct err *e)
 	r = guest_files_open(&s->paths, &g, e);
 	if (r == 0)
 		r = s->spec.cold ? boot(s, &g, e) : restore(s, &g, e);
-	if (r == 0)
-		r = cgroup_add(&s->cgroup, s->vm.pid, e);
 	if (r == 0)
 		r = open_engine_cpu(s, e);
 	return r;
