@@ -1,0 +1,192 @@
+"""Templates: built once, restored afterwards, and never trusted when anything about them changed."""
+
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import images
+import pytest
+import sandboxes
+from sandboxes import Stopwatch, finish, wait_for
+
+FILES = ["ram", "state", "scratch", "meta"]
+SMALL = ["-m", "64MiB", "--disk", "32MiB"]
+
+
+def templates(berm):
+    folder = os.path.join(berm.state_dir, "templates")
+    return {n for n in os.listdir(folder) if len(n) == 16}
+
+
+def start_of(berm, *args):
+    code, said = berm.judged(*args, "busybox", "echo", "fine")
+    assert (code, said["stdout"]) == (0, "fine\n"), said
+    return said["result"]["start"]
+
+
+@pytest.fixture
+def small(fresh_berm, rootfs):
+    """A fresh state with the small image and its template."""
+    images.import_image(fresh_berm, rootfs, "busybox")
+    assert start_of(fresh_berm, *SMALL) == "built"
+    return fresh_berm
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["-m", "65MiB", "--disk", "32MiB"],
+        ["-m", "64MiB", "--disk", "33MiB"],
+        [*SMALL, "--cpus", "2"],
+        [*SMALL, "--warm", "true"],
+    ],
+    ids=["memory", "disk", "cpus", "warm"],
+)
+def test_key(small, change):
+    assert start_of(small, *SMALL) == "restored"
+    assert start_of(small, *change) == "built"
+    assert start_of(small, *change) == "restored"
+    assert start_of(small, *SMALL) == "restored"
+    assert len(templates(small)) == 2
+
+
+def test_what_is_not_in_the_key(small):
+    """These come after the restore, so they cost no template."""
+    flags = ["--pids", "77", "--time", "50s", "-e", "A=1", "--user", "dev", "--hostname", "h"]
+    assert start_of(small, *SMALL, *flags) == "restored"
+    assert len(templates(small)) == 1
+
+
+def test_another_image_has_another_template(small, rootfs, tmp_path):
+    other = tmp_path / "other.tar"
+    images.docker_archive(other, rootfs, "other:latest", {"Cmd": ["sh"], "Labels": {"a": "b"}})
+    images.import_image(small, other, "other")
+    code, said = small.judged(*SMALL, "other", "echo", "fine")
+    assert code == 0 and said["result"]["image"] == "other"
+    assert start_of(small, *SMALL) == "restored"
+
+
+def test_cold_start_neither_uses_nor_makes_one(small):
+    shutil.rmtree(os.path.join(small.state_dir, "templates"))
+    os.mkdir(os.path.join(small.state_dir, "templates"), 0o700)
+    assert start_of(small, *SMALL, "--cold") == "cold"
+    assert templates(small) == set()
+
+
+def flip(path):
+    with open(path, "r+b") as f:
+        f.seek(os.path.getsize(path) // 2)
+        byte = f.read(1)
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+def truncate(path):
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+def replace(path):
+    """By a copy with the same bytes and times: another file all the same."""
+    shutil.copy2(path, path + ".new")
+    os.replace(path + ".new", path)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, os.unlink, replace, empty])
+def test_damage_is_noticed(small, damage):
+    """One state for all files: each is damaged, dropped and built anew."""
+    for name in FILES:
+        (one,) = templates(small)
+        path = os.path.join(small.state_dir, "templates", one, name)
+        damage(path)
+        # meta is read whole each time, so another file with the same text is as good
+        as_good = name == "meta" and damage is replace
+        assert start_of(small, *SMALL) == ("restored" if as_good else "built"), name
+        assert start_of(small, *SMALL) == "restored"
+
+
+def test_damage_below_the_file_system_is_noticed_after_a_boot(small):
+    """Times and sizes say nothing then; the hashes are looked at once per boot of the host."""
+    (one,) = templates(small)
+    folder = os.path.join(small.state_dir, "templates", one)
+    with open(os.path.join(folder, "meta"), "r+b") as f:
+        text = f.read()
+        line = next(line for line in text.split(b"\n") if line.startswith(b"state "))
+        wrong = line[:-1] + (b"1" if line[-1:] != b"1" else b"2")
+        f.seek(0)
+        f.write(text.replace(line, wrong))
+    assert start_of(small, *SMALL) == "restored"  # verified in this boot already
+    with open(os.path.join(folder, "verified"), "w", encoding="ascii") as f:
+        f.write("00000000-0000-0000-0000-000000000000")
+    assert start_of(small, *SMALL) == "built"
+
+
+def test_two_first_starts_build_one(fresh_berm, rootfs):
+    images.import_image(fresh_berm, rootfs, "busybox")
+    seen = set()
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            seen.update(fresh_berm.by_program("berm-template"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        starts = list(pool.map(lambda _: start_of(fresh_berm, *SMALL), range(3)))
+    done.set()
+    watcher.join()
+    assert len(templates(fresh_berm)) == 1
+    assert set(starts) <= {"built", "restored"} and "built" in starts
+    assert seen
+
+
+def test_first_start_that_is_killed_leaves_the_other_alone(fresh_berm, rootfs):
+    """Both want the same template; the one that builds it dies, the other builds it then."""
+    images.import_image(fresh_berm, rootfs, "busybox")
+    first = fresh_berm.start("run", *SMALL, "busybox", "echo", "first")
+    wait_for("a builder", lambda: fresh_berm.by_program("berm-template"))
+    second = fresh_berm.start("run", *SMALL, "busybox", "echo", "second")
+    time.sleep(0.2)
+    first.kill()
+    finish(first, 10)
+    code, out, err = finish(second, 60)
+    assert (code, out) == (0, b"second\n"), err
+    time.sleep(1.1)
+    fresh_berm.ok("ps")
+
+
+def test_changed_installation_makes_a_new_one(small, stage, tmp_path):
+    """The same bytes in another file: nobody reads 16 MB at each start to be sure of that."""
+    copy = tmp_path / "stage"
+    subprocess.run(["cp", "-r", stage, copy], check=True)
+    other = sandboxes.Berm(small.state_dir, str(copy))
+    assert start_of(other, *SMALL) == "built"
+    assert start_of(small, *SMALL) == "restored"
+
+
+def test_a_warm_up_command_ran_before_the_template_was_saved(small):
+    flags = [*SMALL, "--warm", "echo warm > /root/warmed"]
+    for _ in range(2):
+        assert small.ok("run", *flags, "busybox", "cat", "/root/warmed") == "warm\n"
+
+
+def test_a_warm_up_command_that_fails_is_no_reason_to_fail(small):
+    assert small.ok("run", *SMALL, "--warm", "no-such-command", "busybox", "echo", "x") == "x\n"
+
+
+def test_restoring_is_faster_than_booting(small):
+    """By a wide margin: this is what templates are for. No limit in seconds."""
+    times = {}
+    for name, flags in (("restore", []), ("boot", ["--cold"])):
+        watch = Stopwatch()
+        for _ in range(3):
+            small.ok("run", *SMALL, *flags, "busybox", "true")
+        times[name] = watch.seconds()
+    assert times["restore"] < times["boot"], times
