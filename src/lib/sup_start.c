@@ -144,8 +144,11 @@ static int get_template(struct sup *s, const struct guest_files *g, struct templ
 		return r;
 	s->result.start = RESULT_START_BUILT;
 	r = build(s, e);
-	if (r == 0)
-		r = template_open(s->templates_fd, buf_span(&b), ret, e);
+	if (r < 0)
+		return r;
+	r = template_open(s->templates_fd, buf_span(&b), ret, e);
+	if (r == -ENOENT) /* its builder was killed and could tell nobody */
+		return err_set(e, -EIO, "preparing a template was cut short: run it again");
 	return r;
 }
 
@@ -194,6 +197,8 @@ static int restore(struct sup *s, const struct guest_files *g, struct err *e)
 		r = take_engine(s, e);
 	if (r == 0)
 		r = qmp_restore(s->vm.control_fd, QEMU_INCOMING_FD, e);
+	if (r == -EPIPE)
+		return err_set(e, r, "the guest's machine ended as it was started");
 	if (r < 0)
 		return r;
 	s->epoch = RESTORED_EPOCH;
@@ -212,6 +217,32 @@ static int boot(struct sup *s, const struct guest_files *g, struct err *e)
 	return r == 0 ? take_engine(s, e) : r;
 }
 
+/* Written before it is made, so that a sweep finds it whenever we are killed. */
+static int record_cgroup(struct sup *s, const struct cgroup_host *host, const char *name,
+                         struct err *e)
+{
+	_own_free_ struct cgroup *planned = calloc(1, sizeof(*planned));
+	char text[4096];
+	struct buf b;
+
+	if (!planned)
+		return err_set(e, -ENOMEM, "out of memory");
+	for (unsigned t = 0; t < CGROUP_TREES; t++) {
+		const size_t max = sizeof(planned->dir[t]);
+		int n = 0;
+
+		if (*host->parent[t])
+			n = snprintf(planned->dir[t], max, "%s/%s", host->parent[t], name);
+		if (n < 0 || (size_t)n >= max)
+			return err_set(e, -ENAMETOOLONG, "cgroup '%s': path too long", name);
+	}
+	buf_init(&b, text, sizeof(text));
+	cgroup_put(&b, planned);
+	if (!buf_ok(&b))
+		return err_set(e, -ENAMETOOLONG, "cgroup '%s': path too long", name);
+	return b.len ? fd_replace_file(s->dir_fd, "cgroup", b.at, b.len, 0600, e) : 0;
+}
+
 /* The engine's cgroup, where this host and user have one; its place is written down for a sweep. */
 static int make_cgroup(struct sup *s, struct err *e)
 {
@@ -222,23 +253,17 @@ static int make_cgroup(struct sup *s, struct err *e)
 	};
 	struct cgroup_host host;
 	char name[CGROUP_NAME_MAX];
-	char text[4096];
-	struct buf b;
 	int r = cgroup_host_find(NULL, &host, e);
 
 	if (r < 0)
 		return r;
 	memcpy(s->cgroup_why, host.why, sizeof(s->cgroup_why));
 	(void)snprintf(name, sizeof(name), "berm-%s", s->id);
-	r = cgroup_create(NULL, &host, name, &limits, &s->cgroup, e);
-	if (r < 0)
-		return r;
-	s->has_cgroup = true;
-	if (s->cgroup.mode == CGROUP_MODE_NONE)
-		return 0;
-	buf_init(&b, text, sizeof(text));
-	cgroup_put(&b, &s->cgroup);
-	return fd_replace_file(s->dir_fd, "cgroup", b.at, b.len, 0600, e);
+	r = record_cgroup(s, &host, name, e);
+	if (r == 0)
+		r = cgroup_create(NULL, &host, name, &limits, &s->cgroup, e);
+	s->has_cgroup = r == 0;
+	return r;
 }
 
 /* What the supervisor still needs by path once its jail is closed: its own directory and cgroup. */
