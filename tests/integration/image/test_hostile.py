@@ -74,7 +74,8 @@ def test_missing_file(store, tmp_path):
 @pytest.mark.parametrize("data, status", [
     (b"", NOT_IMAGE), (b"hello\n" * 1000, NOT_IMAGE), (b"\0" * 100, NOT_IMAGE),
     (random.Random(1).randbytes(100_000), NOT_IMAGE), (gzip.compress(b"no tar"), NOT_IMAGE),
-    (gzip.compress(b"x" * 5000)[:-6], DAMAGED), (b"PK\3\4" + b"\0" * 2000, NOT_IMAGE)])
+    (gzip.compress(b"x" * 5000)[:-6], DAMAGED), (b"PK\3\4" + b"\0" * 2000, NOT_IMAGE)],
+    ids=["empty", "text", "zeros", "random", "gzip of text", "cut gzip", "zip"])
 def test_not_an_archive(store, tmp_path, data, status):
     (tmp_path / "a").write_bytes(data)
     got = store.run("import", tmp_path / "a")
