@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -279,6 +280,21 @@ void qemu_vm_close(struct qemu_vm *vm)
 void qemu_vm_close_scope(struct qemu_vm *vm)
 {
 	qemu_vm_close(vm);
+}
+
+const char *qemu_death(const struct qemu_vm *vm)
+{
+	struct pollfd p = { .fd = vm->pidfd, .events = POLLIN };
+	siginfo_t si = { 0 };
+
+	if (vm->pid <= 0 || poll(&p, 1, QEMU_DEATH_MS) <= 0 ||
+	    waitid(P_PID, (id_t)vm->pid, &si, WEXITED | WNOWAIT | WNOHANG) < 0 || si.si_pid == 0 ||
+	    si.si_code == CLD_EXITED)
+		return "";
+	/* a page of a mapped file that cannot be had: on tmpfs even a read of a hole takes one */
+	if (si.si_status == SIGBUS)
+		return ", as the disk with berm's state is full or failing";
+	return si.si_status == SIGKILL ? ", killed by the host" : ", of a crash";
 }
 
 int qemu_find(const char **ret_program, struct err *e)

@@ -21,6 +21,7 @@ enum {
 	QEMU_ARGS_MAX = 96,
 	QEMU_ARG_BYTES_MAX = 4096, /* all of them together */
 	QEMU_CMDLINE_MAX = 1024,
+	QEMU_DEATH_MS = 1000,    /* from its closed sockets to its end */
 	QEMU_LOG_MAX = 16 << 10, /* the last of what guest kernel and QEMU said */
 };
 
@@ -53,6 +54,12 @@ struct qemu_vm {
 void qemu_vm_init(struct qemu_vm *vm);  /* all fds -1 */
 void qemu_vm_close(struct qemu_vm *vm); /* kills, reaps, closes; harmless twice */
 void qemu_vm_close_scope(struct qemu_vm *vm);
+
+/*
+ * How a QEMU that ended by itself came to it, to stand behind "ended": "" when it exited, or has
+ * not ended. Waits QEMU_DEATH_MS at most. It stays to be reaped.
+ */
+const char *qemu_death(const struct qemu_vm *vm);
 
 /* Finds qemu-system-x86_64. -ENOENT with the package to install. */
 _must_ int qemu_find(const char **ret_program, struct err *e);

@@ -55,8 +55,8 @@ static void drain_log(struct builder *b)
 static int gone(struct builder *b, struct err *e)
 {
 	drain_log(b);
-	return err_set(e, -EPIPE,
-	               "the guest ended while its template was built; its last words: %.*s",
+	return err_set(e, -EPIPE, "the guest ended while its template was built%s%s%.*s",
+	               qemu_death(&b->vm), b->said.len ? "; its last words: " : "",
 	               (int)b->said.len, (const char *)b->said.at);
 }
 

@@ -64,6 +64,7 @@ static void on_client(uv_poll_t *poll, int status, int events)
 			sup_drop_client(c);
 			return;
 		}
+		c->awaited = false;
 		/* room again: what the guest sent may be waiting for it */
 		if (s->agent_paused && s->state != SUP_ENDING) {
 			s->agent_paused = false;
@@ -88,7 +89,7 @@ void sup_watch_client(struct sup_client *c)
 		sup_drop_client(c);
 		return;
 	}
-	if (r == -EAGAIN)
+	if (r == -EAGAIN || c->awaited)
 		events |= UV_WRITABLE;
 	if (!c->paused && !c->closing)
 		events |= UV_READABLE;
@@ -273,6 +274,7 @@ void sup_agent_gone(struct sup *s)
 static void on_engine_end(uv_poll_t *poll, int status, int events)
 {
 	struct sup *s = poll->data;
+	char what[128];
 
 	(void)status;
 	(void)events;
@@ -283,10 +285,13 @@ static void on_engine_end(uv_poll_t *poll, int status, int events)
 	sup_agent_readable(s);
 	if (s->state == SUP_ENDING)
 		return;
-	if (s->stop_grace_ms > 0)
+	if (s->stop_grace_ms > 0) {
 		sup_end(s, RESULT_STOPPED, 137, "%s", "");
-	else
-		engine_died(s, "the guest's machine ended by itself");
+		return;
+	}
+	(void)snprintf(what, sizeof(what), "the guest's machine ended by itself%s",
+	               qemu_death(&s->vm));
+	engine_died(s, what);
 }
 
 /* --- timers and signals --- */
