@@ -55,7 +55,8 @@ struct agent {
 	uint64_t power_until_ms;
 
 	uint64_t oom_told;
-	uint64_t oom_due_ms; /* when to report one that no stream died of; 0: none */
+	uint64_t oom_told_ms; /* when */
+	uint64_t oom_due_ms;  /* when to report one that no stream died of; 0: none */
 	uint64_t disk_count;
 };
 

@@ -14,12 +14,17 @@ static void put_event(struct agent *a, uint8_t kind, bool killed, uint64_t count
 
 static void report_oom(struct agent *a, bool killed)
 {
+	uint64_t now_ms = clock_mono_ms();
+	bool recent = killed && a->oom_told > 0 && now_ms - a->oom_told_ms < LIMITS_OOM_RECENT_MS;
 	uint64_t kills;
 
 	a->oom_due_ms = 0;
-	if (!cgroup_read_key(a->cg.memory_events_fd, "oom_kill", &kills) || kills <= a->oom_told)
+	if (!cgroup_read_key(a->cg.memory_events_fd, "oom_kill", &kills))
+		return;
+	if (kills <= a->oom_told && !recent)
 		return;
 	a->oom_told = kills;
+	a->oom_told_ms = now_ms;
 	put_event(a, WIRE_EVENT_OOM, killed, kills);
 }
 
