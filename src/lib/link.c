@@ -75,9 +75,33 @@ size_t link_room(struct link *l)
 	if (l->out_at > 0) {
 		memmove(l->out.at, l->out.at + l->out_at, l->out.len - l->out_at);
 		l->out.len -= l->out_at;
+		l->data_end = l->data_at < l->out_at ? 0 : l->data_end - l->out_at;
+		l->data_at -= l->data_end > 0 ? l->out_at : 0;
 		l->out_at = 0;
 	}
 	return l->out.size - l->out.len;
+}
+
+static bool joins(const struct link *l, uint8_t channel, uint32_t stream, size_t len)
+{
+	return l->data_end > 0 && l->data_end == l->out.len && l->data_at >= l->out_at &&
+	       l->data_channel == channel && l->data_stream == stream &&
+	       len <= WIRE_HEADER_BYTES + WIRE_DATA_MAX - (l->data_end - l->data_at);
+}
+
+void link_put_data(struct link *l, uint8_t channel, uint32_t stream, uint32_t epoch,
+                   struct span data)
+{
+	if (joins(l, channel, stream, data.len)) {
+		buf_put_span(&l->out, data);
+		wire_set_length(&l->out, l->data_at);
+	} else {
+		l->data_at = l->out.len;
+		l->data_channel = channel;
+		l->data_stream = stream;
+		wire_put(&l->out, WIRE_DATA, channel, stream, epoch, data);
+	}
+	l->data_end = l->out.len;
 }
 
 int link_flush(struct link *l)
@@ -96,5 +120,6 @@ int link_flush(struct link *l)
 	}
 	l->out.len = 0;
 	l->out_at = 0;
+	l->data_end = 0;
 	return 0;
 }

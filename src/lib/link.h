@@ -23,6 +23,10 @@ struct link {
 	size_t in_at, in_len; /* unread bytes are in[in_at .. in_len) */
 	struct buf out;       /* unsent bytes are out[out_at .. out.len) */
 	size_t out_at;
+	/* the last DATA frame in out, while more may be added to it; data_end 0: there is none */
+	size_t data_at, data_end;
+	uint32_t data_stream;
+	uint8_t data_channel;
 	uint8_t *in; /* LINK_IN_BYTES */
 };
 
@@ -42,6 +46,14 @@ _must_ int link_next(struct link *l, struct wire_frame *ret);
 
 /* Bytes that wire_put_*() may still add to l->out. Compacts. */
 size_t link_room(struct link *l);
+
+/*
+ * Adds DATA: to the frame before it where that is of the same stream and channel, still unsent and
+ * not full. So a writer of single bytes does not cost 17 times its window. It fits if a frame of its
+ * own would.
+ */
+void link_put_data(struct link *l, uint8_t channel, uint32_t stream, uint32_t epoch,
+                   struct span data);
 
 /* Sends what it can. 0 (all is gone), -EAGAIN (some is left), -EPIPE. */
 _must_ int link_flush(struct link *l);

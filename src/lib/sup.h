@@ -20,7 +20,7 @@
  * Where a frame cannot be passed on yet (no room, no credit), its sender's connection is not read
  * any further until there is: the frame stays where it is. Nothing is ever queued without a bound.
  * Each such wait has one who ends it:
- *   agent_paused   a command's connection has no room: it is written, or goes
+ *   agent_paused   a command's connection has no room (its `awaited`): it is written, or goes
  *   agent_choked   the agent has no room for answers: it reads (room_wanted polls for that)
  *   client.paused  the agent has no room (room_wanted), or gave no credit: any frame of its
  * A connection that waits is polled for its end all the same. Towards a command some room is kept
@@ -96,6 +96,8 @@ struct sup_client {
 	bool info;     /* waits for INFO_OK */
 	bool paused;   /* a frame of its waits for room or credit */
 	bool closing;  /* goes when its output is flushed */
+	bool dirty;    /* frames were put, and sending is put off to the end of the agent's */
+	bool awaited;  /* the agent goes on once it has room (agent_paused) */
 	uint32_t attach_id;
 	uint32_t may_get[WIRE_CHANNEL_COUNT]; /* attached, not the owner: its window */
 	uint32_t may_put;                     /* attached: bytes of stdin it knows it may send */

@@ -52,9 +52,40 @@ static size_t frame_bytes(const struct wire_frame *f)
 	return WIRE_HEADER_BYTES + f->payload.len;
 }
 
+/* Sent with the others at the end: what comes in one piece leaves in one. */
+static void put_frame(struct sup_client *c, uint32_t stream, const struct wire_frame *f)
+{
+	if (f->type == WIRE_DATA)
+		link_put_data(c->link, f->channel, stream, 1, f->payload);
+	else
+		wire_put(&c->link->out, f->type, f->channel, stream, 1, f->payload);
+	c->dirty = true;
+}
+
+static void flush_dirty(struct sup *s)
+{
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+
+		if (!c->used || !c->dirty)
+			continue;
+		c->dirty = false;
+		sup_watch_client(c);
+	}
+}
+
+/* Whether a frame fits, now or after sending; if not, the connection is polled until it does. */
+static bool make_room(struct sup_client *c, size_t bytes)
+{
+	c->awaited = !sup_fits(c, bytes) && link_flush(c->link) != 0 && !sup_fits(c, bytes);
+	c->dirty |= c->awaited;
+	return !c->awaited;
+}
+
 /* The room for this RESET is part of what is kept free. */
 static void let_go(struct sup_client *c)
 {
+	c->awaited = false;
 	c->attached = false;
 	c->input = false;
 	wire_put_u32(&c->link->out, WIRE_RESET, 0, c->attach_id, 1, ENOBUFS);
@@ -64,7 +95,7 @@ static void let_go(struct sup_client *c)
 /* To everybody attached. The caller is waited for; others that cannot keep up are let go. */
 static enum handled copy_to_attached(struct sup *s, const struct wire_frame *f)
 {
-	if (caller_feeds_credit(s) && !sup_fits(s->owner, frame_bytes(f)))
+	if (caller_feeds_credit(s) && !make_room(s->owner, frame_bytes(f)))
 		return WAIT;
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
 		struct sup_client *c = &s->clients[i];
@@ -79,12 +110,11 @@ static enum handled copy_to_attached(struct sup *s, const struct wire_frame *f)
 			}
 			c->may_get[f->channel] -= (uint32_t)f->payload.len;
 		}
-		if (!sup_fits(c, frame_bytes(f))) {
+		if (!make_room(c, frame_bytes(f))) {
 			let_go(c);
 			continue;
 		}
-		wire_put(&c->link->out, f->type, f->channel, c->attach_id, 1, f->payload);
-		sup_watch_client(c);
+		put_frame(c, c->attach_id, f);
 	}
 	return HANDLED;
 }
@@ -106,11 +136,15 @@ static enum handled main_credit(struct sup *s, uint32_t bytes)
 			bytes = most;
 		if (bytes == 0)
 			break;
-		if (!sup_fits(c, WIRE_HEADER_BYTES + sizeof(bytes)))
-			return WAIT;
+		if (!make_room(c, WIRE_HEADER_BYTES + sizeof(bytes))) {
+			if (c == s->owner && caller_feeds_credit(s))
+				return WAIT;
+			let_go(c);
+			break;
+		}
 		c->may_put += bytes;
 		wire_put_u32(&c->link->out, WIRE_CREDIT, WIRE_IN, c->attach_id, 1, bytes);
-		sup_watch_client(c);
+		c->dirty = true;
 		break; /* only one has the input */
 	}
 	return HANDLED;
@@ -403,16 +437,15 @@ static enum handled pass_on(struct sup_stream *st, const struct wire_frame *f)
 
 	if (!c || !c->used || c->closing)
 		return HANDLED;
-	if (!sup_fits(c, frame_bytes(f)))
+	if (!make_room(c, frame_bytes(f)))
 		return WAIT;
-	wire_put(&c->link->out, f->type, f->channel, st->client_id, 1, f->payload);
+	put_frame(c, st->client_id, f);
 	return HANDLED;
 }
 
 static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 {
 	struct sup_stream *st = sup_stream_find(s, f->stream);
-	struct sup_client *c;
 	const char *how;
 	uint32_t bytes = 0;
 	enum handled h;
@@ -428,7 +461,6 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 		lied(s, how);
 		return HANDLED;
 	}
-	c = st->client;
 	if (f->type == WIRE_CREDIT && wire_parse_u32(f->payload, &bytes) < 0)
 		return HANDLED; /* not so: it was read before */
 	if (st->kind != SUP_MAIN)
@@ -455,8 +487,6 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 	if (f->type == WIRE_EXIT || f->type == WIRE_EXEC_ERR || f->type == WIRE_RESULT ||
 	    f->type == WIRE_RESET)
 		on_stream_end(s, st, f);
-	if (c && c->used)
-		sup_watch_client(c);
 	return HANDLED;
 }
 
@@ -492,6 +522,8 @@ void sup_agent_frames(struct sup *s)
 			s->agent_paused = true;
 		}
 	}
+	if (s->state != SUP_ENDING)
+		flush_dirty(s);
 	if (s->state != SUP_ENDING)
 		sup_resume_clients(s);
 }

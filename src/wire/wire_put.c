@@ -15,19 +15,23 @@ static size_t frame_begin(struct buf *out, uint8_t type, uint8_t channel, uint32
 	return start;
 }
 
+void wire_set_length(struct buf *out, size_t start)
+{
+	size_t bytes = out->len - start - WIRE_HEADER_BYTES;
+
+	for (unsigned i = 0; i < 4; i++)
+		out->at[start + 12 + i] = (uint8_t)(bytes >> (8 * i));
+}
+
 /* Fills in the length; or, if something did not fit, leaves no part of the frame behind. */
 static void frame_end(struct buf *out, size_t start)
 {
-	size_t bytes;
-
 	if (out->over || out->len - start > WIRE_FRAME_MAX) {
 		out->len = start;
 		out->over = true;
 		return;
 	}
-	bytes = out->len - start - WIRE_HEADER_BYTES;
-	for (unsigned i = 0; i < 4; i++)
-		out->at[start + 12 + i] = (uint8_t)(bytes >> (8 * i));
+	wire_set_length(out, start);
 }
 
 /* The reader's limit is the writer's too. */
