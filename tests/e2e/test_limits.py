@@ -1,5 +1,6 @@
 """Each limit ends what breaks it, for its own reason and in a bounded time, and only that."""
 
+import concurrent.futures
 import re
 
 import pytest
@@ -41,6 +42,14 @@ def test_fork_bomb_that_does_not_give_up(berm, bb):
 def test_memory_hog(berm, bb):
     said = ended(berm, "memory", "-m", "128MiB", bb, "sort", "/dev/zero")
     assert "128 MiB (--memory)" in said["result"]["message"]
+
+
+def test_large_memory_hogs_at_once(berm, bb):
+    """The dead of a busy host take their time: the reason is the limit all the same."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        words = ("memory", "-m", "384MiB", bb, "sort", "/dev/zero")
+        for job in [pool.submit(ended, berm, *words) for _ in range(4)]:
+            job.result()
 
 
 def test_memory_hog_that_grows_slowly(berm, bb):
