@@ -258,17 +258,23 @@ int template_open(int templates_fd, struct span key, struct template *ret, struc
 }
 
 /* Moved away first, so that nobody opens one that is half removed. */
-void template_drop(int templates_fd, struct span key)
+static void drop(int templates_fd, const char *name)
 {
-	char name[TEMPLATE_NAME_MAX];
 	char away[TEMPLATE_NAME_MAX];
 	uint64_t salt;
 
-	name_of(key, name);
 	random_bytes(&salt, sizeof(salt));
 	(void)snprintf(away, sizeof(away), ".tmp-%016" PRIx64, salt);
 	if (renameat(templates_fd, name, templates_fd, away) == 0)
 		(void)fd_remove_tree(templates_fd, away, NULL);
+}
+
+void template_drop(int templates_fd, struct span key)
+{
+	char name[TEMPLATE_NAME_MAX];
+
+	name_of(key, name);
+	drop(templates_fd, name);
 }
 
 int template_lock(int templates_fd, struct span key, uint64_t timeout_ms, int *ret_lock_fd,
@@ -369,7 +375,7 @@ static void prune(int templates_fd)
 	}
 	(void)closedir(dir);
 	if (count > TEMPLATE_KEPT_MAX)
-		(void)fd_remove_tree(templates_fd, oldest, NULL);
+		drop(templates_fd, oldest);
 }
 
 static int write_meta(struct template_draft *d, struct span key, struct err *e)
