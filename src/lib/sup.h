@@ -185,6 +185,7 @@ void sup_reset_orphans(struct sup *s); /* streams whose command went away */
 void sup_agent_readable(struct sup *s);
 void sup_agent_frames(struct sup *s); /* goes on where it paused, or was choked */
 void sup_start_main(struct sup *s);   /* if all it waits for is there */
+void sup_grant(struct sup *s, struct sup_stream *st, uint8_t channel); /* of MAIN: what is owed */
 struct sup_stream *sup_stream_new(struct sup *s, uint8_t kind);
 struct sup_stream *sup_stream_find(struct sup *s, uint32_t agent_id);
 

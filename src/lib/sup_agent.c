@@ -151,7 +151,7 @@ static enum handled main_credit(struct sup *s, uint32_t bytes)
 }
 
 /* While no caller reads, we do: in few frames, as an agent that does not read them fills us up. */
-static void grant(struct sup *s, struct sup_stream *st, uint8_t channel)
+void sup_grant(struct sup *s, struct sup_stream *st, uint8_t channel)
 {
 	if (caller_feeds_credit(s) || st->owed[channel] < SUP_GRANT_BYTES)
 		return;
@@ -186,7 +186,7 @@ static enum handled main_data(struct sup *s, struct sup_stream *st, const struct
 	}
 	if (!caller_feeds_credit(s))
 		st->owed[f->channel] += len;
-	grant(s, st, f->channel);
+	sup_grant(s, st, f->channel);
 	return HANDLED;
 }
 

@@ -173,6 +173,24 @@ static void attached_credit(struct sup_client *c, const struct wire_frame *f)
 		c->may_get[f->channel] += bytes;
 }
 
+/* If its credit was the agent's, all of that is ours to give from now on. */
+static void detach(struct sup_client *c, struct sup_stream *st)
+{
+	struct sup *s = c->sup;
+
+	c->attached = false;
+	c->input = false;
+	for (uint8_t i = WIRE_OUT; st && i <= WIRE_ERR; i++) {
+		if (c == s->owner && !s->spec.detach)
+			st->owed[i] = WIRE_WINDOW_BYTES - st->may_send[i];
+		sup_grant(s, st, i);
+	}
+	if (s->agent_paused) { /* perhaps for this one; the frame itself says */
+		s->agent_paused = false;
+		s->room_wanted = true; /* the loop comes to it, after the commands' frames */
+	}
+}
+
 static enum handled on_attached(struct sup_client *c, const struct wire_frame *f)
 {
 	struct sup_stream *st = main_stream(c->sup);
@@ -182,8 +200,7 @@ static enum handled on_attached(struct sup_client *c, const struct wire_frame *f
 		return HANDLED;
 	}
 	if (f->type == WIRE_RESET) {
-		c->attached = false;
-		c->input = false;
+		detach(c, st);
 		return HANDLED;
 	}
 	if (!st)

@@ -162,13 +162,26 @@ void sup_drop_client(struct sup_client *c)
 	sup_watch_agent(s);
 }
 
-static void greet(struct sup_client *c)
+static void greet(struct buf *out)
 {
 	const struct wire_hello hello = { .version = WIRE_VERSION,
 		                          .agent_version = span_str(BERM_VERSION),
 		                          .kernel = span_str("") };
 
-	wire_put_hello(&c->link->out, 1, &hello);
+	wire_put_hello(out, 1, &hello);
+}
+
+/* Said at once into a new socket, which has room, or not at all. */
+static void turn_away(int fd)
+{
+	uint8_t text[1024];
+	struct buf out;
+
+	buf_init(&out, text, sizeof(text));
+	greet(&out);
+	wire_put_text(&out, WIRE_REFUSE, 1, "as many commands as it serves are connected to it");
+	if (send(fd, out.at, out.len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return;
 }
 
 struct sup_client *sup_add_client(struct sup *s, int fd, bool owner, struct err *e)
@@ -182,9 +195,10 @@ struct sup_client *sup_add_client(struct sup *s, int fd, bool owner, struct err 
 		if (link_new(fd, WIRE_FROM_COMMAND, &c->link, e) < 0)
 			return NULL;
 		c->used = true;
-		greet(c);
+		greet(&c->link->out);
 		return c;
 	}
+	turn_away(fd);
 	(void)close(fd);
 	(void)err_set(e, -EMFILE, "more than %d connections", SUP_CLIENTS_MAX);
 	return NULL;

@@ -192,10 +192,13 @@ def test_more_connections_than_there_are_places(sup):
     with sup.running(IDLE):
         pid = sup.supervisor()
         conns = [sup.connect() for _ in range(40)]
-        greeted = 0
         for c in conns:
-            greeted += c.receive() is not None
-        assert greeted == 32
+            assert c.receive().type == wire.HELLO
+        for c in conns[32:]:
+            assert c.receive().type == wire.REFUSE
+            assert c.receive() is None
+        refused = sup.run("stop", sup.the_id())
+        assert "as many commands as it serves" in sandboxes.one_line(refused.stderr)
         assert suptest.busy(pid) < 0.2
         for c in conns:
             c.close()
@@ -293,6 +296,12 @@ def test_gone_while_it_waits(sup, how):
         time.sleep(0.1)
         assert suptest.busy(pid) < 0.2
         assert sockets(pid) == 2  # the agent's and the listening one
+
+
+def test_output_that_nobody_reads_goes_on(sup):
+    """Detached, the supervisor logs it and grants it again, many windows on end."""
+    with sup.running(flood(65536)) as name:
+        sandboxes.wait_for("output", lambda: sup.inspect(name)["output_bytes"] > 4 << 20)
 
 
 def test_an_exec_that_vanishes_ends_its_process(sup):
