@@ -49,8 +49,8 @@ size_t link_room(struct link *l);
 
 /*
  * Adds DATA: to the frame before it where that is of the same stream and channel, still unsent and
- * not full. So a writer of single bytes does not cost 17 times its window. It fits if a frame of its
- * own would.
+ * not full. So a writer of single bytes does not cost 17 times its window. It fits if a frame of
+ * its own would.
  */
 void link_put_data(struct link *l, uint8_t channel, uint32_t stream, uint32_t epoch,
                    struct span data);

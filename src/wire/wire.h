@@ -243,7 +243,9 @@ const char *wire_type_name(uint8_t type);
 
 void wire_put(struct buf *out, uint8_t type, uint8_t channel, uint32_t stream, uint32_t epoch,
               struct span payload);
-/* The frame that begins at `start` and is the last in out was made longer: says so in its header. */
+/*
+ * The frame that begins at `start` and is the last in out was made longer: its header says so now.
+ */
 void wire_set_length(struct buf *out, size_t start);
 void wire_put_u8(struct buf *out, uint8_t type, uint32_t stream, uint32_t epoch, uint8_t v);
 void wire_put_u32(struct buf *out, uint8_t type, uint8_t channel, uint32_t stream, uint32_t epoch,

@@ -174,7 +174,7 @@ TEST(data_goes_on_behind_what_was_sent_in_part)
 	struct wire_frame f;
 	struct span in;
 
-	/* until the socket is full in the middle of a frame, then on, and all that after compacting */
+	/* until the socket is full in the middle of a frame; then on, after compacting */
 	for (int i = 0; i < 8; i++, put += sizeof(much))
 		link_put_data(l.link, WIRE_OUT, 1, 1, span_of(much, sizeof(much)));
 	CHECK_EQ(link_flush(l.link), -EAGAIN);
