@@ -73,7 +73,7 @@ static int prepare(struct sup *s, struct err *e)
 	int r = read_spec(s, e);
 
 	if (r == 0)
-		r = paths_find(&s->paths, e);
+		r = paths_find_parts(&s->paths, e);
 	if (r == 0)
 		r = write_info(s, e);
 	if (r == 0)

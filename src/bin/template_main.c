@@ -16,7 +16,7 @@ static int build(struct err *e)
 	struct paths paths;
 	struct spec spec;
 	ssize_t n;
-	int r = paths_find(&paths, e);
+	int r = paths_find_parts(&paths, e);
 
 	if (r < 0)
 		return r;

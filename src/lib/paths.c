@@ -86,36 +86,55 @@ static int find_state(const struct paths_input *in, char ret[PATH_MAX], struct e
 	               "HOME is not set, so there is no place for berm's state: " WAY_OUT);
 }
 
-int paths_from(const struct paths_input *in, struct paths *ret, struct err *e)
+static int find_parts(const char *exe, struct paths *ret, struct err *e)
 {
-	_own_free_ struct paths *got = malloc(sizeof(*got));
 	struct span prefix = { 0 };
 	int len;
-	int r;
+	int r = find_prefix(exe, &prefix, e);
 
-	if (!got)
-		return err_set(e, -ENOMEM, "out of memory");
-	r = find_prefix(in->exe, &prefix, e);
 	if (r < 0)
 		return r;
 	if (prefix.len >= PATH_MAX)
 		return err_set(e, -ENAMETOOLONG, "a path is longer than %d bytes", PATH_MAX - 1);
 	len = (int)prefix.len;
-	r = put_path(got->libexec, e, "%.*s/libexec/berm", len, (const char *)prefix.at);
+	r = put_path(ret->libexec, e, "%.*s/libexec/berm", len, (const char *)prefix.at);
 	if (r == 0)
-		r = put_path(got->share, e, "%.*s/share/berm", len, (const char *)prefix.at);
-	if (r == 0)
+		r = put_path(ret->share, e, "%.*s/share/berm", len, (const char *)prefix.at);
+	return r;
+}
+
+int paths_from(const struct paths_input *in, struct paths *ret, struct err *e)
+{
+	_own_free_ struct paths *got = calloc(1, sizeof(*got));
+	int r;
+
+	if (!got)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = find_parts(in->exe, got, e);
+	if (r == 0 && !in->no_state)
 		r = find_state(in, got->state, e);
 	if (r == 0)
 		*ret = *got;
 	return r;
 }
 
-int paths_find(struct paths *ret, struct err *e)
+static int find(struct paths_input *in, struct paths *ret, struct err *e)
 {
 	char exe[PATH_MAX];
 	char cwd[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (n > 0) {
+		/* of a program replaced while it runs, " (deleted)": its folder is still right */
+		exe[n] = '\0';
+		in->exe = exe;
+	}
+	in->cwd = getcwd(cwd, sizeof(cwd));
+	return paths_from(in, ret, e);
+}
+
+int paths_find(struct paths *ret, struct err *e)
+{
 	struct paths_input in = {
 		.state_dir = getenv("BERM_STATE_DIR"),
 		.xdg_data_home = getenv("XDG_DATA_HOME"),
@@ -123,13 +142,14 @@ int paths_find(struct paths *ret, struct err *e)
 		.uid = geteuid(),
 	};
 
-	if (n > 0) {
-		/* of a program replaced while it runs, " (deleted)": its folder is still right */
-		exe[n] = '\0';
-		in.exe = exe;
-	}
-	in.cwd = getcwd(cwd, sizeof(cwd));
-	return paths_from(&in, ret, e);
+	return find(&in, ret, e);
+}
+
+int paths_find_parts(struct paths *ret, struct err *e)
+{
+	struct paths_input in = { .no_state = true };
+
+	return find(&in, ret, e);
 }
 
 /* One sentence a person can act on, for what may be wrong with `what` in the state directory. */

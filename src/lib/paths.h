@@ -10,6 +10,7 @@
 #include "base/err.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct paths {
@@ -25,13 +26,20 @@ struct paths_input {
 	const char *state_dir;
 	const char *xdg_data_home;
 	const char *home;
-	uid_t uid; /* effective */
+	uid_t uid;     /* effective */
+	bool no_state; /* it is not asked for: ret->state is "" */
 };
 
 /* -ENOENT when the program's own place cannot be told; -ENAMETOOLONG. Nothing is created. */
 _must_ int paths_find(struct paths *ret, struct err *e);
 
-/* The rule behind paths_find(), without looking at the process. */
+/*
+ * The same without the state: for programs that were handed it as an open directory, and have no
+ * environment to find it by.
+ */
+_must_ int paths_find_parts(struct paths *ret, struct err *e);
+
+/* The rule behind both, without looking at the process. */
 _must_ int paths_from(const struct paths_input *in, struct paths *ret, struct err *e);
 
 /*

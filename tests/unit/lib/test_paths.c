@@ -93,6 +93,16 @@ TEST(says_what_to_do_without_home)
 	CHECK_EQ(paths_from(&in, &got, &e), -ENOENT);
 }
 
+TEST(parts_need_no_environment)
+{
+	struct paths_input in = { .exe = "/opt/x/libexec/berm/berm-supervisor", .no_state = true };
+	struct paths got = from(in);
+
+	in.uid = 1000;
+	CHECK_STR(from(in).state, "");
+	CHECK_STR(got.share, "/opt/x/share/berm");
+}
+
 TEST(refuses_what_is_too_long)
 {
 	static char longer[PATH_MAX + 10];
