@@ -186,6 +186,7 @@ static int take_content(struct work *w, struct archive_entry *entry, struct tree
 {
 	la_int64_t size = archive_entry_size(entry);
 	uint64_t at = 0;
+	uint64_t seen = 0;
 	const void *data;
 	uint64_t off;
 	size_t len;
@@ -211,8 +212,14 @@ static int take_content(struct work *w, struct archive_entry *entry, struct tree
 		if (r == 0)
 			r = squash_data(w->squash, data, len, e);
 		at = off + len;
+		seen += len;
 	}
-	return r < 0 ? r : squash_end(w->squash, e);
+	if (r == 0)
+		r = squash_end(w->squash, e);
+	/* a hole that is no whole block is written as zeros, which nobody has counted */
+	if (r == 0 && in->size - in->sparse_bytes > seen)
+		r = job_count(w->job, 0, in->size - in->sparse_bytes - seen, e);
+	return r;
 }
 
 static int take_hard_link(struct work *w, struct span path, const char *target, struct err *e)

@@ -14,7 +14,9 @@
  */
 #include "image/squash.h"
 
+#include "base/clock.h"
 #include "base/fdio.h"
+#include "image/table.h"
 
 #include <errno.h>
 #include <sqfs/block.h>
@@ -59,6 +61,7 @@ struct squash {
 	sqfs_compressor_t plain;
 	sqfs_super_t super;
 	sqfs_id_table_t *ids;
+	struct table owners; /* (owner, "") to its index in ids, plus one */
 	sqfs_xattr_writer_t *xattrs;
 	sqfs_frag_table_t *frags;
 	sqfs_meta_writer_t *inode_meta, *dir_meta;
@@ -234,6 +237,7 @@ void squash_free(struct squash *s)
 	sqfs_destroy(s->frags);
 	sqfs_destroy(s->xattrs);
 	sqfs_destroy(s->ids);
+	table_fini(&s->owners);
 	free(s->out);
 	free(s->block);
 	free(s);
@@ -242,9 +246,12 @@ void squash_free(struct squash *s)
 int squash_new(int fd, struct squash **ret, struct err *e)
 {
 	_own_(squash_free) struct squash *s = calloc(1, sizeof(*s));
+	uint64_t seed[2];
 
 	if (!s)
 		return err_set(e, -ENOMEM, "out of memory");
+	random_bytes(seed, sizeof(seed));
+	table_init(&s->owners, seed);
 	s->fd = fd;
 	s->file = (sqfs_file_t){ .base = { .destroy = file_destroy },
 		                 .read_at = file_read_at,
@@ -530,11 +537,27 @@ static sqfs_inode_generic_t *make_inode(const struct tree_inode *in)
 	return NULL;
 }
 
+/* libsquashfs looks through its list, and a million files may have 65536 owners: it is asked once. */
 static int owner_index(struct squash *s, uint32_t id, uint16_t *ret, struct err *e)
 {
-	int code = sqfs_id_table_id_to_index(s->ids, id, ret);
+	const void *known = table_get(&s->owners, id, span_str(""));
+	uint16_t index;
+	int code;
+	int r;
 
-	return code != 0 ? failed(s, code, "more than 65536 different owners", e) : 0;
+	if (known) {
+		*ret = (uint16_t)((uintptr_t)known - 1);
+		return 0;
+	}
+	code = sqfs_id_table_id_to_index(s->ids, id, &index);
+	if (code != 0)
+		return failed(s, code, "more than 65536 different owners", e);
+	/* NOLINTNEXTLINE(performance-no-int-to-ptr): a number, never followed */
+	r = table_put(&s->owners, id, span_str(""), (void *)((uintptr_t)index + 1), e);
+	if (r < 0)
+		return r;
+	*ret = index;
+	return 0;
 }
 
 /* Fills in what all inodes have, writes it, and notes where it is. Frees g. */
