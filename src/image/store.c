@@ -14,7 +14,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-enum { SQFS_MAGIC_BYTES = 4 };
+enum { SQFS_MAGIC_BYTES = 4, NAME_FILE_MAX = NAME_MAX + 8 };
 
 int image_store_open(int state_fd, const char *share_path, struct image_store **ret, struct err *e)
 {
@@ -142,21 +142,39 @@ static int read_name(int store_fd, const char *path, char ret_id[IMAGE_ID_LEN + 
 	return 0;
 }
 
-int store_name_get(const struct image_store *s, struct span name, char ret_id[IMAGE_ID_LEN + 1],
-                   struct err *e)
+/* Where a store keeps the name. */
+static bool name_path(struct span name, char ret[NAME_FILE_MAX])
 {
-	char path[NAME_MAX + 8];
 	struct buf b;
 
-	buf_init(&b, path, sizeof(path));
+	buf_init(&b, ret, NAME_FILE_MAX);
 	buf_put_str(&b, "names/");
 	ref_put_escaped(&b, name);
 	(void)buf_cstr(&b);
+	return buf_ok(&b);
+}
+
+int store_name_installed(const struct image_store *s, struct span name,
+                         char ret_id[IMAGE_ID_LEN + 1])
+{
+	char path[NAME_FILE_MAX];
+
+	return name_path(name, path) && read_name(s->installed_fd, path, ret_id) == 0 &&
+	                       has_image(s->installed_fd, ret_id)
+	               ? 0
+	               : -ENOENT;
+}
+
+int store_name_get(const struct image_store *s, struct span name, char ret_id[IMAGE_ID_LEN + 1],
+                   struct err *e)
+{
+	char path[NAME_FILE_MAX];
+
 	/* a name whose image is gone is no name */
-	if (buf_ok(&b) && read_name(s->user_fd, path, ret_id) == 0 && store_find_id(s, ret_id) >= 0)
+	if (name_path(name, path) && read_name(s->user_fd, path, ret_id) == 0 &&
+	    store_find_id(s, ret_id) >= 0)
 		return 0;
-	if (buf_ok(&b) && read_name(s->installed_fd, path, ret_id) == 0 &&
-	    has_image(s->installed_fd, ret_id))
+	if (store_name_installed(s, name, ret_id) == 0)
 		return 0;
 	return err_set(e, -ENOENT, "no image is called '%.*s'", (int)name.len,
 	               (const char *)name.at);

@@ -17,6 +17,7 @@
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
 #include "base/spawn.h"
+#include "image/job.h"
 #include "image/ref.h"
 #include "image/store_internal.h"
 #include "image/unpack.h"
@@ -53,7 +54,8 @@ struct import {
 	bool known;                /* in the store already */
 	bool done;
 	struct err failure; /* code 0: none reported */
-	unsigned lines;
+	unsigned lines, warnings;
+	struct image *there; /* known: held, so that it stays until it has its names */
 };
 
 static const int fail_codes[IMAGE_FAIL_COUNT] = {
@@ -157,7 +159,10 @@ static int take_report(struct import *im, const struct report *r, struct err *e)
 		break;
 	case REPORT_PHASE:
 	case REPORT_PROGRESS:
+		break;
 	case REPORT_WARN:
+		if (++im->warnings > JOB_WARNINGS_MAX)
+			return err_set(e, -EIO, "berm-unpack says more than it should");
 		break;
 	}
 	if (im->args->on_report)
@@ -316,24 +321,61 @@ static int commit(struct import *im, struct err *e)
 	return fsync(store_fd) < 0 ? err_sys(e, "write the image store to disk") : 0;
 }
 
-/* The user's name for it, or else the names the archive has, where they are still free. */
+/*
+ * One of the archive's own names. It moves, as with `docker load`, but not without a word; ret_note
+ * says it.
+ */
+static int give_hint(const struct import *im, const char *name, struct buf *ret_note, struct err *e)
+{
+	char had[IMAGE_ID_LEN + 1];
+
+	if (!store_name_fits(name)) {
+		buf_printf(ret_note,
+		           "the archive's name '%.200s' is too long to keep; it is left out", name);
+		return 0;
+	}
+	/* what runs when nobody says what to run is not for an archive to choose */
+	if (store_name_installed(im->store, span_str(name), had) == 0 && strcmp(had, im->id) != 0) {
+		buf_printf(ret_note,
+		           "the archive calls itself '%.200s', as an image installed with berm "
+		           "does; if you want that: berm image tag %.12s %.200s",
+		           name, im->id, name);
+		return 0;
+	}
+	if (store_name_get(im->store, span_str(name), had, NULL) == 0 && strcmp(had, im->id) != 0)
+		buf_printf(ret_note, "the name '%.200s' was image %.12s's, and is this one's now",
+		           name, had);
+	return image_name_set(im->store, name, im->id, e);
+}
+
+/* The user's name for it, or else the names the archive has. */
 static int give_names(struct import *im, const struct image_meta *m, struct err *e)
 {
 	if (im->args->name)
 		return image_name_set(im->store, im->args->name, im->id, e);
 	for (size_t i = 0; m && m->names[i]; i++) {
-		int r = image_name_set(im->store, m->names[i], im->id, e);
+		char text[REPORT_LINE_MAX];
+		struct report said = { .kind = REPORT_WARN };
+		struct buf note;
+		int r;
 
+		buf_init(&note, text, sizeof(text));
+		r = give_hint(im, m->names[i], &note, e);
 		if (r < 0)
 			return r;
+		said.text = buf_span(&note);
+		if (note.len > 0 && im->args->on_report)
+			im->args->on_report(im->args->arg, &said);
 	}
 	return 0;
 }
 
 static int check_name(const char *name, struct err *e)
 {
-	if (!name || ref_is_name(span_str(name)))
+	if (!name || (ref_is_name(span_str(name)) && store_name_fits(name)))
 		return 0;
+	if (ref_is_name(span_str(name)))
+		return err_set(e, -EINVAL, "'%.100s...' is too long an image name", name);
 	return err_set(e, -EINVAL,
 	               "'%.100s' is no image name: lower-case words joined by '.', '_', '-' or "
 	               "'/', then perhaps ':' and a tag",
@@ -351,6 +393,9 @@ static int import(struct import *im, struct err *e)
 		r = check_image(im, &m, e);
 	if (r == 0 && !im->known)
 		r = commit(im, e);
+	/* whole, and not on its way out: a name for an image that is gone would be none */
+	if (r == 0 && im->known)
+		r = image_open(im->store, im->id, &im->there, e);
 	return r < 0 ? r : give_names(im, m, e);
 }
 
@@ -370,6 +415,7 @@ int image_import(struct image_store *s, const struct image_import *args, char *r
 		image_store_sweep(s);
 		r = import(&im, e);
 	}
+	image_free(im.there);
 	(void)reap(&im, true, &(siginfo_t){ 0 });
 	if (im.staging[0] != '\0' && im.staging_fd >= 0)
 		(void)fd_remove_tree(s->user_fd, im.staging, NULL);

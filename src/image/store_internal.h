@@ -23,6 +23,13 @@ int store_find_id(const struct image_store *s, const char *id);
 _must_ int store_name_get(const struct image_store *s, struct span name,
                           char ret_id[IMAGE_ID_LEN + 1], struct err *e);
 
+/* The same, of the installed store alone. */
+_must_ int store_name_installed(const struct image_store *s, struct span name,
+                                char ret_id[IMAGE_ID_LEN + 1]);
+
+/* Can the store keep this name? One of many '/' can be valid and yet too long for a file's name. */
+_must_ bool store_name_fits(const char *name);
+
 /* Turns what a user typed into an id. */
 _must_ int store_resolve(const struct image_store *s, const char *ref,
                          char ret_id[IMAGE_ID_LEN + 1], struct err *e);

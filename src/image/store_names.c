@@ -31,6 +31,26 @@ static int open_names(const struct image_store *s, bool make, int *ret_fd, struc
 	                       ret_fd, e);
 }
 
+/* A name as the store spells it, and the file it is kept in. */
+static bool spell(const char *name, struct buf *canonical, struct buf *file)
+{
+	ref_put_canonical(canonical, span_str(name));
+	ref_put_escaped(file, buf_span(canonical));
+	return canonical->len > 0 && buf_ok(canonical) && file->len <= ESCAPED_NAME_MAX &&
+	       *buf_cstr(file) != '\0';
+}
+
+bool store_name_fits(const char *name)
+{
+	char storage[2][NAME_MAX + 1];
+	struct buf canonical;
+	struct buf file;
+
+	buf_init(&canonical, storage[0], sizeof(storage[0]));
+	buf_init(&file, storage[1], sizeof(storage[1]));
+	return spell(name, &canonical, &file);
+}
+
 int image_name_set(struct image_store *s, const char *name, const char *id, struct err *e)
 {
 	char canonical[IMAGE_NAME_MAX + 1];
@@ -42,10 +62,8 @@ int image_name_set(struct image_store *s, const char *name, const char *id, stru
 	int r;
 
 	buf_init(&b, canonical, sizeof(canonical));
-	ref_put_canonical(&b, span_str(name));
 	buf_init(&text, file, sizeof(file));
-	ref_put_escaped(&text, buf_span(&b));
-	if (b.len == 0 || !buf_ok(&b) || text.len > ESCAPED_NAME_MAX || !*buf_cstr(&text))
+	if (!spell(name, &b, &text))
 		return err_set(e, -EINVAL, "'%.100s' is no image name, or too long a one", name);
 	r = open_names(s, true, &names, e);
 	if (r < 0)

@@ -175,6 +175,46 @@ def test_names_of_an_archive_are_only_hints(store, tmp_path):
     assert store.json("import", tmp_path / "a.tar")["names"] == ["ok:1"]
 
 
+def test_names_too_long_to_keep(store, tmp_path):
+    """200 bytes are a valid name, but a file name of many '%2F' would not hold them."""
+    deep = "/".join("a" * 90)
+    layer = Layer().file("a").bytes()
+    docker(tmp_path / "a.tar", [layer], tags=[deep + ":1", "ok:1"])
+    store.refuses(125, "too long an image name", "import", "--name", deep, tmp_path / "a.tar")
+    got = store.run("import", "--json", tmp_path / "a.tar")
+    assert got.returncode == 0 and "is left out" in got.stderr
+    assert json.loads(got.stdout)["names"] == ["ok:1"]
+
+
+def test_as_many_names_as_can_be(store, tmp_path):
+    tags = [f"{i:02}" + "n" * 198 for i in range(64)]
+    docker(tmp_path / "a.tar", [Layer().file("a").bytes()], tags=tags)
+    assert store.json("import", tmp_path / "a.tar")["names"] == tags
+    store.ok("tag", tags[0], "one/more")
+    assert store.json("ls")[0]["names"] == tags + ["one/more"]
+
+
+def test_holes_that_are_no_whole_block_count(store, tmp_path):
+    """Each is written as zeros: half a megabyte of headers would come to gigabytes of disk."""
+    layer = Layer()
+    for i in range(500):
+        layer.file(f"f{i}", pax={"GNU.sparse.size": "131071", "GNU.sparse.numblocks": "1",
+                                 "GNU.sparse.map": "0,0"})
+    docker(tmp_path / "a.tar", [layer.bytes()])
+    store.refuses(LIMIT, "--max-size", "import", "--max-size", "32MiB", tmp_path / "a.tar")
+    store.ok("import", "--max-size", "128MiB", tmp_path / "a.tar")
+
+
+def test_many_owners(store, tree, tmp_path):
+    layer = Layer()
+    for i in range(300):
+        layer.file(f"f{i}", uid=i, gid=70_000 + i % 7)
+    docker(tmp_path / "a.tar", [layer.bytes()])
+    store.ok("import", tmp_path / "a.tar")
+    found = tree("test:1")[0]
+    assert all(found[f"f{i}"][2:4] == (i, 70_000 + i % 7) for i in range(300))
+
+
 def test_other_architecture(store, tmp_path):
     layer = Layer().file("a").bytes()
     docker(tmp_path / "a.tar", [layer], config=config_of([layer], arch="arm64"))

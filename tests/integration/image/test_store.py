@@ -137,6 +137,41 @@ def test_installed_store(store, bare, tmp_path):
     assert mine.json("inspect", "inst")["id"] == b
 
 
+def test_an_archive_does_not_take_an_installed_name(store, bare, tmp_path):
+    """Else any archive could become what runs when nobody names an image."""
+    other = type(store)(bare, tmp_path / "other")
+    a = add(other, tmp_path, "default")
+    copy = tmp_path / "prefix"
+    shutil.copytree(os.path.join(bare, "bin"), copy / "bin")
+    shutil.copytree(os.path.join(bare, "libexec"), copy / "libexec")
+    shutil.copytree(os.path.join(other.state, "images"), copy / "share/berm/images")
+    mine = type(store)(str(copy), tmp_path / "mine")
+    docker(tmp_path / "evil.tar", [Layer().file("evil").bytes()], tags=["default", "evil:1"])
+    got = mine.run("import", tmp_path / "evil.tar")
+    assert got.returncode == 0 and "installed" in got.stderr
+    assert mine.json("inspect", "default")["id"] == a
+    mine.ok("tag", "evil:1", "default")
+    assert mine.json("inspect", "default")["id"] != a
+
+
+def test_a_name_that_an_archive_takes_is_told(store, tmp_path):
+    a = add(store, tmp_path, "a")
+    docker(tmp_path / "b.tar", [Layer().file("other").bytes()], tags=["a"])
+    got = store.run("import", tmp_path / "b.tar")
+    assert got.returncode == 0 and f"image {a[:12]}'s" in got.stderr
+    assert store.json("inspect", "a")["id"] != a
+
+
+def test_known_but_damaged(store, tmp_path):
+    """Finding it here is no success when what is here cannot run."""
+    a = add(store, tmp_path, "a")
+    with open(store.disk("a"), "wb"):
+        pass
+    store.refuses(DAMAGED, "is damaged", "import", "-q", tmp_path / "a.tar")
+    store.ok("rm", "--force", a)
+    assert store.ok("import", "-q", tmp_path / "a.tar") == a + "\n"
+
+
 def test_help_names_every_status(store):
     text = store.ok("import", "--help")
     for word in ("3 no such", "5 not an", "6 damaged", "7 holds", "8 for another", "9 over", "10 the disk"):
