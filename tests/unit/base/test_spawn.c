@@ -177,10 +177,11 @@ TEST(signals_start_at_their_defaults)
 	(void)sigfillset(&all);
 	CHECK_EQ(sigprocmask(SIG_SETMASK, &all, NULL), 0);
 	CHECK_SPAN(run_shell(&s,
-	                     "while read -r k v; do case $k in SigBlk:|SigIgn:) echo $v;; esac; "
-	                     "done </proc/self/status",
+	                     "while read -r k v; do case $k in SigBlk:|SigIgn:) "
+	                     /* 32 and 33 are the C library's own, out of everybody's reach */
+	                     "echo $((0x$v & ~0x180000000));; esac; done </proc/self/status",
 	                     room, sizeof(room)),
-	           "0000000000000000\n0000000000000000\n");
+	           "0\n0\n");
 }
 
 TEST(an_exec_that_fails_is_told_with_its_errno)
