@@ -247,6 +247,21 @@ int store_resolve(const struct image_store *s, const char *ref, char ret_id[IMAG
 	               ref);
 }
 
+/* What berm-unpack writes has one spelling. Any other, and a key left out, is somebody else's. */
+static int check_spelling(const struct image_meta *m, struct span text, struct err *e)
+{
+	_own_free_ uint8_t *storage = malloc(text.len + 1);
+	struct buf b;
+
+	if (!storage)
+		return err_set(e, -ENOMEM, "out of memory");
+	buf_init(&b, storage, text.len + 1);
+	image_meta_put(&b, m);
+	if (!buf_ok(&b) || !span_equal(buf_span(&b), text))
+		return err_set(e, -EBADMSG, "its image.json is not as berm writes it");
+	return 0;
+}
+
 int store_read_meta(int image_fd, const char *id, struct image_meta **ret, struct err *e)
 {
 	_own_(image_meta_free) struct image_meta *m = NULL;
@@ -260,26 +275,30 @@ int store_read_meta(int image_fd, const char *id, struct image_meta **ret, struc
 		return r;
 	if (strcmp(m->id, id) != 0)
 		return err_set(e, -EBADMSG, "its image.json is another image's");
+	r = check_spelling(m, span_of(text, len), e);
+	if (r < 0)
+		return r;
 	*ret = steal_ptr(&m);
 	return 0;
 }
 
-/* A file that is what image.json says, by its size and its first bytes. */
-static int open_disk(struct image *i, struct err *e)
+int store_open_disk(int image_fd, const struct image_meta *m, int *ret_fd, struct err *e)
 {
 	char magic[SQFS_MAGIC_BYTES];
+	_own_fd_ int fd = -1;
 	struct stat st;
-	int r = fd_open_beneath(i->lock_fd, "disk.sqfs", O_RDONLY | O_NONBLOCK, 0,
-	                        RESOLVE_NO_SYMLINKS, &i->disk_fd, e);
+	int r = fd_open_beneath(image_fd, "disk.sqfs", O_RDONLY | O_NONBLOCK, 0,
+	                        RESOLVE_NO_SYMLINKS, &fd, e);
 
 	if (r < 0)
 		return r;
-	if (fstat(i->disk_fd, &st) < 0)
+	if (fstat(fd, &st) < 0)
 		return err_sys(e, "stat disk.sqfs");
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != i->meta->disk_bytes ||
-	    pread(i->disk_fd, magic, sizeof(magic), 0) != sizeof(magic) ||
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != m->disk_bytes ||
+	    pread(fd, magic, sizeof(magic), 0) != sizeof(magic) ||
 	    memcmp(magic, "hsqs", sizeof(magic)) != 0)
 		return err_set(e, -EBADMSG, "disk.sqfs is not what was imported");
+	*ret_fd = steal_fd(&fd);
 	return 0;
 }
 
@@ -306,7 +325,7 @@ static int open_id(struct image_store *s, const char *id, struct image **ret, st
 		return err_sys(e, "lock it");
 	r = store_read_meta(i->lock_fd, id, &i->meta, e);
 	if (r == 0)
-		r = open_disk(i, e);
+		r = store_open_disk(i->lock_fd, i->meta, &i->disk_fd, e);
 	if (r == 0)
 		*ret = steal_ptr(&i);
 	return r;

@@ -281,17 +281,20 @@ static int check_files(const struct import *im, struct err *e)
 static int check_image(struct import *im, struct image_meta **ret, struct err *e)
 {
 	_own_(image_meta_free) struct image_meta *m = NULL;
-	struct stat st;
+	_own_fd_ int disk = -1;
 	int r = check_files(im, e);
 
 	if (r == 0)
 		r = store_read_meta(im->staging_fd, im->id, &m, e);
-	if (r != 0)
-		return r;
-	if (fstatat(im->staging_fd, "disk.sqfs", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    (uint64_t)st.st_size != m->disk_bytes)
-		return err_set(e, -EIO, "berm-unpack's image is not of the size it says");
-	if (fchmodat(im->staging_fd, "disk.sqfs", 0400, 0) < 0 ||
+	if (r == 0)
+		r = store_open_disk(im->staging_fd, m, &disk, e);
+	if (r != 0) {
+		(void)err_wrap(e, "what berm-unpack left behind");
+		e->code = -EIO; /* not the archive's fault */
+		return e->code;
+	}
+	if (fchmod(im->staging_fd, 0700) < 0 ||
+	    fchmodat(im->staging_fd, "disk.sqfs", 0400, 0) < 0 ||
 	    fchmodat(im->staging_fd, "image.json", 0400, 0) < 0)
 		return err_sys(e, "make the image read-only");
 	if (fsync(im->staging_fd) < 0)

@@ -38,7 +38,10 @@ _must_ int store_resolve(const struct image_store *s, const char *ref,
 _must_ int store_each(int store_fd, int (*each)(void *arg, int store_fd, const char *id), void *arg,
                       struct err *e);
 
-/* image.json of one image directory, judged. */
+/* disk.sqfs of one image directory: what image.json says, by its size and its first bytes. */
+_must_ int store_open_disk(int image_fd, const struct image_meta *m, int *ret_fd, struct err *e);
+
+/* image.json of one image directory, judged; berm's own spelling of it and no other. */
 _must_ int store_read_meta(int image_fd, const char *id, struct image_meta **ret, struct err *e);
 
 bool store_is_id(const char *name);

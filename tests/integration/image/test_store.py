@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import pytest
 from archives import Layer, docker
 
 NO_IMAGE, IN_USE, DAMAGED = 3, 4, 6
@@ -160,6 +161,53 @@ def test_a_name_that_an_archive_takes_is_told(store, tmp_path):
     got = store.run("import", tmp_path / "b.tar")
     assert got.returncode == 0 and f"image {a[:12]}'s" in got.stderr
     assert store.json("inspect", "a")["id"] != a
+
+
+CAPTURED = """#!/usr/bin/env python3
+import os
+def put(name, data):
+    fd = os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=4)
+    os.write(fd, data)
+    os.close(fd)
+%s
+os.write(5, b"done " + b"0" * 64 + b"\\n")
+"""
+META = (b'{"format":1,"id":"' + b"0" * 64 + b'","kind":"oci","architecture":"amd64","os":"linux",'
+        b'"created":"","config":{"env":[],"entrypoint":[],"cmd":[],"labels":{},"user":"","workdir":"",'
+        b'"stop_signal":""},"layers":[],"names":[],"unpacked_bytes":1,"disk_bytes":8,"entries":1}\n')
+DISK = b"hsqs1234"
+
+
+@pytest.mark.parametrize("says, meta, disk, more", [
+    ("", META, DISK, ""),  # so that the others fail by what they change
+    ("not as berm writes it", META.replace(b'"layers":[],', b""), DISK, ""),
+    ("not as berm writes it", META.replace(b'"created":""', b'"created":null'), DISK, ""),
+    ("not as berm writes it", META[:-1], DISK, ""),
+    ("another image's", META.replace(b"0" * 64, b"1" * 64), DISK, ""),
+    ("not what was imported", META, b"sqfs1234", ""),
+    ("not what was imported", META.replace(b":8,", b":%d," % (1 << 62)), DISK, ""),
+    ("odd", META, DISK, "os.mkdir('x', dir_fd=4)"),
+    ("odd", META, DISK, "os.link('disk.sqfs', 'image2', src_dir_fd=4, dst_dir_fd=4)"),
+    ("odd", META, DISK, "os.unlink('disk.sqfs', dir_fd=4); os.mkfifo('disk.sqfs', dir_fd=4)"),
+    ("odd", META, DISK, "os.unlink('image.json', dir_fd=4); os.symlink('/etc/passwd', 'image.json', dir_fd=4)"),
+    ("more than it should", META, DISK, "os.write(5, b'warn x\\n' * 100)"),
+])
+def test_captured_unpack(store, tmp_path, says, meta, disk, more):
+    """Whatever a berm-unpack that an archive took over leaves: an image that can run, or nothing."""
+    copy = tmp_path / "prefix"
+    os.makedirs(copy / "libexec/berm")
+    shutil.copytree(os.path.dirname(store.berm), copy / "bin")
+    script = copy / "libexec/berm/berm-unpack"
+    script.write_text(CAPTURED % f"put('image.json', {meta})\nput('disk.sqfs', {disk})\n{more}")
+    script.chmod(0o755)
+    mine = type(store)(str(copy), store.state)
+    docker(tmp_path / "a.tar", [Layer().file("a").bytes()])
+    if not says:
+        assert mine.ok("import", "-q", tmp_path / "a.tar") == "0" * 64 + "\n"
+        return
+    got = mine.run("import", tmp_path / "a.tar")
+    assert got.returncode == 125 and says in got.stderr, got.stderr
+    assert mine.files() == []
 
 
 def test_known_but_damaged(store, tmp_path):
