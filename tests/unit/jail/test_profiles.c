@@ -136,6 +136,19 @@ TEST(unpack_forbids)
 	CHECK_EQ(jailed_run(&jail_profile_unpack, &params, make_call, &k), EACCES);
 	k.a = AF_UNIX;
 	CHECK_EQ(jailed_run(&jail_profile_unpack, &params, make_call, &k), EACCES);
+	/* what its caller could not clean up, or would lose: nothing but plain files is made */
+	static const struct call spoils[] = {
+		{ "mkdirat", SYS_mkdirat, -1, 0, 0, 0 },
+		{ "linkat", SYS_linkat, -1, 0, -1, 0 },
+		{ "renameat2", SYS_renameat2, -1, 0, -1, 0 },
+		{ "fchmod", SYS_fchmod, -1, 0, 0, 0 },
+		{ "flock", SYS_flock, -1, 0, 0, 0 },
+		{ "sendmsg", SYS_sendmsg, -1, 0, 0, 0 },
+	};
+	for (size_t i = 0; i < sizeof(spoils) / sizeof(spoils[0]); i++)
+		CHECK_EQ(jailed_run(&jail_profile_unpack, &params, make_call,
+		                    (void *)(uintptr_t)&spoils[i]),
+		         JAILED_KILLED);
 }
 
 static int make_code(void *ctx)
@@ -251,23 +264,21 @@ static int do_unpack_work(void *ctx)
 	char *text = NULL;
 	size_t len = 0;
 	int fd = -1;
+	int tmp = -1;
 	int r = use_threads_and_heap();
 
 	if (r)
 		return r;
-	if (mkdirat(dir, "sub", 0700) < 0 ||
-	    fd_open_beneath(dir, "sub/part", O_RDWR | O_CREAT, 0600, 0, &fd, &e) < 0)
+	if (fd_open_beneath(dir, "whole", O_RDWR | O_CREAT | O_EXCL, 0600, 0, &fd, &e) < 0)
 		return 170;
 	if (fd_write_all(fd, "hello", 5, &e) < 0 || fsync(fd) < 0 || ftruncate(fd, 4) < 0)
 		return 171;
-	if (renameat(dir, "sub/part", dir, "whole") < 0)
-		return 172;
 	if (fd_read_file(dir, "whole", 100, &text, &len, &e) < 0 || len != 4)
 		return 173;
 	free(text);
-	if (fd_replace_file(dir, "record", "x", 1, 0600, &e) < 0)
+	if (fd_tmpfile(dir, 0600, &tmp, &e) < 0 || fd_write_all(tmp, "x", 1, &e) < 0)
 		return 174;
-	if (fd_remove_tree(dir, "sub", &e) < 0)
+	if (unlinkat(dir, "whole", 0) < 0)
 		return 175;
 	if (openat(AT_FDCWD, "/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0)
 		return 176;
