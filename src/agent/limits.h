@@ -15,7 +15,9 @@
 
 enum {
 	LIMITS_OOM_DELAY_MS = 300, /* a killed process needs a while to let go of its memory */
-	/* a large one on a busy host needs longer: its EXIT may still be owed to a kill so long ago */
+	/*
+	 * a large one on a busy host needs longer: its EXIT may still be owed to a kill so long ago
+	 */
 	LIMITS_OOM_RECENT_MS = 5000,
 };
 

@@ -537,7 +537,9 @@ static sqfs_inode_generic_t *make_inode(const struct tree_inode *in)
 	return NULL;
 }
 
-/* libsquashfs looks through its list, and a million files may have 65536 owners: it is asked once. */
+/*
+ * libsquashfs looks through its list, and a million files may have 65536 owners: it is asked once.
+ */
 static int owner_index(struct squash *s, uint32_t id, uint16_t *ret, struct err *e)
 {
 	const void *known = table_get(&s->owners, id, span_str(""));

@@ -227,6 +227,7 @@ static void on_idle_tick(uv_timer_t *t)
 
 void sup_start_limits(struct sup *s)
 {
+	uv_update_time(&s->loop); /* a timer counts from the loop's idea of now, which may be old */
 	if (s->spec.limits.time_ms > 0)
 		(void)uv_timer_start(&s->wall, on_wall, s->spec.limits.time_ms, 0);
 	if (s->spec.limits.idle_ms > 0) {
