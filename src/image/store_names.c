@@ -57,6 +57,7 @@ int image_name_set(struct image_store *s, const char *name, const char *id, stru
 	char file[NAME_MAX + 1];
 	char line[IMAGE_ID_LEN + 2];
 	_own_fd_ int names = -1;
+	_own_fd_ int lock = -1;
 	struct buf b;
 	struct buf text;
 	int r;
@@ -66,6 +67,8 @@ int image_name_set(struct image_store *s, const char *name, const char *id, stru
 	if (!spell(name, &b, &text))
 		return err_set(e, -EINVAL, "'%.100s' is no image name, or too long a one", name);
 	r = open_names(s, true, &names, e);
+	if (r == 0)
+		r = store_lock(s, &lock, e); /* a removal that looks at names sees all or none */
 	if (r < 0)
 		return r;
 	buf_init(&text, line, sizeof(line));
@@ -254,10 +257,17 @@ int image_list(struct image_store *s, struct image_list **ret, struct err *e)
 {
 	_own_(image_list_free) struct image_list *list = calloc(1, sizeof(*list));
 	struct listing l = { .store = s, .list = list, .e = e };
+	_own_fd_ int lock = -1;
 	int r;
 
 	if (!list)
 		return err_set(e, -ENOMEM, "out of memory");
+	/*
+	 * to see whether an image is in use is to lock it for a moment, which another listing or a
+	 * removal would take for a sandbox; a store that cannot be written to is listed without
+	 */
+	if (store_lock(s, &lock, NULL) < 0)
+		lock = -1;
 	r = store_each(s->user_fd, add_row, &l, e);
 	if (r == 0)
 		r = store_each(s->installed_fd, add_row, &l, e);
@@ -365,6 +375,19 @@ int image_remove(struct image_store *s, const char *ref, bool force, enum image_
 	return r;
 }
 
+/* Names may have come since the image was listed; under the lock none can any more. */
+static int drop_if_nameless(struct image_store *s, const char *id, struct err *e)
+{
+	char **names;
+	int r = image_names_of(s, id, &names, e);
+
+	if (r < 0)
+		return r;
+	r = names[0] ? -EBUSY : 0;
+	image_names_free(names);
+	return r < 0 ? r : drop_image(s, id, false, e);
+}
+
 int image_prune(struct image_store *s, unsigned *ret_images, uint64_t *ret_bytes, struct err *e)
 {
 	_own_(image_list_free) struct image_list *l = NULL;
@@ -381,7 +404,7 @@ int image_prune(struct image_store *s, unsigned *ret_images, uint64_t *ret_bytes
 
 		if (row->installed || (row->names && row->names[0]))
 			continue;
-		r = drop_image(s, row->id, false, e);
+		r = drop_if_nameless(s, row->id, e);
 		if (r == -EBUSY || r == -ENOENT) {
 			r = 0; /* in use, or gone already */
 			continue;

@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import shutil
+import threading
+import time
 
 import pytest
 from archives import Layer, docker
@@ -161,6 +163,20 @@ def test_a_name_that_an_archive_takes_is_told(store, tmp_path):
     got = store.run("import", tmp_path / "b.tar")
     assert got.returncode == 0 and f"image {a[:12]}'s" in got.stderr
     assert store.json("inspect", "a")["id"] != a
+
+
+def test_looking_is_not_using(store, tmp_path):
+    """A listing locks each image for a moment; a removal in that moment must not fail for it."""
+    path = docker(tmp_path / "a.tar", [Layer().file("a").bytes()], tags=["a"])
+    end = time.monotonic() + 2
+    listing = threading.Thread(target=lambda: [store.ok("ls") for _ in iter(lambda: time.monotonic() < end, False)])
+    listing.start()
+    try:
+        while time.monotonic() < end:
+            store.ok("import", path)
+            store.ok("rm", "a")
+    finally:
+        listing.join()
 
 
 CAPTURED = """#!/usr/bin/env python3
