@@ -221,6 +221,8 @@ static int find_file(struct source *s, struct span name, struct blob *ret, struc
 	buf_put_span(&b, name);
 	r = fd_open_beneath(s->dir_fd, buf_cstr(&b), O_RDONLY | O_NONBLOCK | O_NOCTTY, 0,
 	                    RESOLVE_NO_SYMLINKS, &fd, e);
+	if (r == -ELOOP)
+		return err_set(e, -EPERM, "'%s' is a symbolic link, or lies behind one", path);
 	if (r < 0)
 		return r;
 	if (fstat(fd, &st) < 0)

@@ -175,6 +175,18 @@ def test_names_of_an_archive_are_only_hints(store, tmp_path):
     assert store.json("import", tmp_path / "a.tar")["names"] == ["ok:1"]
 
 
+@pytest.mark.parametrize("what", ["index.json", "blobs", "blobs/sha256", "layer"])
+def test_layout_directory_of_links(store, tmp_path, what):
+    """A layout somebody else made must not have berm read this host's files."""
+    layer = oci_blobs([Layer().file("a").bytes()])
+    folder = oci_dir(str(tmp_path / "layout"), [layer])
+    if what == "layer":
+        what = "blobs/sha256/" + next(d for d, x in layer[0].items() if x[:2] == b"\x1f\x8b")
+    os.rename(os.path.join(folder, what), tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", os.path.join(folder, what))
+    store.refuses(REFUSED, "symbolic link", "import", folder)
+
+
 def test_names_too_long_to_keep(store, tmp_path):
     """200 bytes are a valid name, but a file name of many '%2F' would not hold them."""
     deep = "/".join("a" * 90)
