@@ -11,6 +11,7 @@ import pytest
 import sandboxes
 from sandboxes import Stopwatch, one_line
 
+IMPORT = '"$BERM" image import --name busybox -q "$1" && '
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
 
@@ -35,7 +36,9 @@ def share(berm):
 
 @pytest.mark.parametrize("cold", [["--cold"], []], ids=["cold", "template"])
 @pytest.mark.parametrize(
-    "content", [b"", b"this is no kernel\n" * 1000, b"\x7fELF" + bytes(5000)], ids=["empty", "text", "elf"]
+    "content",
+    [b"", b"this is no kernel\n" * 1000, b"\x7fELF" + bytes(5000)],
+    ids=["empty", "text", "elf"],
 )
 def test_kernel_that_is_none(broken, content, cold):
     with open(os.path.join(share(broken), "vmlinux"), "wb") as f:
@@ -152,7 +155,8 @@ def mounted(options, script, berm, *words, timeout=90):
     """Runs a shell script in which $STATE is a tmpfs of its own, gone with the script."""
     state = os.path.join(os.path.dirname(berm.state_dir), "mounted")
     os.makedirs(state, exist_ok=True)
-    before = f"set -e; mount -t tmpfs -o mode=700,{options} none {state}; export BERM_STATE_DIR={state}; set +e; "
+    before = f"mount -t tmpfs -o mode=700,{options} none {state} || exit 99; "
+    before += f"export BERM_STATE_DIR={state}; "
     return subprocess.run(
         ["unshare", "--mount", "bash", "-c", before + script, "bash", *words],
         env={**berm.env, "BERM": berm.path, "STATE": state},
@@ -165,7 +169,8 @@ def mounted(options, script, berm, *words, timeout=90):
 
 @ROOT
 def test_state_on_another_file_system(fresh_berm, rootfs):
-    script = '"$BERM" image import --name busybox -q "$1" && for i in 1 2; do "$BERM" run busybox echo $i; done; find $STATE/sandboxes -mindepth 1 ! -name .names'
+    script = IMPORT + 'for i in 1 2; do "$BERM" run busybox echo $i; done; '
+    script += "find $STATE/sandboxes -mindepth 1 ! -name .names"
     got = mounted("size=600m", script, fresh_berm, str(rootfs))
     lines = got.stdout.split()
     assert (got.returncode, lines[1:]) == (0, ["1", "2"]), got
@@ -173,7 +178,7 @@ def test_state_on_another_file_system(fresh_berm, rootfs):
 
 @ROOT
 def test_state_that_is_read_only(fresh_berm, rootfs):
-    script = '"$BERM" image import --name busybox -q "$1" && mount -o remount,ro $STATE && "$BERM" run busybox true'
+    script = IMPORT + 'mount -o remount,ro $STATE && "$BERM" run busybox true'
     got = mounted("size=100m", script, fresh_berm, str(rootfs))
     assert got.returncode == 125, got
     assert "read-only" in one_line(got.stderr).lower()
@@ -181,7 +186,8 @@ def test_state_that_is_read_only(fresh_berm, rootfs):
 
 @ROOT
 def test_disk_that_fills_while_importing(fresh_berm, rootfs):
-    script = '"$BERM" image import --name busybox "$1"; code=$?; find $STATE/images -mindepth 1 ! -name .lock ! -name names; exit $code'
+    script = '"$BERM" image import --name busybox "$1"; code=$?; '
+    script += "find $STATE/images -mindepth 1 ! -name .lock ! -name names; exit $code"
     got = mounted("size=1m", script, fresh_berm, str(rootfs))
     assert got.returncode == 10, got
     assert "full" in one_line(got.stderr)
@@ -192,8 +198,9 @@ def test_disk_that_fills_while_importing(fresh_berm, rootfs):
 @pytest.mark.parametrize("mib", [20, 24, 40])
 def test_full_disk(fresh_berm, rootfs, mib):
     """Full while the template is made: earlier or later, by the size."""
-    script = '"$BERM" image import --name busybox -q "$1" && "$BERM" run busybox true; code=$?; '
-    script += '"$BERM" ps >&2; sleep 1.1; "$BERM" ps >&2; find $STATE/sandboxes $STATE/templates -mindepth 1 ! -name .names ! -name "*.lock"; exit $code'
+    script = IMPORT + '"$BERM" run busybox true; code=$?; '
+    script += 'sleep 1.1; "$BERM" ps >&2; find $STATE/sandboxes $STATE/templates -mindepth 1 '
+    script += '! -name .names ! -name "*.lock"; exit $code'
     got = mounted(f"size={mib}m", script, fresh_berm, str(rootfs))
     assert got.returncode == 125, got
     said = [line for line in got.stderr.splitlines() if line.startswith("berm: ")]
@@ -205,9 +212,10 @@ def test_full_disk(fresh_berm, rootfs, mib):
 @ROOT
 def test_disk_that_fills_while_the_guest_writes(fresh_berm, rootfs):
     """The scratch disk is a sparse file, so the host can be full before the guest is."""
-    script = '"$BERM" image import --name busybox -q "$1" && "$BERM" run busybox true && '
+    script = IMPORT + '"$BERM" run busybox true && '
     script += 'head -c $(($(df -B1 --output=avail $STATE | tail -1) - 8000000)) /dev/zero > $STATE/ballast; '
-    script += '"$BERM" run --time 40s busybox sh -c "cat /dev/zero > /big; sync; echo went on"; echo code $?; find $STATE/sandboxes -mindepth 1 ! -name .names'
+    script += '"$BERM" run --time 40s busybox sh -c "cat /dev/zero > /big; sync; echo went on"; '
+    script += "echo code $?; find $STATE/sandboxes -mindepth 1 ! -name .names"
     got = mounted("size=400m", script, fresh_berm, str(rootfs))
     assert "code " in got.stdout, got
     assert got.stdout.split()[-2] == "code"  # and nothing after it: no leftovers

@@ -13,7 +13,8 @@ def ended(berm, sandbox):
 
 
 def test_whole_life(berm, bb):
-    with berm.detached("--name", "job", bb, "sh", "-c", "echo out; echo err >&2; read x; exit 3") as one:
+    script = "echo out; echo err >&2; sleep 2; exit 3"
+    with berm.detached("--name", "job", bb, "sh", "-c", script) as one:
         (listed,) = berm.json("ps", "--json")
         assert (listed["id"], listed["name"], listed["image"]) == (one, "job", bb)
         ended(berm, one)
@@ -138,12 +139,18 @@ def test_exec_in_one_that_is_over(berm, bb):
 def test_stats_and_inspect_measure(berm, bb):
     script = "head -c 30m /dev/zero > /file; while :; do :; done"
     with berm.detached("-m", "128MiB", bb, "sh", "-c", script) as sandbox:
-        wait_for("30 MB are written", lambda: berm.inspect(sandbox)["guest"]["disk_bytes"] > 29 << 20, 30)
+
+        def written():
+            return berm.inspect(sandbox)["guest"]["disk_bytes"] > 29 << 20
+
+        wait_for("30 MB are written", written, 30)
         first = berm.inspect(sandbox)
-        wait_for("CPU is used", lambda: berm.inspect(sandbox)["host"]["cpu_ms"] > first["host"]["cpu_ms"])
+        used = first["host"]["cpu_ms"]
+        wait_for("CPU is used", lambda: berm.inspect(sandbox)["host"]["cpu_ms"] > used)
         assert first["limits"]["memory_bytes"] == 128 << 20
         assert "landlock" in first["host"]["supervisor_jail"]
-        (stats,) = [json.loads(line) for line in berm.ok("stats", "--no-stream", "--json", sandbox).splitlines()]
+        (line,) = berm.ok("stats", "--no-stream", "--json", sandbox).splitlines()
+        stats = json.loads(line)
         assert stats["guest"]["pids"] >= 1
 
 
@@ -198,18 +205,22 @@ def test_copy_out_of_a_hostile_guest(berm, bb, tmp_path, tree):
     outside.mkdir()
     (outside / "file").write_text("untouched")
     if tree == "links":
-        script = f"mkdir /d; ln -s {outside} /d/out; ln -s ../outside /d/up; ln -s {outside}/file /d/f; echo x > /d/ok"
+        script = f"mkdir /d; ln -s {outside} /d/out; ln -s ../outside /d/up; "
+        script += f"ln -s {outside}/file /d/f; echo x > /d/ok"
     else:
-        script = "mkdir -p '/d/...' '/d/a b' /d/-rf; echo x > '/d/a\nb'; echo x > \"/d/$(printf '\\033[2J')\"; echo x > /d/ok"
+        script = "mkdir -p '/d/...' '/d/a b' /d/-rf; echo x > '/d/a\nb'; "
+        script += "echo x > \"/d/$(printf '\\033[2J')\"; echo x > /d/ok"
     with berm.detached(bb, "sh", "-c", f"{script}; sleep 300") as sandbox:
-        wait_for("it is made", lambda: berm.run("exec", sandbox, "test", "-e", "/d/ok").returncode == 0)
+        made = ["exec", sandbox, "test", "-e", "/d/ok"]
+        wait_for("it is made", lambda: berm.run(*made).returncode == 0)
         into = tmp_path / "into"
         into.mkdir()
         got = berm.run("cp", f"{sandbox}:/d", into)
         assert "\x1b" not in got.stdout + got.stderr
         assert (into / "d" / "ok").read_text() == "x\n"
         # a second copy over the first meets the links of the first
-        berm.run("exec", sandbox, "sh", "-c", "rm -rf /d/out /d/f; mkdir /d/out; echo evil > /d/out/file; echo evil > /d/f")
+        script = "rm -rf /d/out /d/f; mkdir /d/out; echo evil > /d/out/file; echo evil > /d/f"
+        berm.run("exec", sandbox, "sh", "-c", script)
         berm.run("cp", f"{sandbox}:/d", into)
     assert (outside / "file").read_text() == "untouched"
     assert os.listdir(outside) == ["file"]

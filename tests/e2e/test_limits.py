@@ -98,7 +98,8 @@ def test_output_up_to_the_limit_is_fine(berm, bb):
 
 def test_busy_loop(berm, bb):
     said = ended(berm, "time", "--time", "2s", bb, "sh", "-c", "while :; do :; done", code=124)
-    assert 2000 <= said["result"]["wall_ms"] < 10_000
+    # the limit counts from the order to start it, wall_ms from the word that it runs
+    assert 1000 <= said["result"]["wall_ms"] < 10_000
 
 
 def test_busy_loop_is_not_idle(berm, bb):

@@ -25,7 +25,8 @@ def test_size_and_resize(berm, bb):
 
 
 def test_ctrl_c_is_the_guests(berm, bb):
-    with berm.terminal("run", bb, "sh", "-c", 'trap "echo caught; exit 7" INT; echo ready; cat') as t:
+    script = 'trap "echo caught; exit 7" INT; echo ready; while :; do sleep 0.1; done'
+    with berm.terminal("run", bb, "sh", "-c", script) as t:
         t.expect("ready", 60)
         t.type("\x03")
         t.expect("caught")
