@@ -426,7 +426,7 @@ static void main_started(struct sup *s)
 	s->main_ms = now;
 	s->result.start_ms = now - s->started_ms;
 	s->idle_since_ms = now;
-	sup_start_limits(s); /* not at EXEC: a slow start is not the command's time */
+	sup_start_limits(s); /* anew: a slow start is not the command's time */
 	if (s->stop_grace_ms == 0) /* else it is STOP's deadline by now */
 		(void)uv_timer_stop(&s->deadline);
 }
@@ -582,6 +582,7 @@ void sup_start_main(struct sup *s)
 		return;
 	}
 	s->idle_since_ms = clock_mono_ms();
+	sup_start_limits(s); /* an agent that never says EXEC_OK gets no more time */
 	if (s->stop_grace_ms == 0)
 		(void)uv_timer_start(&s->deadline, on_exec_deadline, SUP_EXEC_MS, 0);
 	sup_watch_agent(s);
