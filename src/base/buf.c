@@ -145,8 +145,11 @@ static void put_json_char(struct buf *b, struct span s)
 	default:
 		break;
 	}
+	/* what a terminal would obey is escaped, as JSON may be looked at on one: C0, DEL and C1 */
 	if (s.at[0] < 0x20 || s.at[0] == 0x7f)
 		buf_printf(b, "\\u%04x", s.at[0]);
+	else if (s.len == 2 && s.at[0] == 0xc2 && s.at[1] < 0xa0)
+		buf_printf(b, "\\u%04x", s.at[1]);
 	else
 		buf_put_span(b, s);
 }

@@ -220,6 +220,18 @@ static const struct utf8_row utf8_rows[] = {
 	{ "\xe1\x80\xc0", 3, false },
 };
 
+TEST(json_escapes_what_a_terminal_would_obey)
+{
+	uint8_t room[ROOM];
+	struct buf b;
+
+	buf_init(&b, room, sizeof(room));
+	CHECK_SPAN(json(&b, span_str("\xc2\x9b"
+	                             "31m\x7f\x1b")),
+	           "\"\\u009b31m\\u007f\\u001b\"");
+	CHECK_SPAN(json(&b, span_str("\xc2\xa0")), "\"\xc2\xa0\"");
+}
+
 TEST(json_keeps_valid_utf8_and_replaces_the_rest)
 {
 	uint8_t room[ROOM];
