@@ -426,7 +426,7 @@ static void main_started(struct sup *s)
 	s->main_ms = now;
 	s->result.start_ms = now - s->started_ms;
 	s->idle_since_ms = now;
-	sup_start_limits(s); /* anew: a slow start is not the command's time */
+	sup_start_limits(s);       /* anew: a slow start is not the command's time */
 	if (s->stop_grace_ms == 0) /* else it is STOP's deadline by now */
 		(void)uv_timer_stop(&s->deadline);
 }
