@@ -50,7 +50,7 @@ enum {
 	SUP_MAIN_STREAM = 1,
 	SUP_BACKLOG = 16,
 	SUP_EVENTS_MAX = 100000,      /* of the agent, per sandbox: an honest one sends a few */
-	SUP_BOOT_MS = 60000,          /* to IDENTITY_OK; about 1 s as a rule */
+	SUP_BOOT_MS = 30000,          /* to IDENTITY_OK; about 1 s as a rule */
 	SUP_RESTORE_MS = 20000,       /* the same; about 0.1 s as a rule */
 	SUP_EXEC_MS = 30000,          /* EXEC to its answer; a few ms as a rule */
 	SUP_PORT_MS = 2000,           /* from the port's closing to the engine's end */
