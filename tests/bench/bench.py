@@ -98,7 +98,8 @@ class State:
     def run(self, *args, **kw):
         kw.setdefault("stdin", subprocess.DEVNULL)
         kw.setdefault("stdout", subprocess.DEVNULL)
-        return subprocess.run([self.berm, *args], env=self.env, check=True, timeout=300, **kw)
+        # no timeout=: Python then polls for the end in steps of up to 50 ms
+        return subprocess.run([self.berm, *args], env=self.env, check=True, **kw)
 
     def time_run(self, *args, **kw):
         """Milliseconds of a whole `berm` process."""
