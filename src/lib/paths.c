@@ -118,7 +118,8 @@ int paths_from(const struct paths_input *in, struct paths *ret, struct err *e)
 	return r;
 }
 
-static int find(struct paths_input *in, struct paths *ret, struct err *e)
+/* Takes its input by value: what it adds lives only as long as the call. */
+static int find(struct paths_input in, struct paths *ret, struct err *e)
 {
 	char exe[PATH_MAX];
 	char cwd[PATH_MAX];
@@ -127,10 +128,10 @@ static int find(struct paths_input *in, struct paths *ret, struct err *e)
 	if (n > 0) {
 		/* of a program replaced while it runs, " (deleted)": its folder is still right */
 		exe[n] = '\0';
-		in->exe = exe;
+		in.exe = exe;
 	}
-	in->cwd = getcwd(cwd, sizeof(cwd));
-	return paths_from(in, ret, e);
+	in.cwd = getcwd(cwd, sizeof(cwd));
+	return paths_from(&in, ret, e);
 }
 
 int paths_find(struct paths *ret, struct err *e)
@@ -142,14 +143,14 @@ int paths_find(struct paths *ret, struct err *e)
 		.uid = geteuid(),
 	};
 
-	return find(&in, ret, e);
+	return find(in, ret, e);
 }
 
 int paths_find_parts(struct paths *ret, struct err *e)
 {
 	struct paths_input in = { .no_state = true };
 
-	return find(&in, ret, e);
+	return find(in, ret, e);
 }
 
 /* One sentence a person can act on, for what may be wrong with `what` in the state directory. */
