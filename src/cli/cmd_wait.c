@@ -8,19 +8,13 @@
 
 static const struct opt wait_opts[] = { OPT_JSON_ROW, OPT_END_ROW };
 
-/* The JSON of how it ended, at once if it has. */
-static int fetch_end(struct cli *c, const char *ref, char **ret_json, struct err *e)
+/* Waits with a live sandbox for its END. */
+static int await_end(struct cli *c, const char *id, char **ret_json, struct err *e)
 {
 	_own_(client_free) struct client *client = NULL;
-	struct state_info info;
 	struct wire_frame f;
-	int r = reach_find(c, ref, true, &info, e);
+	int r = reach_client(c, id, NULL, &client, e);
 
-	if (r < 0)
-		return r;
-	if (info.ended)
-		return reach_record(c, info.id, ret_json, e);
-	r = reach_client(c, info.id, NULL, &client, e);
 	if (r < 0)
 		return r;
 	wire_put(&client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
@@ -29,6 +23,24 @@ static int fetch_end(struct cli *c, const char *ref, char **ret_json, struct err
 		return r;
 	*ret_json = strndup((const char *)f.payload.at, f.payload.len);
 	return *ret_json ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+/* The JSON of how it ended, at once if it has. */
+static int fetch_end(struct cli *c, const char *ref, char **ret_json, struct err *e)
+{
+	struct state_info info;
+	struct err late = { 0 };
+	int r = reach_find(c, ref, true, &info, e);
+
+	if (r < 0)
+		return r;
+	if (info.ended)
+		return reach_record(c, info.id, ret_json, e);
+	r = await_end(c, info.id, ret_json, e);
+	/* it may have ended between our look and our call: then its record is there by now */
+	if (r < 0 && reach_record(c, info.id, ret_json, &late) == 0)
+		return 0;
+	return r;
 }
 
 static int run_wait(struct cli *c, const struct args *a)

@@ -103,7 +103,7 @@ class Sup(sandboxes.Berm):
         here = os.getcwd()
         os.chdir(os.path.dirname(path))  # sun_path is short
         try:
-            s.connect("control.sock")
+            sandboxes.wait_for("its socket to listen", lambda: s.connect_ex("control.sock") == 0)
         finally:
             os.chdir(here)
         s.settimeout(10)
