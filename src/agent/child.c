@@ -63,6 +63,8 @@ static int make_pipes(struct child *c, struct ends *x, struct err *e)
 
 	if (r == 0)
 		r = make_pipe(false, &c->out_fd, &x->out_fd, e);
+	if (r == 0) /* a hint: fewer turns between a command that writes much and us */
+		(void)fcntl(c->out_fd, F_SETPIPE_SZ, CHILD_OUT_BYTES);
 	if (r == 0)
 		r = make_pipe(false, &c->err_fd, &x->err_fd, e);
 	if (r == 0)

@@ -27,6 +27,7 @@ enum {
 	CHILD_FIRST_FREE_FD = 5,
 	CHILD_REPORT_MAX = 4 + 1 + WIRE_TEXT_MAX, /* u32 code | u8 stage | text; under PIPE_BUF */
 	CHILD_OOM_SCORE = 0,
+	CHILD_OUT_BYTES = 256 << 10, /* what a command may write ahead of us */
 };
 
 /* What a child finds in its mail. Written before it is woken, and by nobody afterwards. */

@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/param.h>
 #include <time.h>
 
 enum { NAME_BYTES_MAX = 64, POLL_STEP_NS = 500000, DEV_PATH_MAX = 300 };
@@ -27,6 +29,10 @@ int port_init(struct port *p, struct err *e)
 	if (r < 0)
 		return r;
 	buf_init(&p->out, out, PORT_OUT_BYTES);
+	if (pipe2(p->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_sys(e, "pipe for output");
+	if (fcntl(p->pipe[1], F_SETPIPE_SZ, PORT_PIPE_BYTES) < 0)
+		return err_sys(e, "size of the pipe for output");
 	return 0;
 }
 
@@ -85,7 +91,7 @@ int port_find(const char *name, int *ret_fd, struct err *e)
 
 size_t port_pending(const struct port *p)
 {
-	return p->out.len - p->out_at;
+	return p->out.len - p->out_at + p->pipe_left;
 }
 
 bool port_has_room(const struct port *p)
@@ -98,8 +104,9 @@ static void compact(struct port *p)
 {
 	if (p->out_at == 0)
 		return;
-	memmove(p->out.at, p->out.at + p->out_at, port_pending(p));
+	memmove(p->out.at, p->out.at + p->out_at, p->out.len - p->out_at);
 	p->out.len -= p->out_at;
+	p->pipe_at -= p->pipe_left > 0 ? p->out_at : 0;
 	p->out_at = 0;
 }
 
@@ -125,19 +132,56 @@ uint8_t *port_data_begin(struct port *p, size_t want)
 	return p->out.at + p->out.len + WIRE_HEADER_BYTES;
 }
 
-void port_data_end(struct port *p, uint8_t channel, uint32_t stream, uint32_t epoch, size_t len)
+static void put_data_header(uint8_t *at, uint8_t channel, uint32_t stream, uint32_t epoch,
+                            size_t len)
 {
-	uint8_t head[WIRE_HEADER_BYTES];
 	struct buf b;
 
 	/* a frame with an empty payload is all header; its length is the last field */
-	buf_init(&b, head, sizeof(head));
+	buf_init(&b, at, WIRE_HEADER_BYTES);
 	wire_put(&b, WIRE_DATA, channel, stream, epoch, span_of(NULL, 0));
 	b.len = WIRE_HEADER_BYTES - 4;
 	buf_put_le32(&b, (uint32_t)len);
+}
+
+void port_data_end(struct port *p, uint8_t channel, uint32_t stream, uint32_t epoch, size_t len)
+{
+	put_data_header(p->out.at + p->out.len, channel, stream, epoch, len);
+	p->out.len += WIRE_HEADER_BYTES + len;
 	p->urgent = true;
-	memcpy(p->out.at + p->out.len, head, sizeof(head));
-	p->out.len += sizeof(head) + len;
+}
+
+ssize_t port_splice(struct port *p, int fd, uint8_t channel, uint32_t stream, uint32_t epoch,
+                    size_t want)
+{
+	int bytes = 0;
+	ssize_t n;
+
+	if (want < PORT_SPLICE_MIN || ioctl(fd, FIONREAD, &bytes) < 0 || bytes < PORT_SPLICE_MIN)
+		return 0;
+	if (p->pipe_left > 0)
+		return -EAGAIN;
+	/* into a pipe that nobody else can read: what the header promises must follow */
+	n = splice(fd, NULL, p->pipe[1], NULL, want, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (n <= 0)
+		return 0;
+	(void)port_out_lazy(p); /* makes room */
+	put_data_header(p->out.at + p->out.len, channel, stream, epoch, (size_t)n);
+	p->out.len += WIRE_HEADER_BYTES;
+	p->pipe_at = p->out.len;
+	p->pipe_left = (size_t)n;
+	p->urgent = true;
+	return n;
+}
+
+static void drop_spliced(struct port *p)
+{
+	uint8_t dropped[4096];
+
+	while (read(p->pipe[0], dropped, sizeof(dropped)) > 0)
+		;
+	p->pipe_left = 0;
+	p->pipe_broken = false;
 }
 
 static void reset(struct port *p)
@@ -146,21 +190,55 @@ static void reset(struct port *p)
 		return;
 	p->connected = false;
 	p->in_at = p->in_end = 0;
+	drop_spliced(p);
 	buf_reset(&p->out);
 	p->out_at = 0;
+}
+
+/*
+ * Pages to the port. What cannot be read (a command may have put pages of a file on a broken disk
+ * into its output) is replaced by zeros, for the header has promised its length.
+ */
+static ssize_t send_pages(struct port *p)
+{
+	static const uint8_t zeros[4096];
+	ssize_t n = 0;
+
+	errno = EAGAIN; /* for a 0 */
+	if (!p->pipe_broken)
+		n = splice(p->pipe[0], NULL, p->fd, NULL, p->pipe_left, SPLICE_F_NONBLOCK);
+	else
+		n = write(p->fd, zeros, MIN(p->pipe_left, sizeof(zeros)));
+	if (n < 0 && errno != EAGAIN && errno != EINTR && !p->pipe_broken) {
+		p->pipe_broken = true;
+		errno = EINTR; /* go on at once */
+	}
+	p->pipe_left -= n > 0 ? (size_t)n : 0;
+	if (p->pipe_left == 0 && p->pipe_broken)
+		drop_spliced(p);
+	return n;
+}
+
+/* What comes next: bytes of `out`, or pages. As write(2). */
+static ssize_t send_some(struct port *p)
+{
+	size_t until = p->pipe_left > 0 ? p->pipe_at : p->out.len;
+	ssize_t n;
+
+	if (p->out_at == until)
+		return send_pages(p);
+	n = write(p->fd, p->out.at + p->out_at, until - p->out_at);
+	p->out_at += n > 0 ? (size_t)n : 0;
+	return n;
 }
 
 bool port_flush(struct port *p)
 {
 	while (p->writable && port_pending(p) > 0) {
-		ssize_t n = write(p->fd, p->out.at + p->out_at, port_pending(p));
-
-		if (n <= 0) {
-			p->writable = n < 0 && errno == EINTR;
-			continue;
-		}
-		p->connected = true;
-		p->out_at += (size_t)n;
+		if (send_some(p) <= 0)
+			p->writable = errno == EINTR;
+		else
+			p->connected = true;
 	}
 	if (port_pending(p) > 0)
 		return false;

@@ -19,6 +19,8 @@ enum {
 	PORT_OUT_BYTES = 512 << 10,
 	PORT_DATA_PENDING_MAX = 192 << 10, /* three full DATA frames */
 	PORT_REPLY_BYTES_MAX = 8 << 10,    /* the longest answer to one frame, many times over */
+	PORT_SPLICE_MIN = 16 << 10,        /* below this a copy costs less than a frame's pages */
+	PORT_PIPE_BYTES = 1 << 20,         /* a page for each part of a page, at worst */
 	PORT_WAIT_MS = 5000,               /* for the port to appear after boot */
 };
 
@@ -30,7 +32,10 @@ struct port {
 	uint8_t *in;
 	size_t in_at, in_end;
 	struct buf out;
-	size_t out_at; /* sent so far */
+	size_t out_at;             /* sent so far */
+	int pipe[2];               /* payload that goes to the port as pages, not as bytes */
+	size_t pipe_at, pipe_left; /* its place in `out`, and its bytes; 0: there is none */
+	bool pipe_broken;          /* zeros are sent instead */
 };
 
 /* Allocates the buffers; the fd comes from port_find(). */
@@ -53,6 +58,14 @@ _must_ int port_next(struct port *p, struct wire_frame *ret);
  * pending. port_data_end() makes the frame of the first `len` bytes written there. */
 uint8_t *port_data_begin(struct port *p, size_t want);
 void port_data_end(struct port *p, uint8_t channel, uint32_t stream, uint32_t epoch, size_t len);
+
+/*
+ * The payload of one DATA frame moved from the pipe `fd` without copying it: up to `want` bytes, of
+ * which at least PORT_SPLICE_MIN are there. Returns how many; 0 if there are fewer or it is not a
+ * pipe, then port_data_begin() is the way; or -EAGAIN while another such frame is pending.
+ */
+ssize_t port_splice(struct port *p, int fd, uint8_t channel, uint32_t stream, uint32_t epoch,
+                    size_t want);
 
 /*
  * Where answers are appended; call port_has_room() first. What goes to port_out_lazy() may wait a

@@ -491,12 +491,33 @@ static void end_output(struct agent *a, struct stream *s, unsigned i)
 		         a->epoch, span_of(NULL, 0));
 }
 
+/* One frame of up to `want` bytes of a pipe or pty. As read(2), with -errno. */
+static ssize_t take_output(struct agent *a, struct stream *s, unsigned i, size_t want)
+{
+	uint8_t channel = (uint8_t)(WIRE_OUT + i);
+	int fd = s->out[i].fd;
+	uint8_t *at;
+	ssize_t n;
+
+	n = port_splice(&a->port, fd, channel, s->id, a->epoch, want);
+	if (n != 0)
+		return n > 0 ? n : -EBUSY;
+	at = port_data_begin(&a->port, want);
+	if (!at)
+		return -EBUSY;
+	do
+		n = read(fd, at, want);
+	while (n < 0 && errno == EINTR);
+	if (n > 0)
+		port_data_end(&a->port, channel, s->id, a->epoch, (size_t)n);
+	return n < 0 ? -errno : n;
+}
+
 /* Moves at most one frame. */
 static bool pump_output(struct agent *a, struct stream *s, unsigned i)
 {
 	struct stream_out *o = &s->out[i];
 	size_t want = o->credit < WIRE_DATA_MAX ? o->credit : WIRE_DATA_MAX;
-	uint8_t *at;
 	ssize_t n;
 
 	if (o->fd < 0 || !port_has_room(&a->port))
@@ -509,19 +530,15 @@ static bool pump_output(struct agent *a, struct stream *s, unsigned i)
 		return false;
 	if (o->cut && o->left < want)
 		want = (size_t)o->left;
-	at = port_data_begin(&a->port, want);
-	if (!at)
-		return false;
-	do
-		n = read(o->fd, at, want);
-	while (n < 0 && errno == EINTR);
+	n = take_output(a, s, i, want);
 	if (n > 0) {
-		port_data_end(&a->port, (uint8_t)(WIRE_OUT + i), s->id, a->epoch, (size_t)n);
 		o->credit -= (uint32_t)n;
 		o->left -= o->cut ? (uint64_t)n : 0;
 		return true;
 	}
-	if (n < 0 && errno == EAGAIN) {
+	if (n == -EBUSY) /* the port is: what it takes wakes us */
+		return false;
+	if (n == -EAGAIN) {
 		o->ready = false;
 		o->left = 0; /* if it is cut, nothing is left to wait for */
 		return o->cut;
