@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/spawn.h"
-#include "engine/elf_parse.h"
+#include "vmm/elf_parse.h"
 
 #include <errno.h>
 #include <fcntl.h>

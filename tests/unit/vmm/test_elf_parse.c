@@ -1,5 +1,5 @@
 #include "base/buf.h"
-#include "engine/elf_parse.h"
+#include "vmm/elf_parse.h"
 #include "guardpage.h"
 #include "test.h"
 

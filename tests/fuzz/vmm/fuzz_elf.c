@@ -1,5 +1,5 @@
 /* The start of a kernel file and its notes. Ends never wrap; failure leaves outputs alone. */
-#include "engine/elf_parse.h"
+#include "vmm/elf_parse.h"
 
 #include <assert.h>
 #include <string.h>

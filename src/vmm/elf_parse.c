@@ -1,4 +1,4 @@
-#include "engine/elf_parse.h"
+#include "vmm/elf_parse.h"
 
 #include "base/ck.h"
 

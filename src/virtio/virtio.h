@@ -1,0 +1,115 @@
+/*
+ * virtio: what a device is to its transport, and what a transport is to its device.
+ *
+ * A device is one file with a table of operations (struct virtio_ops) and its own state. The
+ * transport (mmio.c) owns everything the guest can write: status, features, queue registers. A
+ * device sees a queue only after the driver said DRIVER_OK, when its registers are frozen and its
+ * addresses have been checked.
+ *
+ * Threads   all operations but read_config run on the I/O thread (loop.h). read_config may run
+ *           on a vCPU's thread at any time and reads only what never changes, or one aligned
+ *           word.
+ * Broken    a device that finds its driver lying calls virtio_broken(): DEVICE_NEEDS_RESET is
+ *           set, the driver is interrupted, and no queue of it is looked at until the reset.
+ * Source    Virtual I/O Device (VIRTIO) Version 1.2, sections 2 and 4.2
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/span.h"
+#include "virtio/queue.h"
+#include "vmm/guest_mem.h"
+#include "vmm/loop.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+	VIRTIO_QUEUES_MAX = 8,   /* console with two ports: 6 */
+	VIRTIO_CONFIG_MAX = 256, /* bytes of configuration space a device may have */
+};
+
+/* Device types: section 5. */
+enum virtio_type {
+	VIRTIO_NET = 1,
+	VIRTIO_BLK = 2,
+	VIRTIO_CONSOLE = 3,
+	VIRTIO_RNG = 4,
+	VIRTIO_BALLOON = 5,
+};
+
+#define VIRTIO_F_VERSION_1 (UINT64_C(1) << 32)
+
+struct virtio_dev;
+
+struct virtio_ops {
+	const char *name; /* "blk": for messages */
+	enum virtio_type type;
+	/*
+	 * Bytes of configuration space at `off`, already bounded to the length given by
+	 * config_bytes. NULL without one.
+	 */
+	void (*read_config)(const void *self, uint32_t off, void *ret, uint32_t len);
+	/* The same for writes; NULL: ignored, as the specification lets us. */
+	void (*write_config)(void *self, uint32_t off, const void *data, uint32_t len);
+	/* DRIVER_OK: features are negotiated, queues are valid. -errno marks the device broken.
+	 * */
+	int (*activate)(void *self, struct virtio_dev *dev);
+	/* The driver has put something into queue `index`. Also called once for each after a
+	 * restore. */
+	void (*kick)(void *self, unsigned index);
+	/* Back to before activate. Waits for, or cancels, I/O under way: after it no guest
+	 * memory is touched and no interrupt sent. */
+	void (*reset)(void *self);
+	/* Stops taking requests and finishes those under way, for a snapshot; resume undoes it.
+	 * */
+	void (*pause)(void *self);
+	void (*resume)(void *self);
+	/* The device's own state, not the transport's. load comes before activate. NULL: there
+	 * is none. */
+	void (*save)(const void *self, struct buf *b);
+	int (*load)(void *self, struct span in, struct err *e);
+	void (*free)(void *self);
+};
+
+/* One device on its transport. Made by virtio_dev_new(), found by the guest at its mmio window.
+ * */
+struct virtio_dev {
+	const struct virtio_ops *ops;
+	void *self;
+	const struct guest_mem *mem;
+	struct loop *loop;
+	uint64_t offered;  /* feature bits; VIRTIO_F_VERSION_1 is added by the transport */
+	uint64_t accepted; /* valid from activate on */
+	uint32_t config_bytes;
+	unsigned queue_count;
+	struct virtqueue queues[VIRTIO_QUEUES_MAX];
+	int irq_fd; /* eventfd bound to the interrupt line (irqfd), borrowed; -1 in tests */
+	_Atomic uint32_t isr; /* InterruptStatus: 1 used buffer, 2 configuration change */
+	bool broken;
+	void *transport; /* struct mmio, private to mmio.c */
+};
+
+/* Counts for `berm stats` and for tests: what a hostile driver did. */
+struct virtio_counts {
+	uint64_t kicks, interrupts, broken, refused_writes;
+};
+
+/*
+ * Tells the driver that the used ring moved. Does nothing if it asked not to be told. Call once a
+ * batch, not once a buffer.
+ */
+void virtio_notify(struct virtio_dev *dev, struct virtqueue *q);
+
+/* The configuration space changed. */
+void virtio_config_changed(struct virtio_dev *dev);
+
+/* The driver broke the rules; `why` is for the log and is written at most once a reset. */
+void virtio_broken(struct virtio_dev *dev, const char *why);
+
+static inline bool virtio_has(const struct virtio_dev *dev, uint64_t feature)
+{
+	return (dev->accepted & feature) == feature;
+}

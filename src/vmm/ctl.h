@@ -1,0 +1,50 @@
+/*
+ * ctl: what berm-vmm and whoever started it say to each other over a SOCK_SEQPACKET pair.
+ *
+ * One message is one packet of exactly CTL_BYTES: no framing, nothing to be half of. berm-vmm
+ * answers every request with CTL_DONE of the same seq, and tells by itself once that the
+ * machine ended. Both sides check type, version and length of what they get; berm-vmm holds
+ * guest memory, so its words are as hostile as the guest's.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/span.h"
+
+#include <stdint.h>
+
+enum { CTL_VERSION = 1, CTL_TEXT_MAX = 200, CTL_BYTES = 256 };
+
+enum ctl_type {
+	CTL_RESUME = 1, /* let the CPUs run */
+	CTL_PAUSE = 2,  /* stop CPUs and devices */
+	/* paused: write state to the fd that comes along (SCM_RIGHTS); with a second one, memory */
+	CTL_SAVE = 3,
+	CTL_STATS = 4,
+	CTL_BALLOON = 5, /* a[0]: pages the guest is to give up */
+	CTL_QUIT = 6,
+	CTL_DONE = 16,  /* code: 0 or -errno; text: why. STATS: a[] are the counts below */
+	CTL_ENDED = 17, /* a[0]: enum vm_end; text */
+};
+
+enum ctl_stat {
+	CTL_EXITS,
+	CTL_EXITS_MMIO,
+	CTL_EXITS_PIO,
+	CTL_EXITS_HALT,
+	CTL_KICKS,
+	CTL_INTERRUPTS,
+	CTL_STAT_COUNT
+};
+
+struct ctl {
+	uint8_t type;
+	uint32_t seq;
+	int32_t code;
+	uint64_t a[CTL_STAT_COUNT];
+	uint16_t text_len;
+	char text[CTL_TEXT_MAX];
+};
+
+void ctl_put(const struct ctl *c, uint8_t ret[CTL_BYTES]);
+_must_ int ctl_parse(struct span in, struct ctl *ret); /* 0 or -EBADMSG */
