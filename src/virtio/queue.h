@@ -8,11 +8,17 @@
  * and checked when the driver says DRIVER_OK and cannot change after. A chain is gathered into
  * segments of guest addresses, readable ones first; its data is touched only through guest_mem.
  *
+ * The queue remembers which heads the device holds and how much may be written to each, so a
+ * driver that makes the same chain available twice, or more chains than the queue has places, is
+ * refused here, and no device can say it used more than there was.
+ *
  * Refused   (-EBADMSG: the caller calls virtio_broken) an available index more than `size`
- *           ahead; a descriptor index or next at or above size; a chain longer than the queue
- *           or than CHAIN_SEGS_MAX; a readable segment after a writable one; an indirect
- *           descriptor (not offered); a segment that is not all RAM; a sum over
- *           CHAIN_BYTES_MAX. A segment of 0 bytes is legal and dropped.
+ *           ahead; a head the device still holds; a descriptor index or next at or above size; a
+ *           chain longer than the queue or than CHAIN_SEGS_MAX; a readable segment after a
+ *           writable one; an indirect descriptor (not offered); a segment that is not all RAM;
+ *           a sum over CHAIN_BYTES_MAX. A segment of 0 bytes is legal and dropped.
+ * Dead      a queue that is not ready (never set up, reset, or its device is broken) has no
+ *           request, takes nothing back and wants no interrupt
  * Source    VIRTIO 1.2, section 2.7 (split virtqueues)
  */
 #pragma once
@@ -37,13 +43,20 @@ struct virtqueue {
 	/* ours */
 	uint16_t next_avail; /* the next entry of the available ring */
 	uint16_t next_used;
-	uint16_t told_used; /* used index when the driver was last told, for event_idx */
+	uint16_t told_used; /* used index when virtqueue_wants_interrupt() was last asked */
+	bool told_lapped;   /* 65536 were pushed since: told_used says nothing */
 	bool event_idx;     /* VIRTIO_F_EVENT_IDX was negotiated */
 	uint16_t size_max;  /* what the device offers */
 	const struct guest_mem *mem;
+	/* chains popped and not yet pushed */
+	uint16_t held_count;
+	uint16_t last_head;                 /* of the last pop, for unpop */
+	uint64_t held[QUEUE_SIZE_MAX / 64]; /* a bit a head */
+	uint32_t writable[QUEUE_SIZE_MAX];  /* bytes the device may write to each */
 };
 
-#define VIRTIO_F_EVENT_IDX (UINT64_C(1) << 29)
+#define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28) /* never offered */
+#define VIRTIO_F_EVENT_IDX     (UINT64_C(1) << 29)
 
 struct chain_seg {
 	struct gpa at;
@@ -66,11 +79,15 @@ _must_ bool virtqueue_valid(const struct virtqueue *q);
 /* The next request: 0, -EAGAIN (none), -EBADMSG. Written only on success. */
 _must_ int virtqueue_pop(struct virtqueue *q, struct chain *ret);
 
-/* Takes the last virtqueue_pop() back: the request stays in the ring. One step only. */
+/* Takes the last virtqueue_pop() back: the request stays in the ring. One step only, and before
+ * anything is pushed. */
 void virtqueue_unpop(struct virtqueue *q);
 
-/* Gives the chain back with `written` bytes, which may not exceed its writable bytes. False:
- * the ring cannot be written (it was checked, so only a test sees that). */
+/*
+ * Gives the chain back with `written` bytes, which may not exceed its writable bytes; head comes
+ * from a pop and goes back once. False: the queue is dead, or the ring cannot be written (it was
+ * checked, so only a test sees that).
+ */
 _must_ bool virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written);
 
 /* Is there a request? Asks the driver to tell us of the next one (used_event or flags) first, so
@@ -78,7 +95,7 @@ _must_ bool virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written)
 _must_ bool virtqueue_enable_kicks(struct virtqueue *q);
 void virtqueue_disable_kicks(struct virtqueue *q);
 
-/* Does the driver want an interrupt for what was pushed since it was last told? */
+/* Does the driver want an interrupt for what was pushed since this was last asked? */
 _must_ bool virtqueue_wants_interrupt(struct virtqueue *q);
 
 /* Copies out of the readable, or into the writable part of a chain, from byte `off` of that part.
