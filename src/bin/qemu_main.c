@@ -1,7 +1,7 @@
 /*
  * berm-qemu: closes the qemu jail and becomes qemu-system-x86_64.
  *
- *	berm-qemu [--uid N] [--gid N] [--ram-fd N] [--kvm] --qemu PATH -- QEMU-ARGUMENT...
+ *	berm-qemu [--uid N] [--gid N] [--ram-fd N] --qemu PATH -- QEMU-ARGUMENT...
  *
  * Started by the supervisor with every fd already placed; nothing is opened for qemu by a path of
  * ours. --uid applies when started by root. --ram-fd is the guest's memory file: qemu 7.2 opens
@@ -35,7 +35,6 @@ struct options {
 	uint64_t gid;
 	uint64_t ram_fd;
 	bool has_ram;
-	bool kvm;
 	const char *qemu;
 	int dashes; /* index of the "--", which becomes qemu's own name */
 };
@@ -66,11 +65,6 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 	while (i < argc && strcmp(argv[i], "--") != 0) {
 		int r;
 
-		if (strcmp(argv[i], "--kvm") == 0) {
-			o.kvm = true;
-			i++;
-			continue;
-		}
 		if (i + 1 >= argc)
 			return err_set(e, -EINVAL, "'%s' needs a value", argv[i]);
 		r = take_option(&o, argv[i], argv[i + 1], e);
@@ -143,11 +137,6 @@ static int close_jail(const struct options *o, const char *preload, struct jail_
 		.parent = getppid(),
 	};
 
-	if (o->kvm)
-		paths[params.path_count++] =
-			(struct jail_path){ .path = "/dev/kvm",
-			                    .access = JAIL_READ | JAIL_WRITE | JAIL_IOCTL,
-			                    .why = "--kvm" };
 	return jail_enter(&jail_profile_qemu, &params, ret_report, e);
 }
 

@@ -40,7 +40,7 @@ static void init(struct sup *s, const char *id)
 	s->listen_fd = s->cpu_fd = s->templates_fd = -1;
 	s->next_agent_id = SUP_MAIN_STREAM;
 	s->result.created_ns = clock_real_ns();
-	qemu_vm_init(&s->vm);
+	engine_vm_init(&s->vm);
 	buf_init(&s->said, s->words, sizeof(s->words));
 	(void)snprintf(s->result.id, sizeof(s->result.id), "%s", id);
 }

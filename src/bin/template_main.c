@@ -1,6 +1,8 @@
 /*
  * berm-template: builds one template and ends. Started by a supervisor, which may kill it.
  *
+ *	berm-template qemu|kvm
+ *
  * fds: see lib/build.h. Exit 0: the template is there. Else the reason is on BUILD_FD_REPORT.
  */
 #include "base/fdio.h"
@@ -8,8 +10,9 @@
 #include "lib/build.h"
 
 #include <errno.h>
+#include <string.h>
 
-static int build(struct err *e)
+static int build(const struct engine_ops *engine, struct err *e)
 {
 	_own_free_ char *bytes = malloc(SPEC_BYTES_MAX);
 	_own_free_ void *lists = NULL;
@@ -28,17 +31,19 @@ static int build(struct err *e)
 	r = spec_parse(bytes, (size_t)n, &spec, &lists, e);
 	if (r < 0)
 		return r;
-	return build_template(&paths, &spec, BUILD_FD_TEMPLATES, BUILD_FD_IMAGE, e);
+	return build_template(&paths, &spec, engine, BUILD_FD_TEMPLATES, BUILD_FD_IMAGE, e);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	const struct engine_ops *engine =
+		argc > 1 && strcmp(argv[1], engine_kvm.name) == 0 ? &engine_kvm : &engine_qemu;
 	struct err e = { 0 };
 
 	log_init("berm-template");
 	for (int fd = BUILD_FD_REPORT; fd < BUILD_FD_COUNT; fd++)
 		(void)fd_set_cloexec(fd, true);
-	if (build(&e) == 0)
+	if (build(engine, &e) == 0)
 		return 0;
 	/* nobody left to tell if the supervisor is gone */
 	return fd_write_all(BUILD_FD_REPORT, e.text, e.len, NULL) < 0 ? 2 : 1;

@@ -65,7 +65,7 @@ const struct opt run_opts[] = {
 	  "end it when nothing happens for so long (never)" },
 	{ OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE,
 	  "end it after so much output (no limit)" },
-	{ OPT_ENGINE, 0, "engine", "auto|qemu", COMPLETE_NONE, "what runs the guest (auto)" },
+	{ OPT_ENGINE, 0, "engine", "auto|kvm|qemu", COMPLETE_NONE, "what runs the guest (auto)" },
 	{ OPT_MINIMUM, 0, "minimum", "microvm|emulated|process", COMPLETE_NONE,
 	  "the least boundary accepted (emulated)" },
 	{ OPT_COLD, 0, "cold", NULL, COMPLETE_NONE, "boot; neither use nor make a template" },
@@ -244,8 +244,9 @@ static int take_text(struct run *r, const struct cli *c, const struct arg *o, st
 		r->result_path = o->value;
 		break;
 	default: /* OPT_ENGINE; the table has checked the choice */
-		r->spec.engine =
-			strcmp(o->value, "qemu") == 0 ? SPEC_ENGINE_QEMU : SPEC_ENGINE_AUTO;
+		r->spec.engine = strcmp(o->value, "qemu") == 0  ? SPEC_ENGINE_QEMU
+		                 : strcmp(o->value, "kvm") == 0 ? SPEC_ENGINE_KVM
+		                                                : SPEC_ENGINE_AUTO;
 	}
 	return 0;
 }

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/fdio.h"
-#include "engine/qmp.h"
 #include "jail/jail.h"
 #include "lib/link.h"
 
@@ -18,7 +17,7 @@ static const char build_hostname[] = "template";
 
 struct builder {
 	const struct spec *spec;
-	struct qemu_vm vm;
+	struct engine_vm vm;
 	struct link *link;
 	char output[BUILD_OUTPUT_MAX];
 	struct buf said;
@@ -27,7 +26,7 @@ struct builder {
 static void builder_fini(struct builder *b)
 {
 	link_free(b->link);
-	qemu_vm_close(&b->vm);
+	engine_vm_close(&b->vm);
 }
 
 static void builder_fini_scope(struct builder *b)
@@ -56,7 +55,7 @@ static int gone(struct builder *b, struct err *e)
 {
 	drain_log(b);
 	return err_set(e, -EPIPE, "the guest ended while its template was built%s%s%.*s",
-	               qemu_death(&b->vm), b->said.len ? "; its last words: " : "",
+	               engine_death(&b->vm), b->said.len ? "; its last words: " : "",
 	               (int)b->said.len, (const char *)b->said.at);
 }
 
@@ -192,10 +191,8 @@ static int warm(struct builder *b, uint32_t stream, const char *command, struct 
 static int save(struct builder *b, const struct template_draft *d, struct err *e)
 {
 	uint64_t deadline = clock_mono_ms() + BUILD_SAVE_MS;
-	int r = qmp_open(b->vm.control_fd, deadline, e);
+	int r = b->vm.ops->save(&b->vm, d->state_fd, deadline, e);
 
-	if (r == 0)
-		r = qmp_save(b->vm.control_fd, d->state_fd, deadline, e);
 	if (r < 0)
 		return err_wrap(e, "save the template");
 	return 0;
@@ -246,7 +243,7 @@ static int build_draft(const struct paths *p, const struct guest_files *g, const
 	_own_(builder_fini) struct builder b = { .spec = spec };
 	int r;
 
-	qemu_vm_init(&b.vm);
+	engine_vm_init(&b.vm);
 	buf_init(&b.said, b.output, sizeof(b.output));
 	r = guest_boot_draft(p, g, spec, image_fd, d, geteuid() == 0 ? jail_uid_for(d->dir) : 0,
 	                     &b.vm, e);
@@ -261,8 +258,8 @@ static int build_draft(const struct paths *p, const struct guest_files *g, const
 	return r;
 }
 
-int build_template(const struct paths *p, const struct spec *spec, int templates_fd, int image_fd,
-                   struct err *e)
+int build_template(const struct paths *p, const struct spec *spec, const struct engine_ops *engine,
+                   int templates_fd, int image_fd, struct err *e)
 {
 	_own_(guest_files_close) struct guest_files g;
 	_own_(template_close) struct template found;
@@ -278,7 +275,7 @@ int build_template(const struct paths *p, const struct spec *spec, int templates
 	if (!key)
 		return err_set(e, -ENOMEM, "out of memory");
 	buf_init(&b, key, TEMPLATE_KEY_MAX);
-	r = guest_files_open(p, &g, e);
+	r = guest_files_open(p, engine, &g, e);
 	if (r < 0)
 		return r;
 	guest_put_key(&b, &g, spec);

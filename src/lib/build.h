@@ -5,7 +5,7 @@
  * moment by killing it, and the supervisor that asked for it keeps its loop.
  *
  * Hostile   the agent's frames: the image's own programs ran in the guest
- * Errors    -ETIMEDOUT (the guest or QEMU is silent), -EPROTO (the agent broke the rules), and what
+ * Errors    -ETIMEDOUT (the guest or its engine is silent), -EPROTO (the agent broke the rules), and what
  *           starting and saving can meet
  */
 #pragma once
@@ -31,5 +31,6 @@ enum {
 	BUILD_FD_COUNT = 7,
 };
 
-_must_ int build_template(const struct paths *p, const struct spec *spec, int templates_fd,
-                          int image_fd, struct err *e);
+_must_ int build_template(const struct paths *p, const struct spec *spec,
+                          const struct engine_ops *engine, int templates_fd, int image_fd,
+                          struct err *e);

@@ -4,6 +4,8 @@
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
 #include "base/spawn.h"
+#include "engine/probe.h"
+#include "engine/qemu.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,13 +26,14 @@ enum { TSC_REST_NS = 6000000 }; /* over the 5 ms that clock_tsc_khz() wants */
 
 void guest_files_init(struct guest_files *g)
 {
-	*g = (struct guest_files){ .kernel_fd = -1, .initrd_fd = -1 };
+	*g = (struct guest_files){ .kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1 };
 }
 
 void guest_files_close(struct guest_files *g)
 {
 	own_close_fd(&g->kernel_fd);
 	own_close_fd(&g->initrd_fd);
+	own_close_fd(&g->kvm_fd);
 	guest_files_init(g);
 }
 
@@ -51,25 +54,69 @@ static int open_shared(int share_fd, const char *name, const char *what, int *re
 }
 
 /* One line of words; the file may end in a newline. */
-static int read_cmdline(int share_fd, char ret[QEMU_CMDLINE_MAX], struct err *e)
+static int read_cmdline(int share_fd, char ret[ENGINE_CMDLINE_MAX], struct err *e)
 {
 	_own_free_ char *text = NULL;
 	size_t len;
-	int r = fd_read_file(share_fd, "cmdline", QEMU_CMDLINE_MAX - 1, &text, &len, e);
+	int r = fd_read_file(share_fd, "cmdline", ENGINE_CMDLINE_MAX - 1, &text, &len, e);
 
 	if (r < 0)
 		return r;
-	(void)snprintf(ret, QEMU_CMDLINE_MAX, "%.*s", (int)strcspn(text, "\n"), text);
+	(void)snprintf(ret, ENGINE_CMDLINE_MAX, "%.*s", (int)strcspn(text, "\n"), text);
 	return 0;
 }
 
-int guest_files_open(const struct paths *p, struct guest_files *ret, struct err *e)
+static int ask_probe(int state_fd, struct probe_verdict *ret, struct err *e)
+{
+	const struct probe_env env = {
+		.kvm_path = "/dev/kvm",
+		.boot_id_path = "/proc/sys/kernel/random/boot_id",
+		.state_dir_fd = state_fd,
+	};
+
+	return probe_kvm(&env, ret, e);
+}
+
+int guest_pick_engine(const struct spec *spec, int state_fd, const struct engine_ops **ret,
+                      struct err *e)
+{
+	struct probe_verdict v;
+	char text[ERR_TEXT_MAX];
+	struct buf b;
+	int r;
+
+	if (spec->engine == SPEC_ENGINE_QEMU) {
+		*ret = &engine_qemu;
+		return 0;
+	}
+	r = ask_probe(state_fd, &v, e);
+	if (r < 0 && spec->engine == SPEC_ENGINE_KVM)
+		return r;
+	*ret = r == 0 && v.kind == PROBE_GOOD ? &engine_kvm : &engine_qemu;
+	if (spec->engine == SPEC_ENGINE_AUTO || *ret == &engine_kvm)
+		return 0;
+	buf_init(&b, text, sizeof(text));
+	probe_put_verdict(&b, &v);
+	return err_set(e, -ENOTSUP, "--engine kvm cannot work here: %s%s%s", buf_cstr(&b),
+	               *probe_remedy(&v) ? "; " : "", probe_remedy(&v));
+}
+
+static int open_engine(struct guest_files *g, struct err *e)
+{
+	if (g->engine->id == ENGINE_KVM)
+		return fd_open("/dev/kvm", O_RDWR, 0, &g->kvm_fd, e);
+	return qemu_find(&g->qemu, e);
+}
+
+int guest_files_open(const struct paths *p, const struct engine_ops *engine,
+                     struct guest_files *ret, struct err *e)
 {
 	_own_(guest_files_close) struct guest_files g;
 	_own_fd_ int share_fd = -1;
 	int r;
 
 	guest_files_init(&g);
+	g.engine = engine;
 	r = fd_open(p->share, O_RDONLY | O_DIRECTORY, 0, &share_fd, e);
 	if (r == 0)
 		r = open_shared(share_fd, "vmlinux", "guest kernel", &g.kernel_fd, e);
@@ -78,7 +125,7 @@ int guest_files_open(const struct paths *p, struct guest_files *ret, struct err 
 	if (r == 0)
 		r = read_cmdline(share_fd, g.cmdline, e);
 	if (r == 0)
-		r = qemu_find(&g.qemu, e);
+		r = open_engine(&g, e);
 	if (r < 0)
 		return r;
 	*ret = g;
@@ -115,12 +162,12 @@ void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec
 {
 	struct stat st;
 
-	buf_printf(b, "berm %s\nengine qemu tcg\n", BERM_VERSION);
+	buf_printf(b, "berm %s\nengine %s\n", BERM_VERSION, g->engine->name);
 	if (fstat(g->kernel_fd, &st) == 0)
 		put_identity(b, "kernel", &st);
 	if (fstat(g->initrd_fd, &st) == 0)
 		put_identity(b, "agent", &st);
-	if (stat(g->qemu, &st) == 0)
+	if (g->qemu && stat(g->qemu, &st) == 0)
 		put_identity(b, "qemu", &st);
 	put_cpu(b);
 	buf_printf(b, "cmdline %s\n", g->cmdline);
@@ -207,12 +254,13 @@ int guest_format_scratch(int fd, struct err *e)
 	return 0;
 }
 
-static struct qemu_config config(const struct paths *p, const struct guest_files *g,
-                                 const struct spec *spec, int image_fd, uid_t uid)
+static struct engine_config config(const struct paths *p, const struct guest_files *g,
+                                   const struct spec *spec, int image_fd, uid_t uid)
 {
-	return (struct qemu_config){
+	return (struct engine_config){
 		.libexec = p->libexec,
 		.program = g->qemu,
+		.kvm_fd = g->kvm_fd,
 		.cmdline = g->cmdline,
 		.kernel_fd = g->kernel_fd,
 		.initrd_fd = g->initrd_fd,
@@ -244,17 +292,17 @@ static void put_cmdline(struct buf *b, const struct guest_files *g, const struct
 	}
 	khz = clock_tsc_khz(first, &second);
 	buf_put_str(b, g->cmdline);
-	if (khz > 0)
+	if (g->engine->id == ENGINE_QEMU && khz > 0)
 		buf_printf(b, " tsc_early_khz=%" PRIu64, khz);
 	(void)buf_cstr(b);
 }
 
 int guest_boot_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-                     int image_fd, const struct template_draft *d, uid_t uid, struct qemu_vm *ret,
+                     int image_fd, const struct template_draft *d, uid_t uid, struct engine_vm *ret,
                      struct err *e)
 {
-	struct qemu_config c = config(p, g, spec, image_fd, uid);
-	char cmdline[QEMU_CMDLINE_MAX + 64];
+	struct engine_config c = config(p, g, spec, image_fd, uid);
+	char cmdline[ENGINE_CMDLINE_MAX + 64];
 	struct clock_tsc first;
 	struct buf b;
 	int r;
@@ -269,14 +317,14 @@ int guest_boot_draft(const struct paths *p, const struct guest_files *g, const s
 	c.scratch_fd = d->scratch_fd;
 	c.ram_fd = d->ram_fd;
 	c.ram_shared = true;
-	return qemu_start(&c, ret, e);
+	return g->engine->start(&c, ret, e);
 }
 
 int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-               int image_fd, int dir_fd, uid_t uid, struct qemu_vm *ret, struct err *e)
+               int image_fd, int dir_fd, uid_t uid, struct engine_vm *ret, struct err *e)
 {
-	struct qemu_config c = config(p, g, spec, image_fd, uid);
-	char cmdline[QEMU_CMDLINE_MAX + 64];
+	struct engine_config c = config(p, g, spec, image_fd, uid);
+	char cmdline[ENGINE_CMDLINE_MAX + 64];
 	_own_fd_ int scratch = -1;
 	_own_fd_ int ram = -1;
 	struct clock_tsc first;
@@ -298,14 +346,14 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 	c.cmdline = cmdline;
 	c.scratch_fd = scratch;
 	c.ram_fd = ram;
-	return qemu_start(&c, ret, e);
+	return g->engine->start(&c, ret, e);
 }
 
 int guest_restore(const struct paths *p, const struct guest_files *g, const struct spec *spec,
                   int image_fd, int dir_fd, const struct template *t, uid_t uid,
-                  struct qemu_vm *ret, struct err *e)
+                  struct engine_vm *ret, struct err *e)
 {
-	struct qemu_config c = config(p, g, spec, image_fd, uid);
+	struct engine_config c = config(p, g, spec, image_fd, uid);
 	_own_fd_ int scratch = -1;
 	int r = fd_tmpfile(dir_fd, 0600, &scratch, e);
 
@@ -316,5 +364,5 @@ int guest_restore(const struct paths *p, const struct guest_files *g, const stru
 	c.scratch_fd = scratch;
 	c.ram_fd = t->ram_fd;
 	c.incoming_fd = t->state_fd;
-	return qemu_start(&c, ret, e);
+	return g->engine->start(&c, ret, e);
 }

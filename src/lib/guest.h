@@ -4,7 +4,7 @@
 #pragma once
 
 #include "base/buf.h"
-#include "engine/qemu.h"
+#include "engine/engine.h"
 #include "engine/template.h"
 #include "lib/paths.h"
 #include "lib/spec.h"
@@ -14,20 +14,31 @@ enum {
 		20000, /* 30 ms as a rule; a disk of 1 TiB on a busy machine takes seconds */
 };
 
-/* The installed kernel, its first program and QEMU, open. */
+/* What a guest is made with: the engine, the installed kernel, its first program, open. */
 struct guest_files {
+	const struct engine_ops *engine;
+	int kvm_fd; /* kvm */
 	int kernel_fd;
 	int initrd_fd;
-	char cmdline[QEMU_CMDLINE_MAX];
-	const char *qemu; /* static */
+	char cmdline[ENGINE_CMDLINE_MAX];
+	const char *qemu; /* qemu; static */
 };
 
 void guest_files_init(struct guest_files *g);
 void guest_files_close(struct guest_files *g);
 void guest_files_close_scope(struct guest_files *g);
 
+/*
+ * The engine a spec gets: the one it names, or kvm where this host's /dev/kvm can run a kernel, else
+ * qemu. Asks the probe, whose verdict is kept below state_fd. An engine that was named and cannot
+ * work here is refused, with the probe's words.
+ */
+_must_ int guest_pick_engine(const struct spec *spec, int state_fd, const struct engine_ops **ret,
+                             struct err *e);
+
 /* -ENOENT names what is missing and how to get it. */
-_must_ int guest_files_open(const struct paths *p, struct guest_files *ret, struct err *e);
+_must_ int guest_files_open(const struct paths *p, const struct engine_ops *engine,
+                            struct guest_files *ret, struct err *e);
 
 /*
  * All that a saved guest depends on, as text: versions, the identity of each file, image, sizes,
@@ -41,13 +52,13 @@ _must_ int guest_format_scratch(int fd, struct err *e);
 /* Boots with the draft's files, so that it can be saved. */
 _must_ int guest_boot_draft(const struct paths *p, const struct guest_files *g,
                             const struct spec *spec, int image_fd, const struct template_draft *d,
-                            uid_t uid, struct qemu_vm *ret, struct err *e);
+                            uid_t uid, struct engine_vm *ret, struct err *e);
 
 /* Boots with anonymous RAM and a fresh scratch disk made in the file system of dir_fd. */
 _must_ int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-                      int image_fd, int dir_fd, uid_t uid, struct qemu_vm *ret, struct err *e);
+                      int image_fd, int dir_fd, uid_t uid, struct engine_vm *ret, struct err *e);
 
-/* Starts QEMU on a private copy of the template. It runs once qmp_restore() has been sent. */
+/* Starts the engine on a private copy of the template. It runs once engine->go() was called. */
 _must_ int guest_restore(const struct paths *p, const struct guest_files *g,
                          const struct spec *spec, int image_fd, int dir_fd,
-                         const struct template *t, uid_t uid, struct qemu_vm *ret, struct err *e);
+                         const struct template *t, uid_t uid, struct engine_vm *ret, struct err *e);

@@ -233,8 +233,8 @@ int spec_check(const struct spec *s, struct err *e)
 		r = check_warm(s, e);
 	if (r < 0)
 		return r;
-	if (s->engine != SPEC_ENGINE_AUTO && s->engine != SPEC_ENGINE_QEMU)
-		return err_set(e, -EINVAL, "--engine: must be auto or qemu");
+	if (s->engine > SPEC_ENGINE_KVM)
+		return err_set(e, -EINVAL, "--engine: must be auto, kvm or qemu");
 	if (s->minimum_level < LEVEL_PROCESS || s->minimum_level > LEVEL_MICROVM)
 		return err_set(e, -EINVAL, "--isolation: must be microvm, emulated or process");
 	return 0;

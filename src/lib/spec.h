@@ -46,7 +46,7 @@ enum {
 /* How much of a boundary a run got, or demands. Strongest is largest. */
 enum level { LEVEL_PROCESS = 1, LEVEL_EMULATED = 2, LEVEL_MICROVM = 3 };
 
-enum spec_engine { SPEC_ENGINE_AUTO = 0, SPEC_ENGINE_QEMU = 1 };
+enum spec_engine { SPEC_ENGINE_AUTO = 0, SPEC_ENGINE_QEMU = 1, SPEC_ENGINE_KVM = 2 };
 
 struct spec_limits {
 	uint32_t cpus;         /* 1 */

@@ -127,7 +127,8 @@ struct sup {
 	uint8_t *key; /* of the template restored from, or NULL */
 	size_t key_len;
 	uid_t uid;
-	struct qemu_vm vm;
+	const struct engine_ops *engine;
+	struct engine_vm vm;
 	struct cgroup cgroup;
 	bool has_cgroup;
 	char cgroup_why[CGROUP_WHY_MAX];
@@ -150,7 +151,7 @@ struct sup {
 	struct sup_client clients[SUP_CLIENTS_MAX];
 	struct sup_client *owner;
 
-	char words[QEMU_LOG_MAX]; /* the guest kernel's and the engine's last words */
+	char words[ENGINE_LOG_MAX]; /* the guest kernel's and the engine's last words */
 	struct buf said;
 
 	struct wire_stats stats;

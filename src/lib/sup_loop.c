@@ -304,7 +304,7 @@ static void on_engine_end(uv_poll_t *poll, int status, int events)
 		return;
 	}
 	(void)snprintf(what, sizeof(what), "the guest's machine ended by itself%s",
-	               qemu_death(&s->vm));
+	               engine_death(&s->vm));
 	engine_died(s, what);
 }
 

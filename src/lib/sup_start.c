@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/spawn.h"
-#include "engine/qmp.h"
 #include "lib/build.h"
 #include "lib/state.h"
 
@@ -19,9 +18,7 @@
 enum {
 	BOOT_EPOCH = 1,
 	RESTORED_EPOCH = 2,
-	ENGINE_OVERHEAD_BYTES = 384 << 20, /* QEMU, its translated code, its buffers */
-	ENGINE_PIDS = 64,                  /* vCPU, disk and main threads */
-	CPU_SLACK_MILLICORES = 500,        /* QEMU's own threads beside the guest's CPUs */
+	CPU_SLACK_MILLICORES = 500, /* the engine's own threads beside the guest's CPUs */
 };
 
 /* Sends a line to the waiting caller. Its socket is empty, so this does not block. */
@@ -78,7 +75,7 @@ static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct err *e)
 
 static int run_builder(struct sup *s, int report_fd, struct err *e)
 {
-	static const char *const argv[] = { "berm-template", NULL };
+	const char *const argv[] = { "berm-template", s->engine->name, NULL };
 	char path[PATH_MAX + 32];
 	_own_fd_ int pidfd = -1;
 	struct spawn sp = {
@@ -196,14 +193,16 @@ static int restore(struct sup *s, const struct guest_files *g, struct err *e)
 	if (r == 0)
 		r = take_engine(s, e);
 	if (r == 0)
-		r = qmp_restore(s->vm.control_fd, QEMU_INCOMING_FD, e);
+		r = s->engine->go(&s->vm, e);
 	if (r == -EPIPE)
 		return err_set(e, r, "the guest's machine ended as it was started");
 	if (r < 0)
 		return r;
 	s->epoch = RESTORED_EPOCH;
 	sup_put_identity(s);
-	return link_flush(s->agent) == -EPIPE ? err_set(e, -EPIPE, "QEMU ended at once") : 0;
+	return link_flush(s->agent) == -EPIPE
+	               ? err_set(e, -EPIPE, "%s ended at once", s->engine->words)
+	               : 0;
 }
 
 static int boot(struct sup *s, const struct guest_files *g, struct err *e)
@@ -256,8 +255,8 @@ static int make_cgroup(struct sup *s, struct err *e)
 {
 	const struct cgroup_limits limits = {
 		.cpu_millicores = (uint64_t)s->spec.limits.cpus * 1000 + CPU_SLACK_MILLICORES,
-		.memory_bytes = s->spec.limits.memory_bytes + ENGINE_OVERHEAD_BYTES,
-		.pids = ENGINE_PIDS + s->spec.limits.cpus,
+		.memory_bytes = s->spec.limits.memory_bytes + s->engine->overhead_bytes,
+		.pids = s->engine->pids + s->spec.limits.cpus,
 	};
 	struct cgroup_host host;
 	char name[CGROUP_NAME_MAX];
@@ -303,7 +302,7 @@ static int start_engine(struct sup *s, struct err *e)
 	int r;
 
 	guest_files_init(&g);
-	r = guest_files_open(&s->paths, &g, e);
+	r = guest_files_open(&s->paths, s->engine, &g, e);
 	if (r == 0)
 		r = s->spec.cold ? boot(s, &g, e) : restore(s, &g, e);
 	if (r == 0)
@@ -313,18 +312,23 @@ static int start_engine(struct sup *s, struct err *e)
 
 static int check_level(const struct sup *s, struct err *e)
 {
-	if (s->spec.minimum_level <= LEVEL_EMULATED)
+	if (s->spec.minimum_level <= s->result.level)
 		return 0;
 	return err_set(e, -EPERM,
 	               "the least boundary asked for is '%s', and this start can only give "
-	               "'emulated': 'berm doctor' says why",
-	               level_name(s->spec.minimum_level));
+	               "'%s': 'berm doctor' says why",
+	               level_name(s->spec.minimum_level), level_name(s->result.level));
 }
 
 int sup_start(struct sup *s, struct err *e)
 {
-	int r = check_level(s, e);
+	int r = guest_pick_engine(&s->spec, s->state_fd, &s->engine, e);
 
+	if (r < 0)
+		return r;
+	s->result.engine = s->engine->name;
+	s->result.level = s->engine->hardware ? LEVEL_MICROVM : LEVEL_EMULATED;
+	r = check_level(s, e);
 	if (r == 0)
 		r = make_cgroup(s, e);
 	if (r == 0)
@@ -333,8 +337,6 @@ int sup_start(struct sup *s, struct err *e)
 		return r;
 	s->log_open = true;
 	s->uid = geteuid() == 0 ? jail_uid_for(s->id) : 0;
-	s->result.engine = "qemu";
-	s->result.level = LEVEL_EMULATED;
 	r = start_engine(s, e);
 	if (r == 0)
 		r = fd_unix_listen(s->dir_fd, "control.sock", SUP_BACKLOG, &s->listen_fd, e);

@@ -73,7 +73,7 @@ def test_version(berm):
         (["run", "--memory", "1KiB", "--", "x"], "memory"),
         (["run", "--memory", "lots", "--", "x"], "--memory"),
         (["run", "--name", "a/b", "--", "x"], "name"),
-        (["run", "--engine", "magic", "--", "x"], "auto|qemu"),
+        (["run", "--engine", "magic", "--", "x"], "auto|kvm|qemu"),
         (["run", "--minimum", "none", "--", "x"], "microvm|emulated|process"),
         (["run", "-e", "=x", "--", "x"], "--env"),
         (["run", "--env-file", "/nonexistent", "--", "x"], "/nonexistent"),
