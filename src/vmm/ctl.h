@@ -5,6 +5,9 @@
  * answers every request with CTL_DONE of the same seq, and tells by itself once that the
  * machine ended. Both sides check type, version and length of what they get; berm-vmm holds
  * guest memory, so its words are as hostile as the guest's.
+ *
+ * Shape     u8 type | u8 version | u16 text_len | u32 seq | i32 code | u32 0 | u64 a[6]
+ *           | text, then zeros. Little endian. A field its type does not use is 0.
  */
 #pragma once
 
@@ -13,7 +16,7 @@
 
 #include <stdint.h>
 
-enum { CTL_VERSION = 1, CTL_TEXT_MAX = 200, CTL_BYTES = 256 };
+enum { CTL_VERSION = 1, CTL_TEXT_MAX = 192, CTL_BYTES = 256 };
 
 enum ctl_type {
 	CTL_RESUME = 1, /* let the CPUs run */
@@ -43,8 +46,14 @@ struct ctl {
 	int32_t code;
 	uint64_t a[CTL_STAT_COUNT];
 	uint16_t text_len;
-	char text[CTL_TEXT_MAX];
+	char text[CTL_TEXT_MAX]; /* not NUL-ended; of the other side: for the logger alone */
 };
 
+/* Cuts `text` to what fits. */
+void ctl_set_text(struct ctl *c, const char *text);
+
 void ctl_put(const struct ctl *c, uint8_t ret[CTL_BYTES]);
-_must_ int ctl_parse(struct span in, struct ctl *ret); /* 0 or -EBADMSG */
+
+/* One whole packet. 0, or -EBADMSG: another length or version, an unknown type, a field that its
+ * type does not have. Whether the type is the other side's to send is for the caller to ask. */
+_must_ int ctl_parse(struct span in, struct ctl *ret);

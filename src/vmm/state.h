@@ -40,7 +40,8 @@ enum state_type {
 	STATE_MEMORY = 5,  /* size, layout, and where the file is whole */
 	STATE_WSET = 6,    /* pages touched after a restore: extents */
 	STATE_DEVICE = 7,  /* instance: slot on the bus; transport, then the device's own */
-	STATE_END = 8,
+	STATE_END = 8,     /* no payload */
+	STATE_TYPE_COUNT
 };
 
 struct state_section {
@@ -50,14 +51,25 @@ struct state_section {
 	struct span payload; /* borrowed from the input */
 };
 
-/* Writing: begin leaves room for the length, end fills it in. Nesting is not possible. */
+/*
+ * Writing, into an empty buf: header, then sections, each between begin and end, then finish,
+ * which adds STATE_END and completes the header. Nesting is not possible. False from finish: it
+ * did not fit, or was more than STATE_SECTIONS_MAX.
+ */
 void state_put_header(struct buf *b);
 size_t state_begin(struct buf *b, uint32_t type, uint32_t flags, uint32_t instance);
 void state_end(struct buf *b, size_t begun);
-/* Adds STATE_END and completes the header. False: it did not fit. */
 _must_ bool state_finish(struct buf *b);
 
-/* Reading: 0, or -EBADMSG with nothing advanced. The header first, then one section a call until
- * STATE_END, after which nothing may follow. -ENOTSUP: another major version. */
+/*
+ * Reading, of the whole file in memory. The header answers for all of it: every section lies
+ * within the file and is padded with zeros, there are as many as it says and no two of one type
+ * and instance, STATE_END is the last and nothing follows, and no section that we do not know is
+ * critical. 0; -EBADMSG: damaged; -ENOTSUP: of another major version, or with an unknown critical
+ * section; -EXDEV: of another architecture. Only on success is `in` advanced past the header.
+ *
+ * Then one section a call, the last being STATE_END, which ret_sections does not count. A type
+ * the caller does not know is to be skipped. What a payload says is still anybody's word.
+ */
 _must_ int state_parse_header(struct span *in, uint32_t *ret_sections);
 _must_ int state_parse_section(struct span *in, struct state_section *ret);
