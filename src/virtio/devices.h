@@ -43,7 +43,7 @@ struct net_config {
 _must_ int net_new(const struct virtio_place *at, const struct net_config *c,
                    struct virtio_dev **ret, struct err *e);
 
-/* rng.c: getrandom(2), at most RNG_BYTES_MAX a request. */
+/* rng.c: random bytes from the host, at most 1 KiB a request. */
 _must_ int rng_new(const struct virtio_place *at, struct virtio_dev **ret, struct err *e);
 
 /*

@@ -8,9 +8,13 @@
  *
  * Threads   all operations but read_config run on the I/O thread (loop.h). read_config may run
  *           on a vCPU's thread at any time and reads only what never changes, or one aligned
- *           word.
+ *           word. virtio_notify() and the other functions below are for the I/O thread.
  * Broken    a device that finds its driver lying calls virtio_broken(): DEVICE_NEEDS_RESET is
- *           set, the driver is interrupted, and no queue of it is looked at until the reset.
+ *           set, the driver is interrupted, and no queue of it is looked at until the reset: the
+ *           queues are dead (queue.h) and kick is not called. What a device watches besides, such
+ *           as a socket, is its own to silence.
+ * Fair      a guest can fill a queue as fast as it is emptied. A device takes at most as many
+ *           requests a turn as its queue has places, then calls virtio_again() and returns.
  * Source    Virtual I/O Device (VIRTIO) Version 1.2, sections 2 and 4.2
  */
 #pragma once
@@ -29,6 +33,7 @@
 enum {
 	VIRTIO_QUEUES_MAX = 8,   /* console with two ports: 6 */
 	VIRTIO_CONFIG_MAX = 256, /* bytes of configuration space a device may have */
+	VIRTIO_STATE_MAX = 4096, /* bytes of a device's own saved state */
 };
 
 /* Device types: section 5. */
@@ -52,23 +57,25 @@ struct virtio_ops {
 	 * config_bytes. NULL without one.
 	 */
 	void (*read_config)(const void *self, uint32_t off, void *ret, uint32_t len);
-	/* The same for writes; NULL: ignored, as the specification lets us. */
+	/* The same for writes, once there is a driver; NULL: ignored, as the specification lets
+	 * us. */
 	void (*write_config)(void *self, uint32_t off, const void *data, uint32_t len);
-	/* DRIVER_OK: features are negotiated, queues are valid. -errno marks the device broken.
-	 * */
+	/* DRIVER_OK: features are negotiated; each queue is valid and ready, or was not set up
+	 * (ready is false). Each ready queue is kicked once soon after. -errno marks the device
+	 * broken. */
 	int (*activate)(void *self, struct virtio_dev *dev);
-	/* The driver has put something into queue `index`. Also called once for each after a
-	 * restore. */
+	/* The driver may have put something into queue `index`, which is ready. */
 	void (*kick)(void *self, unsigned index);
-	/* Back to before activate. Waits for, or cancels, I/O under way: after it no guest
-	 * memory is touched and no interrupt sent. */
+	/* Back to before activate, also when that failed. Waits for, or cancels, I/O under way:
+	 * after it no guest memory is touched and no interrupt sent. */
 	void (*reset)(void *self);
-	/* Stops taking requests and finishes those under way, for a snapshot; resume undoes it.
-	 * */
+	/* Stops taking requests and finishes those under way, for a snapshot: whatever was popped
+	 * is pushed or unpopped when it returns. resume undoes it; every queue is kicked behind
+	 * it. Only between activate and reset. NULL: kick is all that takes requests. */
 	void (*pause)(void *self);
 	void (*resume)(void *self);
-	/* The device's own state, not the transport's. load comes before activate. NULL: there
-	 * is none. */
+	/* The device's own state, not the transport's, of at most VIRTIO_STATE_MAX bytes. load
+	 * comes before activate, into a device just made. Both NULL: there is none. */
 	void (*save)(const void *self, struct buf *b);
 	int (*load)(void *self, struct span in, struct err *e);
 	void (*free)(void *self);
@@ -81,7 +88,7 @@ struct virtio_dev {
 	void *self;
 	const struct guest_mem *mem;
 	struct loop *loop;
-	uint64_t offered;  /* feature bits; VIRTIO_F_VERSION_1 is added by the transport */
+	uint64_t offered;  /* feature bits, with those the transport adds */
 	uint64_t accepted; /* valid from activate on */
 	uint32_t config_bytes;
 	unsigned queue_count;
@@ -92,7 +99,8 @@ struct virtio_dev {
 	void *transport; /* struct mmio, private to mmio.c */
 };
 
-/* Counts for `berm stats` and for tests: what a hostile driver did. */
+/* Counts for `berm stats` and for tests: what a hostile driver did. A kick is one turn of a queue:
+ * writes that came together count once. */
 struct virtio_counts {
 	uint64_t kicks, interrupts, broken, refused_writes;
 };
@@ -106,8 +114,13 @@ void virtio_notify(struct virtio_dev *dev, struct virtqueue *q);
 /* The configuration space changed. */
 void virtio_config_changed(struct virtio_dev *dev);
 
-/* The driver broke the rules; `why` is for the log and is written at most once a reset. */
+/* The driver broke the rules; `why` is for the log: at most one line a reset, and at most
+ * VIRTIO_BROKEN_LINES in a device's life, as the guest decides how often. */
+enum { VIRTIO_BROKEN_LINES = 16 };
 void virtio_broken(struct virtio_dev *dev, const char *why);
+
+/* There may be more in the queue: kick is called again once the other devices had their turn. */
+void virtio_again(struct virtio_dev *dev, unsigned queue);
 
 static inline bool virtio_has(const struct virtio_dev *dev, uint64_t feature)
 {
