@@ -128,7 +128,7 @@ def test_rlimits(peer):
 
 
 def test_signals_reach_the_process_group(peer):
-    s = peer.exec(["/bin/sh", "-c", "trap 'echo usr1' USR1; echo ready; sleep 60 & wait; wait"])
+    s = peer.exec(["/bin/sh", "-c", "trap 'echo usr1' USR1; echo ready; while :; do sleep 60 & wait; done"])
     s.wait_for(lambda s: s.stdout == b"ready\n")
     s.signal(10)
     s.wait_for(lambda s: b"usr1" in s.stdout)
