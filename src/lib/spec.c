@@ -185,10 +185,12 @@ static int check_command(const struct spec *s, struct err *e)
 	size_t bytes = 0;
 	int r;
 
-	if (!s->argv || !s->argv[0])
+	if (!s->argv)
 		return err_set(e, -EINVAL,
 		               "no command was given, and the image has none of its own");
-	if (!*s->argv[0])
+	if (!s->argv[0] && (s->tty || s->stdin_open))
+		return err_set(e, -EINVAL, "a terminal or standard input, and no command for it");
+	if (s->argv[0] && !*s->argv[0])
 		return err_set(e, -EINVAL, "the command's name is empty");
 	r = check_list("the command", s->argv, &bytes, e);
 	if (r == 0)

@@ -62,10 +62,10 @@ struct spec {
 	const char *name;  /* NULL: the id is the name */
 	const char *image; /* the reference as given, for messages */
 	const char *image_id;
-	const char *hostname; /* NULL: the name or id */
-	const char *user;     /* NULL or "": root */
-	const char *cwd;      /* NULL or "": the user's home */
-	const char *const *argv;
+	const char *hostname;    /* NULL: the name or id */
+	const char *user;        /* NULL or "": root */
+	const char *cwd;         /* NULL or "": the user's home */
+	const char *const *argv; /* an empty list: no main command; it runs until it is stopped */
 	const char *const *envp; /* exact; never the host's */
 	const char *const *warm; /* shell commands run before a template is saved; NULL: none */
 	struct spec_limits limits;

@@ -550,6 +550,21 @@ static void on_exec_deadline(uv_timer_t *t)
 	        SUP_EXEC_MS / 1000);
 }
 
+/* Without a main command the guest is all there is: it runs, and ends when it is told to. */
+static void start_idle(struct sup *s)
+{
+	s->next_agent_id = SUP_MAIN_STREAM + 1; /* MAIN's id is nobody else's */
+	main_started(s);
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+
+		if (!c->used || !c->attached || c->closing)
+			continue;
+		wire_put_u32(&c->link->out, WIRE_EXEC_OK, 0, c->attach_id, 1, 0); /* no pid */
+		sup_watch_client(c);
+	}
+}
+
 /*
  * The main command starts when the guest is ready and, for a foreground run, the caller is
  * attached: so that no byte of output can come before there is somebody to have it.
@@ -570,6 +585,10 @@ void sup_start_main(struct sup *s)
 		return;
 	if (!s->spec.detach && !(s->owner && s->owner->attached))
 		return;
+	if (!s->spec.argv[0]) {
+		start_idle(s);
+		return;
+	}
 	st = sup_stream_new(s, SUP_MAIN);
 	if (link_room(s->agent) < WIRE_FRAME_MAX || !st) {
 		sup_end(s, RESULT_AGENT_SILENT, 125, "the guest does not read what it is sent");

@@ -87,8 +87,9 @@ static void attach(struct sup_client *c, const struct wire_frame *f)
 	c->input = want_stdin && s->spec.stdin_open && !input_taken(s);
 	c->may_get[WIRE_OUT] = c->may_get[WIRE_ERR] = WIRE_WINDOW_BYTES;
 	c->may_put = WIRE_WINDOW_BYTES;
-	if (st && st->started)
-		answer(c, WIRE_EXEC_OK, c->attach_id, st->pid);
+	if (st ? st->started : s->state == SUP_RUNNING)
+		answer(c, WIRE_EXEC_OK, c->attach_id,
+		       st ? st->pid : 0); /* 0: it has no main command */
 	sup_start_main(s);
 }
 

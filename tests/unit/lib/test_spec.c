@@ -383,8 +383,23 @@ TEST(each_bound_names_its_flag)
 	BAD("--isolation", s.minimum_level = 4);
 	BAD("image", s.image = NULL);
 	BAD("image id", s.image_id = "abc");
-	BAD("no command", s.argv = none);
+	BAD("no command", s.argv = NULL);
+	BAD("no command for it", s.argv = none);
 	BAD("empty", s.argv = no_words);
+}
+
+/* An embedding program may want a guest and nothing in it yet. */
+TEST(no_main_command_is_an_empty_list)
+{
+	static const char *const none[] = { NULL };
+	struct spec s = full();
+	struct err e = { 0 };
+
+	s.argv = none;
+	s.tty = s.stdin_open = false;
+	CHECK_OK(spec_check(&s, &e), &e);
+	s.stdin_open = true;
+	bad(s, "no command for it");
 }
 
 TEST(names_have_a_grammar)
