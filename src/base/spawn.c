@@ -6,11 +6,27 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+
+enum { ORPHAN_STACK_BYTES = 64 << 10 }; /* for system calls and two small arrays */
+
+#ifndef __has_feature
+#define __has_feature(f) 0
+#endif
+/* The sanitizers' own memory must not be shared with a child that never returns from a function. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+	__has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                     \
+	__has_feature(memory_sanitizer)
+#define ORPHAN_VM 0
+#else
+#define ORPHAN_VM CLONE_VM
+#endif
 
 /*
  * /dev/null at base or above; a lower number may be one that is still to be read from. Between
@@ -28,14 +44,15 @@ static int open_null(int base)
 /*
  * Moves every fd out of the way first, so that placing one never overwrites another. The report
  * fd moves along: it is told where it is now at once, so that any failure here is still reported.
+ * -1: there is none.
  */
 static int place_fds(const struct spawn *s, int *report_fd)
 {
 	int high[SPAWN_FDS_MAX];
 	int base = (int)s->fd_count + 1;
-	int moved = fcntl(*report_fd, F_DUPFD_CLOEXEC, base);
+	int moved = *report_fd < 0 ? -1 : fcntl(*report_fd, F_DUPFD_CLOEXEC, base);
 
-	if (moved < 0)
+	if (moved < 0 && *report_fd >= 0)
 		return -errno;
 	*report_fd = moved;
 	for (unsigned i = 0; i < s->fd_count; i++) {
@@ -43,9 +60,13 @@ static int place_fds(const struct spawn *s, int *report_fd)
 		if (high[i] < 0)
 			return -errno;
 	}
-	if (dup3(moved, (int)s->fd_count, O_CLOEXEC) < 0)
-		return -errno;
-	*report_fd = (int)s->fd_count;
+	if (moved < 0) {
+		(void)close((int)s->fd_count);
+	} else {
+		if (dup3(moved, (int)s->fd_count, O_CLOEXEC) < 0)
+			return -errno;
+		*report_fd = (int)s->fd_count;
+	}
 	for (unsigned i = 0; i < s->fd_count; i++)
 		if (dup2(high[i], (int)i) < 0)
 			return -errno;
@@ -69,10 +90,18 @@ static void reset_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+static int exec(const struct spawn *s)
+{
+	static const char *const no_env[] = { NULL };
+
+	(void)execve(s->path, (char *const *)(uintptr_t)s->argv,
+	             (char *const *)(uintptr_t)(s->envp ? s->envp : no_env));
+	return -errno;
+}
+
 /* Runs in the child; never returns. The report fd says why the exec failed, or closes by it. */
 static _Noreturn void child(const struct spawn *s, int report_fd, pid_t parent)
 {
-	static const char *const no_env[] = { NULL };
 	int r = place_fds(s, &report_fd);
 
 	if (r == 0) {
@@ -84,9 +113,7 @@ static _Noreturn void child(const struct spawn *s, int report_fd, pid_t parent)
 			if (getppid() != parent)
 				_exit(127); /* it died before we could ask */
 		}
-		(void)execve(s->path, (char *const *)(uintptr_t)s->argv,
-		             (char *const *)(uintptr_t)(s->envp ? s->envp : no_env));
-		r = -errno;
+		r = exec(s);
 	}
 	if (write(report_fd, &r, sizeof(r)) < 0)
 		_exit(126);
@@ -105,6 +132,117 @@ static int read_report(int fd)
 	return n == (ssize_t)sizeof(r) ? r : 0;
 }
 
+/* --- orphans --- */
+
+/*
+ * Theory of operation
+ *
+ * A library may not let its host hear of its children. A child that ends without a signal (the low
+ * byte of clone's flags is 0) is one that waitpid(-1) does not see and no SIGCHLD tells of, but
+ * exec makes it an ordinary one again. So a first child of that kind only makes the second, which
+ * becomes the program, and ends; the second is then init's. CLONE_VFORK makes each step wait for
+ * the next, so how the exec went is known when the first clone() returns, and CLONE_VM means that
+ * the memory is never copied. The first shares our table of fds (CLONE_FILES): there CLONE_PIDFD
+ * leaves the pidfd. The second has its own, and may move and close what it likes.
+ *
+ * All signals are blocked meanwhile, so that no handler of the caller's runs in a child, on a
+ * borrowed stack, with memory shared. Cancellation is off for the same reason.
+ */
+struct orphan {
+	const struct spawn *s;
+	pid_t pid;
+	int pidfd;
+	int result;
+	uint8_t *middle_stack, *stack; /* their ends: they grow downwards */
+};
+
+/* The second child. */
+static int become_program(void *arg)
+{
+	struct orphan *o = arg;
+	int no_report = -1;
+	int r = place_fds(o->s, &no_report);
+
+	if (r == 0 && chdir("/") < 0)
+		r = -errno;
+	if (r == 0) {
+		if (o->s->own_session)
+			(void)setsid();
+		reset_signals();
+		r = exec(o->s);
+	}
+	o->result = r;
+	return 127;
+}
+
+/* The first one. The second has become a program, or given up, when its clone() returns. */
+static int make_second(void *arg)
+{
+	struct orphan *o = arg;
+
+	o->pid = clone(become_program, o->stack, ORPHAN_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, o,
+	               &o->pidfd);
+	if (o->pid < 0)
+		o->result = -errno;
+	else if (o->result < 0)
+		(void)waitpid(o->pid, NULL, 0);
+	return 0;
+}
+
+static void make_first(struct orphan *o)
+{
+	sigset_t all;
+	sigset_t before;
+	int cancel;
+	pid_t pid;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid = clone(make_second, o->middle_stack, ORPHAN_VM | CLONE_VFORK | CLONE_FILES, o);
+	if (pid < 0)
+		o->result = -errno;
+	while (pid > 0 && waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+		continue;
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)pthread_setcancelstate(cancel, NULL);
+}
+
+static int spawn_orphan(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e)
+{
+	const size_t bytes = 2 * ORPHAN_STACK_BYTES + 4096;
+	struct orphan *o;
+	int pidfd;
+	pid_t pid;
+	int r;
+
+	/* shared: also where the children have a copy of all else, they answer in it */
+	o = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (o == MAP_FAILED)
+		return err_sys(e, "map a stack");
+	o->s = s;
+	o->pidfd = -1;
+	o->pid = -1;
+	o->stack = (uint8_t *)o + bytes;
+	o->middle_stack = o->stack - ORPHAN_STACK_BYTES;
+	make_first(o);
+	r = o->result;
+	pid = o->pid;
+	pidfd = o->pidfd;
+	(void)munmap(o, bytes);
+	if (r == 0 && pid < 0)
+		r = -ECHILD; /* somebody killed the first one */
+	if (r < 0) {
+		if (pidfd >= 0)
+			(void)close(pidfd);
+		errno = -r;
+		return err_sys(e, "start '%s'", s->path);
+	}
+	*ret_pid = pid;
+	*ret_pidfd = pidfd;
+	return 0;
+}
+
 int spawn_child(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e)
 {
 	_own_fd_ int report_read = -1;
@@ -116,6 +254,8 @@ int spawn_child(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct er
 	int r;
 
 	assert(s->fd_count >= 3 && s->fd_count <= SPAWN_FDS_MAX);
+	if (s->orphan)
+		return spawn_orphan(s, ret_pid, ret_pidfd, e);
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_sys(e, "pipe");
 	report_read = fds[0];

@@ -23,7 +23,16 @@ struct spawn {
 	unsigned fd_count;       /* at least 3 */
 	bool own_session;        /* setsid: no terminal, no signals from it */
 	bool outlive;            /* do not die with the parent thread */
+	bool orphan;             /* nobody's child here, as a library needs it; implies outlive */
 };
+
+/*
+ * An orphan is the child of a child that ended at once and never told anybody: it raises no SIGCHLD
+ * here, no wait(2) of the caller finds it, and none of the caller's signal or fork handlers runs.
+ * Its memory is not copied, so a large caller starts one as fast as a small one. It begins in "/".
+ * Where the caller is its own orphans' reaper (PID 1 of a container, PR_SET_CHILD_SUBREAPER) it
+ * becomes its child all the same, and waitid(P_PIDFD) is for it; elsewhere that says ECHILD.
+ */
 
 /* ret_pidfd becomes readable when the child ends; the caller waits with waitid(P_PIDFD). */
 _must_ int spawn_child(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e);

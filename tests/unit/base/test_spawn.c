@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -278,6 +280,193 @@ TEST(a_child_dies_with_its_parent)
 TEST(a_child_told_to_outlives_its_parent)
 {
 	CHECK(!dies_with_parent(true));
+}
+
+/* --- orphans --- */
+
+static volatile sig_atomic_t child_signals;
+
+static void count_child(int sig)
+{
+	(void)sig;
+	child_signals = child_signals + 1;
+}
+
+/* Reads what a script of an orphan's prints, to its end. */
+static void orphan_says(struct spawn *s, const char *script, const char *want)
+{
+	const char *const argv[] = { "sh", "-c", script, NULL };
+	struct pollfd p = { .events = POLLIN };
+	struct err e = { 0 };
+	char room[512];
+	size_t len = 0;
+	int fds[2];
+	ssize_t n;
+	pid_t pid;
+
+	s->path = "/bin/sh";
+	s->argv = argv;
+	s->orphan = true;
+	CHECK_EQ(pipe2(fds, O_CLOEXEC), 0);
+	s->fds[1] = fds[1];
+	CHECK_OK(spawn_child(s, &pid, &p.fd, &e), &e);
+	CHECK(pid > 0 && (fcntl(p.fd, F_GETFD) & FD_CLOEXEC));
+	(void)close(fds[1]);
+	while ((n = read(fds[0], room + len, sizeof(room) - len)) > 0)
+		len += (size_t)n;
+	CHECK_EQ(n, 0);
+	CHECK_EQ(poll(&p, 1, WAIT_MS), 1);
+	CHECK_SPAN(span_of(room, len), want);
+	(void)close(p.fd);
+	(void)close(fds[0]);
+}
+
+static int count_fds(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+TEST(an_orphan_is_nobodys_child_here)
+{
+	struct sigaction count = { .sa_handler = count_child };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct spawn s = { .fds = { -1, -1, 2 }, .fd_count = 3, .own_session = true };
+	siginfo_t si;
+	int fds = count_fds();
+
+	CHECK_EQ(sigaction(SIGCHLD, &count, NULL), 0);
+	orphan_says(&s, "echo hello", "hello\n");
+	CHECK_EQ(child_signals, 0);
+	CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1);
+	CHECK_EQ(errno, ECHILD);
+	CHECK_EQ(waitid(P_ALL, 0, &si, WEXITED | WNOHANG | __WALL), -1);
+	CHECK_EQ(errno, ECHILD);
+	CHECK_EQ(sigaction(SIGCHLD, &ignore, NULL), 0);
+	orphan_says(&s, "pwd; echo $#", "/\n0\n");
+	CHECK_EQ(count_fds(), fds);
+}
+
+static void *wait_in_vain(void *arg)
+{
+	bool *stop = arg;
+	long seen = 0;
+
+	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE))
+		seen += waitpid(-1, NULL, WNOHANG) >= 0;
+	return (void *)(intptr_t)seen;
+}
+
+/* Somebody else's loop over all children, in another thread, never meets one of them. */
+TEST(an_orphan_is_not_met_by_anybodys_wait)
+{
+	struct spawn s = { .fds = { -1, -1, 2 }, .fd_count = 3 };
+	bool stop = false;
+	pthread_t t;
+	void *seen;
+
+	CHECK_EQ(pthread_create(&t, NULL, wait_in_vain, &stop), 0);
+	for (int i = 0; i < 20; i++)
+		orphan_says(&s, "echo x", "x\n");
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	CHECK_EQ(pthread_join(t, &seen), 0);
+	CHECK_EQ((intptr_t)seen, 0);
+}
+
+TEST(an_orphan_has_what_it_was_given_and_no_more)
+{
+	struct spawn s = { .fds = { -1, -1, 2, 3 }, .fd_count = 4 };
+	sigset_t all;
+	sigset_t now;
+
+	make_numbered_fds();
+	CHECK_EQ(fd_set_cloexec(5, false), 0);
+	CHECK_EQ(lseek(3, 0, SEEK_SET), 0);
+	(void)setenv("SECRET", "x", 1);
+	orphan_says(&s,
+	            "cat <&3; for i in 4 5 6 7 8 9; do test ! -e /proc/$$/fd/$i || echo $i; "
+	            "done; /usr/bin/tr '\\0' '\\n' </proc/$$/environ",
+	            "3");
+	(void)sigfillset(&all);
+	CHECK_EQ(sigprocmask(SIG_SETMASK, &all, NULL), 0);
+	orphan_says(&s,
+	            "while read -r k v; do case $k in SigBlk:|SigIgn:) "
+	            "echo $((0x$v & ~0x180000000));; esac; done </proc/self/status",
+	            "0\n0\n");
+	CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &now), 0);
+	CHECK(sigismember(&now, SIGUSR1) == 1); /* ours is as it was */
+}
+
+TEST(an_orphan_that_cannot_exec_is_told_with_its_errno)
+{
+	const char *const argv[] = { "x", NULL };
+	struct spawn s = { .argv = argv, .fds = { -1, -1, -1 }, .fd_count = 3, .orphan = true };
+	struct err e = { 0 };
+	int fds = count_fds();
+	int pidfd = -7;
+	pid_t pid = -7;
+
+	s.path = "/nonexistent/program";
+	CHECK_EQ(spawn_child(&s, &pid, &pidfd, &e), -ENOENT);
+	CHECK_STR(e.text, "start '/nonexistent/program': No such file or directory");
+	s.path = "/bin/sh";
+	s.fds[2] = 900; /* not open */
+	CHECK_EQ(spawn_child(&s, &pid, &pidfd, &e), -EBADF);
+	CHECK_EQ(pid, -7);
+	CHECK_EQ(pidfd, -7);
+	CHECK_EQ(count_fds(), fds);
+	CHECK_EQ(waitid(P_ALL, 0, NULL, WEXITED | WNOHANG | __WALL), -1);
+}
+
+/* PID 1 of a container: what is left to nobody is left to it. */
+TEST(a_reaper_can_reap_its_orphans)
+{
+	const char *const argv[] = { "sh", "-c", "exit 3", NULL };
+	struct spawn s = { .path = "/bin/sh", .argv = argv, .fds = { -1, -1, 2 }, .fd_count = 3 };
+	struct pollfd p = { .events = POLLIN };
+	struct err e = { 0 };
+	siginfo_t si;
+	pid_t pid;
+
+	CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+	s.orphan = true;
+	CHECK_OK(spawn_child(&s, &pid, &p.fd, &e), &e);
+	CHECK_EQ(poll(&p, 1, WAIT_MS), 1);
+	CHECK_EQ(waitid(P_PIDFD, (id_t)p.fd, &si, WEXITED), 0);
+	CHECK_EQ(si.si_pid, pid);
+	CHECK_EQ(si.si_status, 3);
+}
+
+TEST(an_orphan_outlives_the_thread_and_process_that_made_it)
+{
+	const char *const argv[] = { "sleep", "1000", NULL };
+	struct spawn s = { .path = "/bin/sleep", .argv = argv, .fds = { -1, -1, -1 } };
+	struct err e = { 0 };
+	struct pollfd p = { .events = POLLIN };
+	pid_t sleeper = -1;
+	pid_t parent;
+	int fds[2];
+
+	s.fd_count = 3;
+	s.orphan = true;
+	CHECK_OK(fd_socketpair(fds, &e), &e);
+	parent = fork();
+	if (parent == 0) {
+		if (spawn_child(&s, &sleeper, &p.fd, NULL) < 0 ||
+		    fd_write_all(fds[1], &sleeper, sizeof(sleeper), NULL) < 0)
+			_exit(1);
+		_exit(0);
+	}
+	CHECK_OK(fd_read_all(fds[0], &sleeper, sizeof(sleeper), &e), &e);
+	CHECK_EQ(waitpid(parent, NULL, 0), parent);
+	p.fd = (int)syscall(SYS_pidfd_open, sleeper, 0);
+	CHECK(p.fd >= 0);
+	CHECK_EQ(poll(&p, 1, 100), 0);
+	CHECK_EQ(kill(sleeper, SIGKILL), 0);
+	CHECK_EQ(poll(&p, 1, WAIT_MS), 1);
 }
 
 TEST_MAIN()
