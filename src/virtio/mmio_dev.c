@@ -153,7 +153,7 @@ void mmio_begin(struct mmio *m)
 	struct virtio_dev *dev = &m->dev;
 
 	dev->accepted = m->driver_features;
-	m->begun = true;
+	m->reset_due = true;
 	if (dev->ops->activate && dev->ops->activate(dev->self, dev) < 0) {
 		virtio_broken(dev, "the device cannot work with its queues");
 		return;
@@ -185,9 +185,9 @@ void mmio_reset(struct mmio *m)
 	struct virtio_dev *dev = &m->dev;
 
 	/* the queues live until the device has let go of them */
-	if (m->begun && dev->ops->reset)
+	if (m->reset_due && dev->ops->reset)
 		dev->ops->reset(dev->self);
-	m->begun = false;
+	m->reset_due = false;
 	m->active = false;
 	for (unsigned i = 0; i < dev->queue_count; i++) {
 		clear_queue(dev, i);

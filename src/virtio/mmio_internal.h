@@ -42,8 +42,8 @@ struct mmio {
 
 	/* the loop's thread alone */
 	struct mmio_kick kick[VIRTIO_QUEUES_MAX];
-	bool begun;  /* ops->activate was called, ops->reset not yet */
-	bool active; /* and it succeeded */
+	bool reset_due; /* ops->activate or ops->load was called, ops->reset not yet */
+	bool active;    /* activated, successfully */
 	bool paused;
 	bool loaded; /* by virtio_load(): resume has to activate it */
 	unsigned broken_lines;

@@ -66,8 +66,9 @@ struct virtio_ops {
 	int (*activate)(void *self, struct virtio_dev *dev);
 	/* The driver may have put something into queue `index`, which is ready. */
 	void (*kick)(void *self, unsigned index);
-	/* Back to before activate, also when that failed. Waits for, or cancels, I/O under way:
-	 * after it no guest memory is touched and no interrupt sent. */
+	/* Back to before activate, also when that failed, and to before load when activate never
+	 * came. Waits for, or cancels, I/O under way: after it no guest memory is touched and no
+	 * interrupt sent. */
 	void (*reset)(void *self);
 	/* Stops taking requests and finishes those under way, for a snapshot: whatever was popped
 	 * is pushed or unpopped when it returns. resume undoes it; every queue is kicked behind
