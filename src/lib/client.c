@@ -166,6 +166,8 @@ static int time_left(uint64_t deadline_ms)
 
 static int wait_frame(struct client *c, uint64_t deadline_ms, struct wire_frame *ret, struct err *e)
 {
+	if (c->until_ms && c->until_ms < deadline_ms)
+		deadline_ms = c->until_ms;
 	for (;;) {
 		struct pollfd p = { .fd = c->fd, .events = POLLIN };
 		int r = client_next(c, ret, e);
@@ -182,7 +184,8 @@ static int wait_frame(struct client *c, uint64_t deadline_ms, struct wire_frame 
 		if (r < 0 && errno != EINTR)
 			return err_sys(e, "poll");
 		if (r == 0)
-			return err_set(e, -ETIMEDOUT, "the sandbox's supervisor does not answer");
+			return err_set(e, -ETIMEDOUT,
+			               "the sandbox's supervisor did not answer in time");
 		r = client_receive(c, e);
 		if (r < 0)
 			return r;

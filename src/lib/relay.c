@@ -23,8 +23,6 @@
  * have stopped it: after a grace it is killed.
  */
 
-enum { IX_PEER, IX_SIGNAL, IX_IN, IX_OUT, IX_ERR, IX_COUNT };
-
 enum { CTRL_P = 0x10, CTRL_Q = 0x11 };
 
 void relay_init(struct relay *r, struct client *c)
@@ -126,10 +124,42 @@ static int read_stdin(struct relay *r, struct err *e)
 	return 0;
 }
 
+bool relay_takes_input(const struct relay *r)
+{
+	return !r->in_eof && r->started && r->ended == RELAY_RUNNING && !r->peer_gone &&
+	       r->in_credit > 1 && client_room(r->client) >= CLIENT_ROOM_MIN;
+}
+
 static bool wants_stdin(const struct relay *r)
 {
-	return r->in_fd >= 0 && !r->in_eof && r->started && r->ended == RELAY_RUNNING &&
-	       !r->peer_gone && r->in_credit > 1 && client_room(r->client) >= CLIENT_ROOM_MIN;
+	return r->in_fd >= 0 && relay_takes_input(r);
+}
+
+ssize_t relay_put_input(struct relay *r, struct span data)
+{
+	ssize_t taken = 0;
+
+	if (r->in_eof || r->ended != RELAY_RUNNING || r->peer_gone)
+		return -EPIPE;
+	while (data.len > 0 && relay_takes_input(r)) {
+		size_t n = data.len < r->in_credit ? data.len : r->in_credit;
+
+		if (n > WIRE_DATA_MAX)
+			n = WIRE_DATA_MAX;
+		wire_put(&r->client->out, WIRE_DATA, WIRE_IN, r->stream, CLIENT_EPOCH,
+		         span_of(data.at, n));
+		r->in_credit -= (uint32_t)n;
+		data.at += n;
+		data.len -= n;
+		taken += (ssize_t)n;
+	}
+	return taken;
+}
+
+void relay_end_input(struct relay *r)
+{
+	if (!r->in_eof && r->ended == RELAY_RUNNING && !r->peer_gone)
+		stdin_ended(r);
 }
 
 static void give_credit(struct relay *r, struct relay_sink *s, uint8_t channel)
@@ -201,6 +231,8 @@ static int take_control(struct relay *r, const struct wire_frame *f, struct err 
 		r->progress = true;
 		if (r->ops && r->ops->on_progress)
 			r->ops->on_progress(r->ctx, text);
+	} else if (r->ops && r->ops->on_answer) {
+		r->ops->on_answer(r->ctx, f);
 	}
 	return 0; /* an answer to nothing we asked does no harm */
 }
@@ -270,7 +302,7 @@ static int take_frames(struct relay *r, struct err *e)
 
 /* --- the loop --- */
 
-static bool finished(const struct relay *r)
+bool relay_finished(const struct relay *r)
 {
 	if (r->ended == RELAY_RUNNING)
 		return false;
@@ -335,42 +367,53 @@ static int serve_peer(struct relay *r, short revents, struct err *e)
 	return got;
 }
 
-static int serve(struct relay *r, struct pollfd *p, struct err *e)
+int relay_serve(struct relay *r, const struct pollfd p[RELAY_FDS], struct err *e)
 {
-	int got = serve_peer(r, p[IX_PEER].revents, e);
+	int got = serve_peer(r, p[RELAY_PEER].revents, e);
 
-	if (got == 0 && p[IX_OUT].revents)
+	if (got == 0 && p[RELAY_OUT].revents)
 		got = sink_flush(&r->out, e);
-	if (got == 0 && p[IX_ERR].revents)
+	if (got == 0 && p[RELAY_ERR].revents)
 		got = sink_flush(&r->err, e);
-	if (got == 0 && p[IX_IN].revents && wants_stdin(r))
+	if (got == 0 && p[RELAY_IN].revents && wants_stdin(r))
 		got = read_stdin(r, e);
-	if (got == 0 && p[IX_SIGNAL].revents)
+	if (got == 0 && p[RELAY_SIGNAL].revents)
 		got = take_signals(r);
 	if (got < 0)
 		return got;
+	tell_broken(r);
+	return 0;
+}
+
+int relay_prepare(struct relay *r, struct pollfd p[RELAY_FDS], struct err *e)
+{
+	int got = 0;
+
 	give_credit(r, &r->out, WIRE_OUT);
 	give_credit(r, &r->err, WIRE_ERR);
-	tell_broken(r);
+	if (!r->peer_gone)
+		got = client_send(r->client, e);
+	if (got < 0 && got != -EPIPE)
+		return got;
+	expect(&p[RELAY_PEER], r->client->fd, POLLIN, !r->peer_gone);
+	if (got == 0 && client_pending(r->client))
+		p[RELAY_PEER].events |= POLLOUT;
+	expect(&p[RELAY_SIGNAL], r->signal_fd, POLLIN, true);
+	expect(&p[RELAY_IN], r->in_fd, POLLIN, wants_stdin(r));
+	expect(&p[RELAY_OUT], r->out.write_fd, POLLOUT, sink_waiting(&r->out));
+	expect(&p[RELAY_ERR], r->err.write_fd, POLLOUT, sink_waiting(&r->err));
 	return 0;
 }
 
 /* One wait for whatever can happen next. */
 static int round_trip(struct relay *r, struct err *e)
 {
-	struct pollfd p[IX_COUNT];
-	int got = r->peer_gone ? 0 : client_send(r->client, e);
+	struct pollfd p[RELAY_FDS];
+	int got = relay_prepare(r, p, e);
 
-	if (got < 0 && got != -EPIPE)
+	if (got < 0)
 		return got;
-	expect(&p[IX_PEER], r->client->fd, POLLIN, !r->peer_gone);
-	if (got == 0 && client_pending(r->client))
-		p[IX_PEER].events |= POLLOUT;
-	expect(&p[IX_SIGNAL], r->signal_fd, POLLIN, true);
-	expect(&p[IX_IN], r->in_fd, POLLIN, wants_stdin(r));
-	expect(&p[IX_OUT], r->out.write_fd, POLLOUT, sink_waiting(&r->out));
-	expect(&p[IX_ERR], r->err.write_fd, POLLOUT, sink_waiting(&r->err));
-	got = poll(p, IX_COUNT, timeout_ms(r));
+	got = poll(p, RELAY_FDS, timeout_ms(r));
 	if (got < 0 && errno != EINTR)
 		return err_sys(e, "poll");
 	if (got <= 0) {
@@ -378,14 +421,14 @@ static int round_trip(struct relay *r, struct err *e)
 			r->ops->on_tick(r->ctx);
 		return 0;
 	}
-	return serve(r, p, e);
+	return relay_serve(r, p, e);
 }
 
 int relay_run(struct relay *r, struct err *e)
 {
 	int got = take_frames(r, e);
 
-	while (got == 0 && !finished(r))
+	while (got == 0 && !relay_finished(r))
 		got = round_trip(r, e);
 	if (got == 0 && r->ended == RELAY_LOST)
 		return err_set(e, -ENODATA, "the sandbox's supervisor has gone");

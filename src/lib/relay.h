@@ -18,10 +18,12 @@
 #include "base/err.h"
 #include "lib/client.h"
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/signalfd.h>
+#include <sys/types.h>
 
 enum {
 	RELAY_CREDIT_BYTES = WIRE_WINDOW_BYTES / 4, /* given back at once, so frames stay few */
@@ -32,10 +34,14 @@ enum {
 	RELAY_TEXT_MAX = WIRE_TEXT_MAX,
 };
 
-/* Where one output goes: to an fd, or, with fd -1, into `capture` as far as it fits. */
+/*
+ * Where one output goes: to an fd; or, with fd -1, into `capture` as far as it fits; or it is kept
+ * for sink_read(), and then a reader who takes his time stalls the program.
+ */
 struct relay_sink {
 	int fd;              /* borrowed */
 	struct buf *capture; /* borrowed; NULL with fd -1 discards */
+	bool readable;       /* with fd -1: for sink_read() */
 	uint64_t bytes;      /* that arrived */
 	bool truncated;      /* more arrived than `capture` holds */
 	bool broken;         /* its reader has gone */
@@ -57,7 +63,12 @@ struct relay_ops {
 	void (*on_started)(void *ctx);
 	void (*on_progress)(void *ctx, struct span text);
 	void (*on_tick)(void *ctx); /* every RELAY_TICK_MS from the first progress to the start */
+	void (*on_answer)(void *ctx,
+	                  const struct wire_frame *f); /* control frames of other kinds */
 };
+
+/* What a relay waits for, as poll(2) has it: relay_prepare() fills, relay_serve() reads. */
+enum { RELAY_PEER, RELAY_SIGNAL, RELAY_IN, RELAY_OUT, RELAY_ERR, RELAY_FDS };
 
 enum relay_end {
 	RELAY_RUNNING = 0,
@@ -108,6 +119,25 @@ void relay_init(struct relay *r, struct client *c);
 /* Runs until the end that was asked for; the answer is in r->ended. What arrived is written out. */
 _must_ int relay_run(struct relay *r, struct err *e);
 void relay_fini(struct relay *r);
+
+/*
+ * The parts of relay_run(), for callers with a loop of their own. relay_prepare() gives credit,
+ * sends what the socket takes and says what to wait for; an fd of -1 is nothing. relay_serve() does
+ * all that `revents` allow; when it asked for nothing that was to come, it does no harm.
+ */
+_must_ int relay_prepare(struct relay *r, struct pollfd p[RELAY_FDS], struct err *e);
+_must_ int relay_serve(struct relay *r, const struct pollfd p[RELAY_FDS], struct err *e);
+bool relay_finished(const struct relay *r);
+
+/*
+ * Input from memory, with in_fd -1: bytes taken, possibly 0 (no credit, no room, not started), or
+ * -EPIPE: the program takes none any more, or its input has ended.
+ */
+ssize_t relay_put_input(struct relay *r, struct span data);
+void relay_end_input(struct relay *r);
+
+/* May relay_put_input() take something now? */
+bool relay_takes_input(const struct relay *r);
 
 /* For on_signal: sends a signal to the stream's program. */
 void relay_signal(struct relay *r, int sig);

@@ -38,7 +38,7 @@ static void sink_open(struct relay_sink *s)
 
 	s->write_fd = s->fd;
 	if (s->fd < 0) {
-		s->kind = s->capture ? SINK_CAPTURE : SINK_DISCARD;
+		s->kind = s->readable ? SINK_KEEP : s->capture ? SINK_CAPTURE : SINK_DISCARD;
 		return;
 	}
 	if (fstat(s->fd, &st) < 0) {
@@ -113,6 +113,23 @@ static int write_failed(struct relay_sink *s, ssize_t r, struct err *e)
 	}
 	errno = (int)-r;
 	return err_sys(e, "write the guest's output");
+}
+
+size_t sink_read(struct relay_sink *s, void *ret, size_t size)
+{
+	size_t len = s->ring_len < size ? s->ring_len : size;
+	size_t first = WIRE_WINDOW_BYTES - s->ring_from;
+
+	if (len == 0)
+		return 0;
+	if (first > len)
+		first = len;
+	memcpy(ret, s->ring + s->ring_from, first);
+	memcpy((uint8_t *)ret + first, s->ring, len - first);
+	s->ring_from = (s->ring_from + len) % WIRE_WINDOW_BYTES;
+	s->ring_len -= len;
+	give_back(s, len);
+	return len;
 }
 
 int sink_flush(struct relay_sink *s, struct err *e)
@@ -191,7 +208,7 @@ int sink_take(struct relay_sink *s, struct span data, struct err *e)
 		return 0;
 	}
 	/* a SMALL one was not asked yet whether it is ready: it is kept, and poll(2) asked */
-	if (s->ring_len == 0 && s->kind != SINK_SMALL)
+	if (s->ring_len == 0 && s->kind != SINK_SMALL && s->kind != SINK_KEEP)
 		r = write_direct(s, &data, e);
 	if (r < 0)
 		return r;

@@ -33,6 +33,7 @@ struct making {
 	const char *name;
 	char id[SPEC_ID_LEN + 1];
 	bool made, claimed;
+	bool embedded; /* by a program that is not berm */
 	int dir_fd, lock_fd;
 };
 
@@ -133,7 +134,7 @@ static int make_spec_file(const struct spec *spec, int *ret_fd, struct err *e)
 static int spawn_supervisor(const struct paths *p, const struct making *m, int control_fd,
                             int spec_fd, int disk_fd, int *ret_pidfd, struct err *e)
 {
-	const char *debug = getenv("BERM_DEBUG");
+	const char *debug = m->embedded ? NULL : getenv("BERM_DEBUG");
 	bool debugging = debug && strcmp(debug, "1") == 0;
 	const char *const argv[] = { "berm-supervisor", m->id, NULL };
 	const char *const envp[] = { debugging ? "BERM_DEBUG=1" : NULL, NULL };
@@ -148,6 +149,7 @@ static int spawn_supervisor(const struct paths *p, const struct making *m, int c
 		.fd_count = START_FD_COUNT,
 		.own_session = true,
 		.outlive = true, /* it sees for itself that control_fd closes */
+		.orphan = m->embedded,
 	};
 
 	(void)snprintf(path, sizeof(path), "%s/berm-supervisor", p->libexec);
@@ -188,25 +190,38 @@ static int start(const struct paths *p, struct making *m, int disk_fd, const str
 	return 0;
 }
 
-int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
-                  struct started *ret, struct err *e)
+static int make_and_start(const struct paths *p, struct making *m, int disk_fd,
+                          const struct spec *spec, struct started *ret, struct err *e)
 {
-	_own_(making_fini) struct making m = {
-		.state_fd = state_fd,
-		.name = spec->name,
-		.dir_fd = -1,
-		.lock_fd = -1,
-	};
 	int r = spec_check(spec, e);
 
+	m->name = spec->name;
+	m->dir_fd = -1;
+	m->lock_fd = -1;
 	if (r == 0)
-		r = start(p, &m, disk_fd, spec, ret, e);
+		r = start(p, m, disk_fd, spec, ret, e);
 	if (r < 0) {
 		(void)err_wrap(e, "start a sandbox");
 		return r;
 	}
 	/* from here on it is the supervisor's; our copies of its files still close */
-	m.made = false;
-	m.claimed = false;
+	m->made = false;
+	m->claimed = false;
 	return 0;
+}
+
+int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+                  struct started *ret, struct err *e)
+{
+	_own_(making_fini) struct making m = { .state_fd = state_fd };
+
+	return make_and_start(p, &m, disk_fd, spec, ret, e);
+}
+
+int start_embedded(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+                   struct started *ret, struct err *e)
+{
+	_own_(making_fini) struct making m = { .state_fd = state_fd, .embedded = true };
+
+	return make_and_start(p, &m, disk_fd, spec, ret, e);
 }

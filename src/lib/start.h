@@ -35,3 +35,11 @@ struct started {
  */
 _must_ int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
                          struct started *ret, struct err *e);
+
+/*
+ * The same for a program that is not berm: the supervisor is nobody's child here (orphan in
+ * spawn.h), nothing is read from the environment, and the supervisor's is empty. Of ret, pidfd is
+ * there for a caller that is its orphans' reaper.
+ */
+_must_ int start_embedded(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+                          struct started *ret, struct err *e);
