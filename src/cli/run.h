@@ -10,6 +10,7 @@
 
 #include "cli/cli.h"
 #include "lib/spec.h"
+#include "lib/strings.h"
 
 enum {
 	RUN_ENV_FILE_MAX = 1 << 20, /* bytes; a whole environment is at most SPEC_EXEC_MAX */
@@ -18,19 +19,6 @@ enum {
 };
 
 struct image;
-
-/* A NULL-ended list that grows to a maximum. Items are owned. */
-struct strings {
-	char **items; /* NULL while empty */
-	size_t count, max;
-};
-
-void strings_init(struct strings *l, size_t max);
-void strings_fini(struct strings *l);
-_must_ int strings_add(struct strings *l, const char *text, size_t len, struct err *e);
-
-/* "NAME=VALUE" in place of one of that name, or at the end. */
-_must_ int strings_set_env(struct strings *l, const char *text, size_t len, struct err *e);
 
 /* "NAME=VALUE", or "NAME" for that of `host` (NULL-ended), unset there: nothing. -EINVAL. */
 _must_ int run_env(struct strings *env, const char *const *host, const char *text, size_t len,

@@ -39,10 +39,9 @@ static int merge_warm(struct run *r, const struct image_config *config, struct e
 	if (got < 0 || !label)
 		return got;
 	strings_init(&merged, r->warm.max);
-	for (size_t i = 0; got == 0 && label[i]; i++)
-		got = strings_add(&merged, label[i], strlen(label[i]), e);
-	for (size_t i = 0; got == 0 && i < r->warm.count; i++)
-		got = strings_add(&merged, r->warm.items[i], strlen(r->warm.items[i]), e);
+	got = strings_add_all(&merged, label, e);
+	if (got == 0)
+		got = strings_add_all(&merged, (const char *const *)r->warm.items, e);
 	if (got < 0) {
 		strings_fini(&merged);
 		return err_wrap(e, "warm-up commands");

@@ -79,57 +79,6 @@ const struct opt run_opts[] = {
 };
 /* clang-format on */
 
-void strings_init(struct strings *l, size_t max)
-{
-	*l = (struct strings){ .max = max };
-}
-
-void strings_fini(struct strings *l)
-{
-	for (size_t i = 0; i < l->count; i++)
-		free(l->items[i]);
-	free(l->items);
-	*l = (struct strings){ 0 };
-}
-
-int strings_add(struct strings *l, const char *text, size_t len, struct err *e)
-{
-	_own_free_ char *copy = NULL;
-	char **items;
-
-	if (l->count >= l->max)
-		return err_set(e, -E2BIG, "more than %zu of them", l->max);
-	copy = strndup(text, len);
-	items = realloc(l->items, (l->count + 2) * sizeof(*items));
-	if (items)
-		l->items = items;
-	if (!items || !copy)
-		return err_set(e, -ENOMEM, "out of memory");
-	items[l->count++] = steal_ptr(&copy);
-	items[l->count] = NULL;
-	return 0;
-}
-
-int strings_set_env(struct strings *l, const char *text, size_t len, struct err *e)
-{
-	const char *equals = memchr(text, '=', len);
-	size_t name = equals ? (size_t)(equals - text) + 1 : len;
-	int r;
-
-	for (size_t i = 0; i < l->count; i++) {
-		if (strncmp(l->items[i], text, name) != 0)
-			continue;
-		r = strings_add(l, text, len, e);
-		if (r < 0)
-			return r;
-		free(l->items[i]);
-		l->items[i] = l->items[--l->count];
-		l->items[l->count] = NULL;
-		return 0;
-	}
-	return strings_add(l, text, len, e);
-}
-
 int run_env(struct strings *env, const char *const *host, const char *text, size_t len,
             struct err *e)
 {
@@ -410,17 +359,6 @@ int run_take_flags(struct run *r, const struct cli *c, const struct args *a, str
 	return 0;
 }
 
-static int add_all(struct strings *l, const char *const *from, struct err *e)
-{
-	for (size_t i = 0; from && from[i]; i++) {
-		int r = strings_add(l, from[i], strlen(from[i]), e);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 int run_command(struct run *r, const char *const *image_entrypoint, const char *const *image_cmd,
                 struct err *e)
 {
@@ -429,11 +367,11 @@ int run_command(struct run *r, const char *const *image_entrypoint, const char *
 	if (r->entrypoint && r->entrypoint[0])
 		got = strings_add(&r->argv, r->entrypoint, strlen(r->entrypoint), e);
 	else if (!r->entrypoint)
-		got = add_all(&r->argv, image_entrypoint, e);
+		got = strings_add_all(&r->argv, image_entrypoint, e);
 	if (got == 0 && r->word_count > 0)
-		got = add_all(&r->argv, r->words, e);
+		got = strings_add_all(&r->argv, r->words, e);
 	else if (got == 0 && !r->entrypoint)
-		got = add_all(&r->argv, image_cmd, e);
+		got = strings_add_all(&r->argv, image_cmd, e);
 	if (got < 0)
 		return err_wrap(e, "the command");
 	if (r->argv.count == 0)
