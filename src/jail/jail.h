@@ -26,6 +26,7 @@ enum {
 	JAIL_KEEP_FDS_MAX = 32, /* qemu: stdio, sockets, kernel, initramfs, disks, RAM, spare */
 	JAIL_RULES_MAX = 256,   /* x86-64 has about 370 system calls; a longer list is a mistake */
 	JAIL_LIMITS_MAX = 16,   /* RLIM_NLIMITS */
+	JAIL_ARGS_MAX = 3,      /* checks a rule may have; mmap needs them */
 
 	/*
 	 * The fd a jailed program is started from, once: execveat() is allowed on this number alone
@@ -40,6 +41,15 @@ enum {
 	JAIL_UID_FIRST = 0x70000000,
 	JAIL_UID_COUNT = 1 << 24, /* two of 100 live sandboxes share one with odds of 1 to 3000 */
 	JAIL_UID_NOBODY = 65534,
+
+	/*
+	 * What prctl(PR_GET_SECCOMP) answers, as its errno, in a thread that a profile of
+	 * jail_thread() holds: above every errno of the kernel's own.
+	 */
+	JAIL_MARK_FIRST = 1001,
+	JAIL_MARK_VMM_CPU = JAIL_MARK_FIRST,
+	JAIL_MARK_VMM_IO,
+	JAIL_MARK_VMM_CONTROL,
 };
 
 /* What Landlock lets through below one path. */
@@ -93,10 +103,10 @@ struct jail_arg {
 };
 
 struct jail_rule {
-	int call; /* SCMP_SYS(name) */
+	int call; /* __NR_name */
 	enum jail_act act;
 	int err;
-	struct jail_arg arg;
+	struct jail_arg args[JAIL_ARGS_MAX]; /* all that are used must pass */
 	const char *why;
 };
 
@@ -108,6 +118,7 @@ struct jail_profile {
 	unsigned landlock_abi_min;     /* less than this and jail_enter() fails */
 	unsigned landlock_scopes;      /* JAIL_SCOPE bits */
 	bool keep_dumpable;            /* `none` only */
+	int mark;                      /* of a profile for jail_thread(): JAIL_MARK_ */
 	uint64_t caps_kept;            /* capabilities a root-started process keeps (1 << CAP_X) */
 	const struct jail_rule *rules; /* NULL: no seccomp. Anything not listed kills the process */
 	size_t rule_count;
@@ -127,6 +138,10 @@ extern const struct jail_profile jail_profile_none;
 extern const struct jail_profile jail_profile_qemu;
 extern const struct jail_profile jail_profile_unpack;
 extern const struct jail_profile jail_profile_supervisor;
+extern const struct jail_profile jail_profile_vmm; /* for jail_enter(); then each thread its own */
+extern const struct jail_profile jail_profile_vmm_cpu;
+extern const struct jail_profile jail_profile_vmm_io;
+extern const struct jail_profile jail_profile_vmm_control;
 
 struct jail_params {
 	const struct jail_path *paths; /* added to the profile's own */
@@ -166,6 +181,19 @@ struct jail_report {
  */
 _must_ int jail_enter(const struct jail_profile *p, const struct jail_params *params,
                       struct jail_report *ret_report, struct err *e);
+
+/*
+ * Puts the calling thread, and it alone, under the filter of a profile that has a mark. It comes on
+ * top of the process's own: a call must pass both. For a process in its jail, whose filter leaves
+ * seccomp() open until each thread is in here.
+ */
+_must_ int jail_thread(const struct jail_profile *p, struct err *e);
+
+/*
+ * Which of those holds the calling thread: its mark, 0 for none. The kernel answers, so nobody who
+ * forgot jail_thread() can believe to have called it.
+ */
+int jail_mark(void);
 
 /* The steps, in the order of jail_enter(), for programs that cannot take all of them at once. */
 _must_ int jail_close_fds(const int *keep, size_t keep_count, struct err *e);

@@ -8,11 +8,11 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -27,7 +27,7 @@ enum { CDROM_DRIVE_STATUS = 0x5326 };
 	}
 #define ARG(n, v)                                                                                  \
 	{                                                                                          \
-		.used = true, .index = (n), .mask = WHOLE, .value = (uint64_t)(v)                  \
+		.used = true, .index = (n), .mask = WHOLE, .value = (uint32_t)(v)                  \
 	}
 #define BITS(n, m, v)                                                                              \
 	{                                                                                          \
@@ -39,9 +39,17 @@ enum { CDROM_DRIVE_STATUS = 0x5326 };
 	}
 
 #define ALLOW(name, check, reason)                                                                 \
-	{ .call = SCMP_SYS(name), .act = JAIL_ALLOW, .arg = check, .why = reason },
+	{ .call = __NR_##name, .act = JAIL_ALLOW, .args = { check }, .why = reason },
+#define ALLOW2(name, check, also, reason)                                                          \
+	{ .call = __NR_##name, .act = JAIL_ALLOW, .args = { check, also }, .why = reason },
+#define ALLOW3(name, check, also, third, reason)                                                   \
+	{ .call = __NR_##name, .act = JAIL_ALLOW, .args = { check, also, third }, .why = reason },
 #define REFUSE(name, check, errnum, reason)                                                        \
-	{ .call = SCMP_SYS(name), .act = JAIL_ERRNO, .err = (errnum), .arg = check, .why = reason },
+	{ .call = __NR_##name,                                                                     \
+	  .act = JAIL_ERRNO,                                                                       \
+	  .err = (errnum),                                                                         \
+	  .args = { check },                                                                       \
+	  .why = reason },
 
 static const struct jail_rule qemu_rules[] = {
 #include "jail/profiles/common.def"

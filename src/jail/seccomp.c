@@ -1,63 +1,53 @@
 /*
- * A profile's rules become a filter by libseccomp. What no rule names kills the whole process with
- * SIGSYS: a denial is then a visible reason, not an error path nobody tested.
+ * The system call filter of a process, or of one thread. What no rule names kills the whole process
+ * with SIGSYS: a denial is then a visible reason, not an error path nobody tested.
  */
+#include "jail/bpf.h"
 #include "jail/internal.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <seccomp.h>
-
-static void filter_free(void *ctx)
-{
-	if (ctx)
-		seccomp_release(ctx);
-}
-OWN_DEFINE(void, filter_free)
-
-static int add_rule(scmp_filter_ctx ctx, const struct jail_rule *r, struct err *e)
-{
-	uint32_t act = r->act == JAIL_ERRNO ? SCMP_ACT_ERRNO((uint16_t)r->err) : SCMP_ACT_ALLOW;
-	struct scmp_arg_cmp cmp = {
-		.arg = r->arg.index,
-		.op = SCMP_CMP_MASKED_EQ,
-		.datum_a = r->arg.mask,
-		.datum_b = r->arg.self ? (scmp_datum_t)getpid() : r->arg.value,
-	};
-	int rc = seccomp_rule_add_array(ctx, act, r->call, r->arg.used ? 1 : 0, &cmp);
-
-	if (rc < 0)
-		return err_set(e, rc, "filter rule for system call %d (%s): %s", r->call, r->why,
-		               strerror(-rc));
-	return 0;
-}
-
-static int set_attributes(scmp_filter_ctx ctx, struct err *e)
-{
-	int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_NNP, 0); /* jail_enter() did */
-
-	if (r == 0) /* the 32-bit and x32 doors */
-		r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	if (r == 0) /* a search tree: every call pays for the filter's length otherwise */
-		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	if (r < 0)
-		return err_set(e, r, "filter attribute: %s", strerror(-r));
-	return 0;
-}
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 int jail_seccomp(const struct jail_profile *p, struct err *e)
 {
-	_own_(filter_free) void *ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int r;
+	struct sock_filter code[JAIL_BPF_MAX];
+	struct sock_fprog program = { .filter = code };
+	size_t count;
+	int r = jail_bpf_compile(p->rules, p->rule_count, (uint32_t)getpid(), code, JAIL_BPF_MAX,
+	                         &count, e);
 
-	if (!ctx)
-		return err_set(e, -ENOMEM, "out of memory");
-	r = set_attributes(ctx, e);
-	for (size_t i = 0; r == 0 && i < p->rule_count; i++)
-		r = add_rule(ctx, &p->rules[i], e);
 	if (r < 0)
 		return r;
-	r = seccomp_load(ctx);
+	program.len = (unsigned short)count;
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+		return err_sys(e, "load the system call filter");
+	return 0;
+}
+
+bool jail_seccomp_available(void)
+{
+	uint32_t action = SECCOMP_RET_KILL_PROCESS;
+
+	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+int jail_mark(void)
+{
+	return prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0 && errno >= JAIL_MARK_FIRST ? errno : 0;
+}
+
+int jail_thread(const struct jail_profile *p, struct err *e)
+{
+	int r;
+
+	assert(p->mark >= JAIL_MARK_FIRST && p->rules);
+	r = jail_seccomp(p, e);
 	if (r < 0)
-		return err_set(e, r, "load the system call filter: %s", strerror(-r));
+		return err_wrap(e, "close the %s jail", p->name);
+	if (jail_mark() != p->mark)
+		return err_set(e, -EPERM, "the %s jail is not in force", p->name);
 	return 0;
 }

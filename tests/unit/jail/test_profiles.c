@@ -409,7 +409,7 @@ static void check_table(const struct jail_profile *p)
 		for (size_t k = 0; k < i; k++) {
 			const struct jail_rule *b = &p->rules[k];
 
-			if (a->call == b->call && (!a->arg.used || !b->arg.used))
+			if (a->call == b->call && (!a->args[0].used || !b->args[0].used))
 				test_fail(__FILE__, __LINE__, "%s: call %d (%s) is listed twice",
 				          p->name, a->call, a->why);
 		}
