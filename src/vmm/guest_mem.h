@@ -47,12 +47,15 @@ struct guest_mem {
 	struct guest_slot slots[GUEST_SLOTS_MAX];
 	unsigned slot_count;
 	uint64_t bytes; /* of all slots */
-	bool mapped;    /* ours to unmap */
+	void *area;     /* what guest_mem_map() reserved: the slots and the guards around them */
+	uint64_t area_bytes;
 };
 
 /*
- * Maps `bytes` (a multiple of the page size) of `fd` from its start. shared: what the guest
- * writes goes to the file; else it stays ours (copy on write). fd is borrowed.
+ * Maps `bytes` (a multiple of the page size, GUEST_MEM_MIN to GUEST_MEM_MAX) of `fd` from its
+ * start. shared: what the guest writes goes to the file; else it stays ours (copy on write). fd
+ * is borrowed and need not stay open. Memory no access may reach lies before, between and behind
+ * the slots, and none of it gets into a core dump. -EINVAL: the size, or a file shorter than it.
  */
 _must_ int guest_mem_map(int fd, uint64_t bytes, bool shared, struct guest_mem *ret, struct err *e);
 void guest_mem_unmap(struct guest_mem *m);
@@ -64,6 +67,10 @@ _must_ bool guest_mem_read(const struct guest_mem *m, struct gpa at, void *ret, 
 _must_ bool guest_mem_write(const struct guest_mem *m, struct gpa at, const void *data,
                             uint64_t len);
 _must_ bool guest_mem_zero(const struct guest_mem *m, struct gpa at, uint64_t len);
+
+/* Fills [at, at+len) from byte `off` of a file. -EFAULT: not RAM; -ENODATA: the file ends. */
+_must_ int guest_mem_load(const struct guest_mem *m, struct gpa at, int fd, uint64_t off,
+                          uint64_t len, struct err *e);
 
 /* Ring indices: one aligned 16-bit access, acquire or release. False also when misaligned. */
 _must_ bool guest_mem_load16(const struct guest_mem *m, struct gpa at, uint16_t *ret);

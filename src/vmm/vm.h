@@ -5,7 +5,8 @@
  * Threads   vm_new() to vm_start() and everything that saves or loads: the caller's. One thread a
  *           vCPU from vm_start() on, which runs the guest, answers its MMIO through the bus
  *           table and does nothing else. vm_pause() and the others may be called by any thread
- *           but those.
+ *           but those. A thread that a bus callback may wait for, such as the I/O loop's, must
+ *           not wait in vm_pause() or vm_stop(): vm_pause_begin() is for it.
  * Ends      each with its own reason; the first one counts. The callback comes from a vCPU's
  *           thread and should only write an eventfd.
  * Source    Documentation/virt/kvm/api.rst; Documentation/arch/x86/boot.rst; Xen's PVH
@@ -51,11 +52,17 @@ struct vm_config {
 	/* all features of the host, AVX-512 and AMX too: such a snapshot fits no other CPU */
 	bool host_cpu;
 	void (*ended)(void *arg);
+	/* every CPU has stopped after vm_pause_begin() or vm_pause(); like ended, from a vCPU's
+	 * thread. Either may be NULL. */
+	void (*paused)(void *arg);
 	void *arg;
 };
 
+/* Opens /dev/kvm. -EACCES, -ENOENT, -ENODEV: the message says what to do. */
+_must_ int vm_open_kvm(int *ret_fd, struct err *e);
+
 /* A window of guest-physical addresses and who answers there; called on vCPU threads, any size
- * 1 to 8. */
+ * 1 to 8. A pause interrupts system calls made there (EINTR). */
 struct vm_bus {
 	uint64_t start;
 	uint32_t bytes;
@@ -77,7 +84,7 @@ _must_ int vm_add_bus(struct vm *vm, const struct vm_bus *w, struct err *e);
 _must_ int vm_bind_irq(struct vm *vm, int event_fd, uint32_t gsi, struct err *e);
 _must_ int vm_bind_store(struct vm *vm, int event_fd, struct gpa at, uint32_t value, struct err *e);
 
-/* Puts kernel (ELF), initrd, command line, memory map and CPU table into memory and the first
+/* The memory must be fresh. Puts kernel (ELF), initrd (or -1), command line, memory map and CPU table into memory and the first
  * CPU at the entry: PVH, or 64-bit Linux boot for an ELF kernel without the note. -ENOEXEC: no
  * such kernel. */
 _must_ int vm_boot(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, struct err *e);
@@ -86,12 +93,16 @@ _must_ int vm_boot(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdl
  * each vCPU thread calls; when it fails the machine ends. */
 _must_ int vm_start(struct vm *vm, int (*thread_jail)(void *arg, struct err *e), void *arg,
                     bool paused, struct err *e);
-/* Every CPU is out of the guest when it returns, and stays so. -ETIMEDOUT after VM_PAUSE_MS. */
+/* Every CPU is out of the guest when it returns, and stays so. -ETIMEDOUT after VM_PAUSE_MS: some
+ * CPUs are still out; vm_resume() or try again. -ESHUTDOWN: the machine has ended. */
 enum { VM_PAUSE_MS = 5000 };
 _must_ int vm_pause(struct vm *vm, struct err *e);
+/* Asks for it and returns; vm_config.paused tells when vm_is_paused() has become true. */
+void vm_pause_begin(struct vm *vm);
+bool vm_is_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
 void vm_stop(struct vm *vm); /* at once; joins the threads */
-enum vm_end vm_end(const struct vm *vm, char ret_text[VM_END_TEXT_MAX]);
+enum vm_end vm_end(struct vm *vm, char ret_text[VM_END_TEXT_MAX]);
 
 struct vm_counts {
 	uint64_t exits, exits_mmio, exits_pio, exits_halt, exits_signal, unknown_pio, unknown_mmio;
