@@ -84,9 +84,8 @@ class Berm(bermtest.Berm):
         """The processes of this state directory that run berm's program of that name."""
         found = []
         for pid in self.alive():
-            with contextlib.suppress(OSError):
-                if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == name:
-                    found.append(pid)
+            if leaks.comm(pid) == name[:15]:
+                found.append(pid)
         return found
 
     def clean_up(self):
