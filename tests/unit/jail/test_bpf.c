@@ -237,6 +237,14 @@ TEST(supervisor_says_what_its_table_says)
 	check_profile(&jail_profile_supervisor);
 }
 
+TEST(the_vmm_says_what_its_tables_say)
+{
+	check_profile(&jail_profile_vmm);
+	check_profile(&jail_profile_vmm_cpu);
+	check_profile(&jail_profile_vmm_io);
+	check_profile(&jail_profile_vmm_control);
+}
+
 /* A fixed sequence: a failure here is one there. */
 static uint64_t next_random(uint64_t *state)
 {
