@@ -344,11 +344,14 @@ uint32_t vdriver_interrupt(struct vdriver *d, int timeout_ms)
 	eventfd_t n;
 	uint32_t bits;
 
-	if (poll(&p, 1, timeout_ms) != 1 || eventfd_read(d->irq_fd, &n) < 0)
-		return 0;
-	d->interrupts += n;
-	bits = vdriver_read32(d, MMIO_INTERRUPT_STATUS);
-	vdriver_write32(d, MMIO_INTERRUPT_ACK, bits);
+	/* one whose cause was taken with the one before, or gone with a reset, has no bits */
+	do {
+		if (poll(&p, 1, timeout_ms) != 1 || eventfd_read(d->irq_fd, &n) < 0)
+			return 0;
+		d->interrupts += n;
+		bits = vdriver_read32(d, MMIO_INTERRUPT_STATUS);
+		vdriver_write32(d, MMIO_INTERRUPT_ACK, bits);
+	} while (bits == 0);
 	return bits;
 }
 
