@@ -5,11 +5,14 @@
  * of it (next_op), and each result moves it on or ends it (advance). Who carries an operation out
  * does not matter to it, so the ring and the plain calls share all but that.
  *
- * A small read is first tried at once, without waiting: what the page cache has is copied, and the
- * rest, if any, is the ring's. Everything else is queued, and blk_io_submit() hands the batch to
- * the kernel in one call. What the kernel could do right there is told in the same turn, so a batch
- * of requests often ends as one interrupt without the loop having slept. For the rest the loop
- * watches the ring's own fd, which needs no reading to be quiet again.
+ * Jobs are queued, and blk_io_submit() hands the batch to the kernel in one call. What the kernel
+ * could do right there is told in the same turn, so a batch of requests often ends as one interrupt
+ * without the loop having slept. For the rest the loop watches the ring's own fd, which needs no
+ * reading to be quiet again.
+ *
+ * A batch of one is not worth a ring: if it is a small read it is tried at once and without
+ * waiting. What the page cache has is copied, and the rest, if any, is the ring's. So the first job
+ * stays aside until there is a second, or the batch is over.
  *
  * A ring that stops working (a seccomp filter around us, no memory) is given up: what it had not
  * accepted is done plainly, as is all that follows; what it had accepted still ends by it.
@@ -33,7 +36,8 @@ struct blk_io {
 	bool nowait;  /* RWF_NOWAIT is known here */
 	bool no_zero; /* fallocate cannot zero: a plain write does */
 	bool has_ring;
-	bool ring_on; /* and may be given more */
+	bool ring_on;          /* and may be given more */
+	struct blk_job *alone; /* all of the batch so far, not in the ring yet */
 	unsigned unsent;
 	unsigned in_flight;
 	unsigned watch;
@@ -228,10 +232,13 @@ static void finish_plain(struct blk_io *io, struct blk_job *job)
 /* Takes from the page cache what it has. True: that was all of it, and was told. */
 static bool read_at_once(struct blk_io *io, struct blk_job *job)
 {
-	struct op op = next_op(io, job);
+	struct op op;
 	int result;
 	int n;
 
+	if (job->kind != BLK_JOB_READ || job->bytes > BLK_INLINE_BYTES_MAX || !io->nowait)
+		return false;
+	op = next_op(io, job);
 	op.rw_flags = RWF_NOWAIT;
 	n = call_plain(io->c.fd, &op);
 	if (n == -EOPNOTSUPP)
@@ -475,17 +482,24 @@ void blk_io_start(struct blk_io *io, struct blk_job *job)
 	job->step = job->kind == BLK_JOB_ZERO && io->no_zero ? BLK_STEP_ZEROS : BLK_STEP_FIRST;
 	job->retries = 0;
 	job->plain = false;
-	if (job->kind == BLK_JOB_READ && io->nowait && job->bytes <= BLK_INLINE_BYTES_MAX &&
-	    read_at_once(io, job))
+	if (io->ring_on && !io->alone && io->unsent == 0) {
+		io->alone = job;
 		return;
+	}
+	if (io->alone)
+		go_on(io, steal_ptr(&io->alone));
 	go_on(io, job);
 }
 
 void blk_io_submit(struct blk_io *io)
 {
-	do
+	do {
+		struct blk_job *job = steal_ptr(&io->alone);
+
+		if (job && !read_at_once(io, job))
+			go_on(io, job);
 		send_batch(io);
-	while (reap(io));
+	} while (reap(io) || io->alone);
 }
 
 static void wait_for_ring(struct blk_io *io, uint64_t ms)
@@ -521,7 +535,7 @@ bool blk_io_drain(struct blk_io *io)
 
 unsigned blk_io_under_way(const struct blk_io *io)
 {
-	return io->unsent + io->in_flight;
+	return io->unsent + io->in_flight + (io->alone ? 1 : 0);
 }
 
 bool blk_io_has_ring(const struct blk_io *io)
