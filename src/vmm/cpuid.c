@@ -158,7 +158,6 @@ static const struct feature features[] = {
 	B(0xd, 1, EAX, 3, "xsaves"),
 	H(0xd, 1, EAX, 4, "xfd"),
 
-	B(LEAF_KVM_FEATURES, 0, EAX, 0, "kvm-clock (old)"),
 	B(LEAF_KVM_FEATURES, 0, EAX, 1, "kvm-nop-io-delay"),
 	B(LEAF_KVM_FEATURES, 0, EAX, 3, "kvm-clock"),
 	B(LEAF_KVM_FEATURES, 0, EAX, 6, "kvm-pv-eoi"),

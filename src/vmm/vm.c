@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <time.h>
 
 enum {
@@ -189,12 +190,12 @@ static int set_up_cpuid(struct vm *vm, struct err *e)
 	struct cpuid_shape shape = { .cpus = vm->cpus, .host_cpu = vm->host_cpu };
 	int r;
 
-	all = calloc(1, sizeof(*all) + VM_HOST_CPUID_MAX * sizeof(all->entries[0]));
+	all = calloc(1, sizeof(*all) + CPUID_ENTRIES_MAX * sizeof(all->entries[0]));
 	if (!all || !host)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (vm->host_cpu) /* AMX comes only when asked for, before the first CPU */
 		(void)syscall(SYS_arch_prctl, REQ_XCOMP_GUEST_PERM, XFEATURE_XTILEDATA);
-	all->nent = VM_HOST_CPUID_MAX;
+	all->nent = CPUID_ENTRIES_MAX;
 	r = kvm_call(vm->ops, vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, all);
 	if (r < 0)
 		return err_set(e, r, "KVM_GET_SUPPORTED_CPUID: %s", strerror(-r));
@@ -224,6 +225,8 @@ static int set_up(struct vm *vm, const struct vm_config *c, struct err *e)
 		r = set_up_memory(vm, c, e);
 	if (r == 0)
 		r = set_up_cpuid(vm, e);
+	if (r == 0)
+		r = cpu_host_init(vm->ops, vm->kvm_fd, vm->fd, &vm->cpu_host, e);
 	for (uint32_t i = 0; r == 0 && i < vm->cpus; i++) {
 		r = vcpu_open(vm, i, e);
 		if (r == 0)
@@ -253,6 +256,16 @@ static int init_lock(struct vm *vm)
 	return -r;
 }
 
+/* For whoever looks at a saved state later. */
+static void note_release(struct vm *vm)
+{
+	struct utsname name;
+
+	if (uname(&name) == 0)
+		(void)snprintf(vm->release, sizeof(vm->release), "%.*s", VM_RELEASE_MAX,
+		               name.release);
+}
+
 int vm_new(const struct vm_config *c, struct vm **ret, struct err *e)
 {
 	_own_(vm_free) struct vm *vm = NULL;
@@ -276,6 +289,7 @@ int vm_new(const struct vm_config *c, struct vm **ret, struct err *e)
 	vm->paused = c->paused;
 	vm->arg = c->arg;
 	vm->cpus = c->cpus;
+	note_release(vm);
 	for (uint32_t i = 0; i < VM_CPUS_MAX; i++)
 		vm->vcpus[i].fd = -1;
 	r = set_up(vm, c, e);
@@ -295,6 +309,7 @@ void vm_free(struct vm *vm)
 	if (vm->fd >= 0)
 		(void)close(vm->fd);
 	guest_mem_unmap(&vm->mem);
+	vm_load_free(vm->load);
 	(void)pthread_cond_destroy(&vm->changed);
 	(void)pthread_mutex_destroy(&vm->lock);
 	free(vm);
@@ -405,31 +420,6 @@ void vm_finish(struct vm *vm, enum vm_end end, const char *fmt, ...)
 		vm->ended(vm->arg);
 }
 
-int vm_start(struct vm *vm, int (*thread_jail)(void *arg, struct err *e), void *arg, bool paused,
-             struct err *e)
-{
-	int r = vcpu_init_signal(e);
-	uint32_t i = 0;
-
-	if (r < 0)
-		return r;
-	assert(!vm->started);
-	vm->thread_jail = thread_jail;
-	vm->thread_jail_arg = arg;
-	(void)pthread_mutex_lock(&vm->lock); /* so that no thread sees half of them started */
-	vm->started = true;
-	vm->running = vm->cpus;
-	set_want(vm, paused ? VM_WANT_PAUSE : VM_WANT_RUN);
-	for (; r == 0 && i < vm->cpus; i++)
-		r = vcpu_start(&vm->vcpus[i], e);
-	if (r < 0)
-		vm->running -= vm->cpus - i + 1;
-	(void)pthread_mutex_unlock(&vm->lock);
-	if (r < 0)
-		vm_stop(vm);
-	return r;
-}
-
 void vm_pause_begin(struct vm *vm)
 {
 	bool done;
@@ -454,30 +444,66 @@ bool vm_is_paused(struct vm *vm)
 	return paused;
 }
 
-int vm_pause(struct vm *vm, struct err *e)
+/* Until no thread can be in the guest. */
+static int wait_paused(struct vm *vm, struct err *e)
 {
 	uint64_t until = clock_mono_ns() + UINT64_C(1000000) * VM_PAUSE_MS;
 	struct timespec when = {
 		.tv_sec = (time_t)(until / 1000000000),
 		.tv_nsec = (long)(until % 1000000000),
 	};
+	char text[VM_END_TEXT_MAX];
 	unsigned running;
 	enum vm_end end;
 	int r = 0;
 
-	vm_pause_begin(vm);
 	(void)pthread_mutex_lock(&vm->lock);
 	while (vm->running > 0 && vm->end == VM_RUNNING && r == 0)
 		r = pthread_cond_timedwait(&vm->changed, &vm->lock, &when);
 	running = vm->running;
 	end = vm->end;
+	memcpy(text, vm->end_text, sizeof(text));
 	(void)pthread_mutex_unlock(&vm->lock);
 	if (end != VM_RUNNING)
-		return err_set(e, -ESHUTDOWN, "the machine has ended: %s", vm_end_name(end));
+		return err_set(e, -ESHUTDOWN, "the machine has ended (%s): %s", vm_end_name(end),
+		               text);
 	if (running > 0)
 		return err_set(e, -ETIMEDOUT, "%u of %u CPUs did not stop in %d ms", running,
 		               vm->cpus, VM_PAUSE_MS);
 	return 0;
+}
+
+int vm_pause(struct vm *vm, struct err *e)
+{
+	vm_pause_begin(vm);
+	return wait_paused(vm, e);
+}
+
+int vm_start(struct vm *vm, int (*thread_jail)(void *arg, struct err *e), void *arg, bool paused,
+             struct err *e)
+{
+	int r = vcpu_init_signal(e);
+	uint32_t i = 0;
+
+	if (r < 0)
+		return r;
+	assert(!vm->started);
+	vm->thread_jail = thread_jail;
+	vm->thread_jail_arg = arg;
+	(void)pthread_mutex_lock(&vm->lock); /* so that no thread sees half of them started */
+	vm->started = true;
+	vm->running = vm->cpus;
+	set_want(vm, paused ? VM_WANT_PAUSE : VM_WANT_RUN);
+	for (; r == 0 && i < vm->cpus; i++)
+		r = vcpu_start(&vm->vcpus[i], e);
+	if (r < 0)
+		vm->running -= vm->cpus - i + 1;
+	(void)pthread_mutex_unlock(&vm->lock);
+	if (r == 0 && paused)
+		r = wait_paused(vm, e);
+	if (r < 0)
+		vm_stop(vm);
+	return r;
 }
 
 void vm_resume(struct vm *vm)

@@ -84,13 +84,13 @@ _must_ int vm_add_bus(struct vm *vm, const struct vm_bus *w, struct err *e);
 _must_ int vm_bind_irq(struct vm *vm, int event_fd, uint32_t gsi, struct err *e);
 _must_ int vm_bind_store(struct vm *vm, int event_fd, struct gpa at, uint32_t value, struct err *e);
 
-/* The memory must be fresh. Puts kernel (ELF), initrd (or -1), command line, memory map and CPU table into memory and the first
- * CPU at the entry: PVH, or 64-bit Linux boot for an ELF kernel without the note. -ENOEXEC: no
- * such kernel. */
+/* The memory must be fresh. Puts kernel (ELF), initrd (or -1), command line, memory map and CPU
+ * table into it and the first CPU at the entry: PVH, or 64-bit Linux boot for an ELF kernel
+ * without the note. -ENOEXEC: no such kernel. */
 _must_ int vm_boot(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, struct err *e);
 
-/* Threads start; the guest runs. Called once. `thread_jail` (may be NULL) is the first thing
- * each vCPU thread calls; when it fails the machine ends. */
+/* Threads start; the guest runs, or waits if `paused`. Called once. `thread_jail` (may be NULL) is
+ * the first thing each vCPU thread calls; when it fails the machine ends. */
 _must_ int vm_start(struct vm *vm, int (*thread_jail)(void *arg, struct err *e), void *arg,
                     bool paused, struct err *e);
 /* Every CPU is out of the guest when it returns, and stays so. -ETIMEDOUT after VM_PAUSE_MS: some

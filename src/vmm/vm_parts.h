@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "vmm/cpu_state.h"
 #include "vmm/cpuid.h"
 #include "vmm/kvm.h"
 #include "vmm/vm.h"
@@ -12,7 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { VM_HOST_CPUID_MAX = CPUID_ENTRIES_MAX };
+enum { VM_RELEASE_MAX = 64 }; /* of the host's kernel: "6.1.0-40-amd64" */
 
 /* What all CPUs are to do. Written under the lock. */
 enum vm_want { VM_WANT_RUN, VM_WANT_PAUSE, VM_WANT_STOP };
@@ -43,6 +44,8 @@ struct vm {
 	uint32_t cpus;
 	struct vcpu vcpus[VM_CPUS_MAX];
 	struct cpuid_set cpuid; /* before cpuid_set_cpu() */
+	struct cpu_host cpu_host;
+	char release[VM_RELEASE_MAX + 1];
 
 	unsigned bus_count;
 	struct vm_bus bus[VM_BUS_MAX];
@@ -63,3 +66,5 @@ struct vm {
 
 /* The machine ends, if it has not: the first reason counts. Any thread. */
 void vm_finish(struct vm *vm, enum vm_end end, const char *fmt, ...) _printf_(3, 4);
+
+void vm_load_free(struct vm_load *l);

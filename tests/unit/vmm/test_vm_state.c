@@ -1,0 +1,200 @@
+/* Saving a machine and going on from there, with guests of a few instructions. */
+#include "tiny.h"
+
+#include "base/clock.h"
+#include "vmm/cpu_state.h"
+#include "vmm/state.h"
+#include "vmm/vm_parts.h"
+
+enum { ROOM = STATE_BYTES_MAX };
+
+/*
+ * Counts in a register and shows it: 1: inc %ebx; mov %ebx,0x8000; jmp 1b. The count goes on only
+ * where registers do.
+ */
+static const uint8_t code_count[] = { 0x43, 0x89, 0x1d, 0x00, 0x80, 0, 0, 0xeb, 0xf7 };
+
+struct saved {
+	uint8_t *room;
+	struct buf b;
+};
+
+static void save(struct tiny *t, struct saved *s)
+{
+	struct err e = { 0 };
+
+	s->room = malloc(ROOM);
+	CHECK(s->room);
+	buf_init(&s->b, s->room, ROOM);
+	state_put_header(&s->b);
+	CHECK_OK(vm_save(t->vm, &s->b, &e), &e);
+	CHECK(state_finish(&s->b));
+}
+
+/* Loads all sections but those of type `but`. */
+static int load(struct vm *vm, struct span in, uint32_t but, struct err *e)
+{
+	struct state_section s = { 0 };
+	uint32_t count;
+
+	CHECK_EQ(state_parse_header(&in, &count), 0);
+	while (s.type != STATE_END) {
+		int r;
+
+		CHECK_EQ(state_parse_section(&in, &s), 0);
+		if (s.type == STATE_END || s.type == but)
+			continue;
+		r = vm_load_section(vm, &s, e);
+		if (r < 0)
+			return r;
+	}
+	return vm_load_done(vm, e);
+}
+
+/* A second machine on a private view of the first one's memory. */
+static void child_of(const struct tiny *t, uint32_t cpus, struct tiny *ret)
+{
+	struct err e = { 0 };
+	struct vm_config c = {
+		.kvm_fd = tiny_kvm(),
+		.ram_fd = t->ram_fd,
+		.ram_bytes = TINY_RAM,
+		.cpus = cpus,
+		.ended = tiny_on_ended,
+		.arg = ret,
+	};
+
+	*ret = (struct tiny){ .kvm_fd = c.kvm_fd, .ram_fd = dup(t->ram_fd) };
+	ret->ended_fd = eventfd(0, EFD_CLOEXEC);
+	ret->paused_fd = eventfd(0, EFD_CLOEXEC);
+	CHECK_OK(vm_new(&c, &ret->vm, &e), &e);
+}
+
+static uint32_t count_past(const struct tiny *t, uint32_t old)
+{
+	uint64_t until = clock_mono_ms() + TINY_WAIT_MS;
+
+	while (tiny_data(t, 0) <= old) {
+		CHECK(clock_mono_ms() < until);
+		(void)poll(NULL, 0, 1);
+	}
+	return tiny_data(t, 0);
+}
+
+static void start_counting(struct tiny *t, uint32_t cpus)
+{
+	struct err e = { 0 };
+
+	tiny_new(t, cpus);
+	tiny_boot(t, code_count, sizeof(code_count), true);
+	tiny_start(t, false);
+	(void)count_past(t, 1000);
+	CHECK_OK(vm_pause(t->vm, &e), &e);
+}
+
+TEST(a_child_goes_on_where_its_parent_stood)
+{
+	struct err e = { 0 };
+	struct saved s;
+	struct tiny t;
+	uint32_t at;
+
+	start_counting(&t, 1);
+	save(&t, &s);
+	at = tiny_data(&t, 0);
+	for (int i = 0; i < 5; i++) {
+		struct tiny child;
+		uint32_t n;
+
+		child_of(&t, 1, &child);
+		CHECK_EQ(tiny_data(&child, 0), at);
+		CHECK_OK(load(child.vm, buf_span(&s.b), 0, &e), &e);
+		CHECK_EQ(tiny_data(&child, 0), at);
+		tiny_start(&child, false);
+		n = count_past(&child, at);
+		CHECK(n > at);
+		CHECK_EQ(tiny_data(&t, 0), at); /* its memory is its own */
+		tiny_free(&child);
+	}
+	vm_resume(t.vm);
+	(void)count_past(&t, at);
+	tiny_free(&t);
+	free(s.room);
+}
+
+TEST(a_saved_state_loads_to_the_same_state)
+{
+	struct err e = { 0 };
+	struct saved s;
+	struct saved again;
+	struct tiny t;
+	struct tiny child;
+
+	start_counting(&t, 2);
+	save(&t, &s);
+	child_of(&t, 2, &child);
+	tiny_start(&child, true);
+	CHECK_OK(load(child.vm, buf_span(&s.b), 0, &e), &e);
+	save(&child, &again);
+	CHECK_EQ(s.b.len, again.b.len);
+	tiny_free(&child);
+	tiny_free(&t);
+	free(s.room);
+	free(again.room);
+}
+
+TEST(what_is_missing_is_refused)
+{
+	static const uint32_t types[] = { STATE_HOST, STATE_MACHINE, STATE_VM, STATE_VCPU };
+	struct err e = { 0 };
+	struct saved s;
+	struct tiny t;
+
+	start_counting(&t, 1);
+	save(&t, &s);
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		struct tiny child;
+
+		child_of(&t, 1, &child);
+		CHECK_EQ(load(child.vm, buf_span(&s.b), types[i], &e), -EBADMSG);
+		tiny_free(&child);
+	}
+	tiny_free(&t);
+	free(s.room);
+}
+
+TEST(another_shape_is_refused)
+{
+	struct err e = { 0 };
+	struct saved s;
+	struct tiny t;
+	struct tiny child;
+
+	start_counting(&t, 1);
+	CHECK_EQ(vm_is_paused(t.vm), true);
+	save(&t, &s);
+	child_of(&t, 2, &child);
+	CHECK_EQ(load(child.vm, buf_span(&s.b), 0, &e), -EINVAL);
+	CHECK_STR(e.text, "it has 1 CPUs, this machine 2");
+	tiny_free(&child);
+	tiny_free(&t);
+	free(s.room);
+}
+
+TEST(a_running_machine_is_not_saved)
+{
+	static uint8_t room[4096];
+	struct err e = { 0 };
+	struct tiny t;
+	struct buf b;
+
+	start_counting(&t, 1);
+	vm_resume(t.vm);
+	buf_init(&b, room, sizeof(room));
+	CHECK_EQ(vm_save(t.vm, &b, &e), -EBUSY);
+	CHECK_OK(vm_pause(t.vm, &e), &e);
+	CHECK_EQ(vm_save(t.vm, &b, &e), -ENOSPC);
+	tiny_free(&t);
+}
+
+TEST_MAIN()
