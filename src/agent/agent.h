@@ -8,6 +8,7 @@
 #pragma once
 
 #include "agent/cgroup.h"
+#include "agent/hold.h"
 #include "agent/identity.h"
 #include "agent/port.h"
 #include "agent/stream.h"
@@ -51,6 +52,8 @@ struct agent {
 	bool watch_writable;
 	bool frozen, freezing, quiescing;
 	uint64_t freeze_until_ms;
+	enum hold hold;
+	uint64_t hold_until_ms; /* while asked: for the workload to stand still */
 	enum power_state power;
 	uint64_t power_until_ms;
 

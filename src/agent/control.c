@@ -46,16 +46,23 @@ static int on_identity(struct agent *a, const struct wire_frame *f)
 {
 	struct wire_identity id;
 	struct err e = { 0 };
+	bool renewed;
 
 	if (wire_parse_identity(f->payload, &id) < 0)
 		return -EPROTO;
-	if (f->epoch != a->epoch)
-		streams_forget(a);
+	renewed = f->epoch != a->epoch;
+	if (a->hold != HOLD_NONE && !renewed)
+		return -EPROTO;
+	if (renewed)
+		streams_renew(a, id.keep_stream);
 	a->epoch = f->epoch;
 	a->quiescing = false;
 	if (identity_adopt(a, &id, &e) < 0)
 		agent_die(a, WIRE_FATAL, e.text);
+	hold_end(a); /* only now does anything run again */
 	answer(a, WIRE_IDENTITY_OK);
+	if (renewed)
+		streams_tell(a, id.keep_stream);
 	return 0;
 }
 
@@ -99,6 +106,26 @@ static int on_thaw(struct agent *a, const struct wire_frame *f)
 		return -EPROTO;
 	stream_refill(a);
 	answer(a, WIRE_THAW_OK);
+	return 0;
+}
+
+static int on_hold(struct agent *a, const struct wire_frame *f)
+{
+	(void)f;
+	return hold_begin(a);
+}
+
+static int on_release(struct agent *a, const struct wire_frame *f)
+{
+	struct err e = { 0 };
+	uint64_t realtime_ns;
+
+	if (wire_parse_u64(f->payload, &realtime_ns) < 0)
+		return -EPROTO;
+	if (identity_set_clock(realtime_ns, &e) < 0)
+		log_warn("%s", e.text);
+	hold_end(a);
+	answer(a, WIRE_RELEASE_OK);
 	return 0;
 }
 
@@ -163,18 +190,30 @@ static int on_open(struct agent *a, const struct wire_frame *f)
 struct control_rule {
 	int (*run)(struct agent *a, const struct wire_frame *f);
 	bool any_epoch;
+	bool while_held;
 };
 
 static const struct control_rule rules[WIRE_TYPE_COUNT] = {
-	[WIRE_HELLO_OK] = { on_hello_ok, true },  [WIRE_REFUSE] = { on_refuse, true },
-	[WIRE_IDENTITY] = { on_identity, true },  [WIRE_PING] = { on_ping, false },
-	[WIRE_STATS] = { on_stats, false },       [WIRE_FREEZE] = { on_freeze, false },
-	[WIRE_THAW] = { on_thaw, false },         [WIRE_QUIESCE] = { on_quiesce, false },
-	[WIRE_POWEROFF] = { on_poweroff, false }, [WIRE_EXEC] = { on_open, false },
-	[WIRE_PUT] = { on_open, false },          [WIRE_GET] = { on_open, false },
-	[WIRE_DATA] = { stream_frame, false },    [WIRE_EOF] = { stream_frame, false },
-	[WIRE_CREDIT] = { stream_frame, false },  [WIRE_RESIZE] = { stream_frame, false },
-	[WIRE_SIGNAL] = { stream_frame, false },  [WIRE_RESET] = { stream_frame, false },
+	[WIRE_HELLO_OK] = { on_hello_ok, .any_epoch = true },
+	[WIRE_REFUSE] = { on_refuse, .any_epoch = true, .while_held = true },
+	[WIRE_IDENTITY] = { on_identity, .any_epoch = true, .while_held = true },
+	[WIRE_PING] = { on_ping },
+	[WIRE_STATS] = { on_stats },
+	[WIRE_FREEZE] = { on_freeze },
+	[WIRE_THAW] = { on_thaw },
+	[WIRE_QUIESCE] = { on_quiesce },
+	[WIRE_HOLD] = { on_hold },
+	[WIRE_RELEASE] = { on_release, .while_held = true },
+	[WIRE_POWEROFF] = { on_poweroff },
+	[WIRE_EXEC] = { on_open },
+	[WIRE_PUT] = { on_open },
+	[WIRE_GET] = { on_open },
+	[WIRE_DATA] = { stream_frame },
+	[WIRE_EOF] = { stream_frame },
+	[WIRE_CREDIT] = { stream_frame },
+	[WIRE_RESIZE] = { stream_frame },
+	[WIRE_SIGNAL] = { stream_frame },
+	[WIRE_RESET] = { stream_frame },
 };
 
 static void dispatch(struct agent *a, const struct wire_frame *f)
@@ -186,7 +225,7 @@ static void dispatch(struct agent *a, const struct wire_frame *f)
 		agent_die(a, WIRE_REFUSE, "the host sent a frame that has no meaning to a guest");
 	if (!rule->any_epoch && f->epoch != a->epoch)
 		return;
-	if (rule->run(a, f) == 0)
+	if ((a->hold == HOLD_NONE || rule->while_held) && rule->run(a, f) == 0)
 		return;
 	(void)snprintf(why, sizeof(why), "the host sent a %s frame against the protocol",
 	               wire_type_name(f->type));
@@ -198,7 +237,7 @@ void control_pump(struct agent *a)
 	struct wire_frame f;
 	int r;
 
-	while (port_has_room(&a->port)) {
+	while (port_has_bytes(&a->port)) {
 		r = port_next(&a->port, &f);
 		if (r == -EAGAIN)
 			return;

@@ -36,7 +36,7 @@ static int add_entropy(int random_fd, const uint8_t *seed, struct err *e)
 	return r;
 }
 
-static int set_clock(uint64_t realtime_ns, struct err *e)
+int identity_set_clock(uint64_t realtime_ns, struct err *e)
 {
 	struct timespec ts = { .tv_sec = (time_t)(realtime_ns / NS_PER_S),
 		               .tv_nsec = (long)(realtime_ns % NS_PER_S) };
@@ -52,16 +52,15 @@ void identity_init(struct identity_files *f)
 		f->fds[i] = -1;
 }
 
-/* -1 unless it is, or now becomes, a plain file in a plain directory. */
-static int open_plain(int root_fd, const char *dir, const char *name, int flags)
+/* -1 unless it is, or now becomes, a plain file in a plain directory of the root's own mount. */
+static int open_plain(int root_fd, const char *path, int flags)
 {
-	_own_fd_ int at = -1;
+	const uint64_t resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
 	_own_fd_ int fd = -1;
 	struct stat st;
 
-	if (fd_open_beneath(root_fd, dir, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, &at,
-	                    NULL) < 0 ||
-	    fd_openat(at, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | flags, 0644, &fd, NULL) < 0)
+	if (fd_open_beneath(root_fd, path, O_RDWR | O_NONBLOCK | flags, flags & O_CREAT ? 0644 : 0,
+	                    resolve, &fd, NULL) < 0)
 		return -1;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return -1;
@@ -71,13 +70,13 @@ static int open_plain(int root_fd, const char *dir, const char *name, int flags)
 void identity_open(struct identity_files *f)
 {
 	static const struct {
-		const char *dir, *name;
+		const char *path;
 		int flags;
 	} places[IDENTITY_FILES] = {
-		[IDENTITY_HOSTNAME] = { "etc", "hostname", O_CREAT },
-		[IDENTITY_HOSTS] = { "etc", "hosts", O_CREAT },
-		[IDENTITY_MACHINE] = { "etc", "machine-id", O_CREAT },
-		[IDENTITY_DBUS] = { "var/lib/dbus", "machine-id", 0 },
+		[IDENTITY_HOSTNAME] = { "etc/hostname", O_CREAT },
+		[IDENTITY_HOSTS] = { "etc/hosts", O_CREAT },
+		[IDENTITY_MACHINE] = { "etc/machine-id", O_CREAT },
+		[IDENTITY_DBUS] = { "var/lib/dbus/machine-id", 0 },
 	};
 	_own_fd_ int root = -1;
 
@@ -87,7 +86,7 @@ void identity_open(struct identity_files *f)
 	if (fd_open("/", O_RDONLY | O_DIRECTORY, 0, &root, NULL) < 0)
 		return;
 	for (size_t i = 0; i < IDENTITY_FILES; i++)
-		f->fds[i] = open_plain(root, places[i].dir, places[i].name, places[i].flags);
+		f->fds[i] = open_plain(root, places[i].path, places[i].flags);
 }
 
 /* A guest with a full disk keeps its old names: no reason to refuse it an identity. */
@@ -103,17 +102,47 @@ static void write_file(int fd, const char *text)
 		return;
 }
 
-void identity_write_names(const struct identity_files *f, const char *hostname)
+static const char hosts_head[] = "127.0.0.1\tlocalhost\n127.0.1.1\t";
+static const char hosts_tail[] = "\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+static void write_hostname(const struct identity_files *f, const char *hostname)
 {
 	char text[HOSTS_MAX];
 
 	(void)snprintf(text, sizeof(text), "%s\n", hostname);
 	write_file(f->fds[IDENTITY_HOSTNAME], text);
-	(void)snprintf(text, sizeof(text),
-	               "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n"
-	               "::1\tlocalhost ip6-localhost ip6-loopback\n",
-	               hostname);
+}
+
+static void write_hosts(const struct identity_files *f, const char *hostname)
+{
+	char text[HOSTS_MAX];
+
+	(void)snprintf(text, sizeof(text), "%s%s%s", hosts_head, hostname, hosts_tail);
 	write_file(f->fds[IDENTITY_HOSTS], text);
+}
+
+void identity_write_names(const struct identity_files *f, const char *hostname)
+{
+	write_hostname(f, hostname);
+	write_hosts(f, hostname);
+}
+
+/* Does /etc/hosts hold what we write, whatever the name? Then nobody added a line of their own. */
+static bool hosts_are_ours(const struct identity_files *f)
+{
+	const size_t head = sizeof(hosts_head) - 1;
+	const size_t tail = sizeof(hosts_tail) - 1;
+	char text[HOSTS_MAX];
+	ssize_t n;
+
+	if (f->fds[IDENTITY_HOSTS] < 0)
+		return false;
+	n = pread(f->fds[IDENTITY_HOSTS], text, sizeof(text), 0);
+	if (n < 0 || (size_t)n <= head + tail || (size_t)n == sizeof(text))
+		return false;
+	return memcmp(text, hosts_head, head) == 0 &&
+	       memcmp(text + n - tail, hosts_tail, tail) == 0 &&
+	       !memchr(text + head, '\n', (size_t)n - head - tail);
 }
 
 static void write_machine_id(const struct identity_files *f,
@@ -143,7 +172,9 @@ static int set_hostname(const struct identity_files *f, struct span name, struct
 		return 0;
 	if (sethostname(text, name.len) < 0)
 		return err_sys(e, "set the host name");
-	identity_write_names(f, text);
+	write_hostname(f, text);
+	if (hosts_are_ours(f))
+		write_hosts(f, text);
 	return 0;
 }
 
@@ -152,7 +183,7 @@ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *
 	int r = add_entropy(a->random_fd, id->entropy, e);
 
 	if (r == 0)
-		r = set_clock(id->realtime_ns, e);
+		r = identity_set_clock(id->realtime_ns, e);
 	if (r == 0)
 		r = set_hostname(&a->names, id->hostname, e);
 	if (r == 0)

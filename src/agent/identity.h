@@ -16,7 +16,8 @@ struct agent;
  * The small files of /etc that carry it are kept open: after a restore a name is then one write,
  * not a walk along paths that the emulator has to translate first (10 ms of an 80 ms start). Opened
  * at boot and anew before each save, in case somebody replaced one; a file that was removed since
- * then is left alone.
+ * then is left alone, and so is one that is a mount of its own, or below one: whoever serves that may
+ * be frozen.
  */
 enum identity_file {
 	IDENTITY_HOSTNAME,
@@ -35,7 +36,9 @@ void identity_init(struct identity_files *f);
 /* Opens them, after closing what was open. Only below an /etc that is a directory. */
 void identity_open(struct identity_files *f);
 
-/* /etc/hostname and /etc/hosts for this name. */
+/* /etc/hostname and /etc/hosts for this name, whatever they held. */
 void identity_write_names(const struct identity_files *f, const char *hostname);
+
+_must_ int identity_set_clock(uint64_t realtime_ns, struct err *e);
 
 _must_ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *e);

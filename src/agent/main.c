@@ -34,6 +34,7 @@ void agent_die(struct agent *a, uint8_t type, const char *why)
 {
 	log_error("%s", why);
 	if (a->port.fd >= 0) {
+		a->port.shut = false;
 		if (port_has_room(&a->port))
 			wire_put_text(port_out(&a->port), type, a->epoch, why);
 		port_drain(&a->port, AGENT_DRAIN_MS);
@@ -111,6 +112,8 @@ static int wait_ms(const struct agent *a, uint64_t now_ms)
 	sooner(&soonest, a->lazy_ms);
 	if (a->freezing)
 		sooner(&soonest, a->freeze_until_ms + 1);
+	if (a->hold == HOLD_ASKED)
+		sooner(&soonest, a->hold_until_ms + 1);
 	if (a->power != POWER_ON)
 		sooner(&soonest, a->power_until_ms + 1);
 	if (soonest == UINT64_MAX)
@@ -124,6 +127,7 @@ static void tick(struct agent *a)
 
 	streams_tick(a, now_ms);
 	control_tick(a, now_ms);
+	hold_tick(a, now_ms);
 	if (a->oom_due_ms != 0 && now_ms >= a->oom_due_ms)
 		limits_on_memory(a);
 	if (a->refill_ms != 0 && now_ms >= a->refill_ms)
@@ -165,6 +169,7 @@ static void serve_once(struct agent *a)
 		control_pump(a);
 		moved = streams_pump(a);
 		control_settle(a);
+		hold_settle(a);
 		if (!moved && may_wait(a))
 			return;
 		/* what waited for room in the port gets its turn after each write */

@@ -94,9 +94,14 @@ size_t port_pending(const struct port *p)
 	return p->out.len - p->out_at + p->pipe_left;
 }
 
-bool port_has_room(const struct port *p)
+bool port_has_bytes(const struct port *p)
 {
 	return p->out.size - port_pending(p) >= PORT_REPLY_BYTES_MAX;
+}
+
+bool port_has_room(const struct port *p)
+{
+	return !p->shut && port_has_bytes(p);
 }
 
 /* Moves what is pending to the front, so that all free room is in one piece. */

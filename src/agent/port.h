@@ -29,6 +29,7 @@ struct port {
 	bool connected; /* a host was seen since the last reset */
 	bool readable, writable;
 	bool urgent; /* something pending should not wait */
+	bool shut;   /* no frame may be begun (hold.h); what is pending is still sent */
 	uint8_t *in;
 	size_t in_at, in_end;
 	struct buf out;
@@ -47,8 +48,10 @@ _must_ int port_find(const char *name, int *ret_fd, struct err *e);
 /* Bytes not yet written. */
 size_t port_pending(const struct port *p);
 
-/* Is there room for the answer to one more frame? */
+/* Is there room for the answer to one more frame? A port that is shut has none. */
 bool port_has_room(const struct port *p);
+/* The same for what opens it again. */
+bool port_has_bytes(const struct port *p);
 
 /* The next frame: 0, -EAGAIN (nothing whole has arrived) or -EBADMSG. Borrowed until the next call.
  */

@@ -640,11 +640,45 @@ void streams_tick(struct agent *a, uint64_t now_ms)
 	}
 }
 
-void streams_forget(struct agent *a)
+static struct stream *find_kept(struct agent *a, uint32_t keep)
 {
+	struct stream *s = keep != 0 ? find(a, keep) : NULL;
+
+	return s && s->type == WIRE_EXEC ? s : NULL;
+}
+
+void streams_renew(struct agent *a, uint32_t keep)
+{
+	struct stream *kept = find_kept(a, keep);
+
 	for (unsigned i = 0; i < WIRE_STREAMS_MAX; i++)
-		if (a->streams[i].id != 0)
+		if (a->streams[i].id != 0 && &a->streams[i] != kept)
 			release(a, &a->streams[i]);
+	if (!kept)
+		return;
+	kept->in.owed = 0;
+	kept->in.credit = WIRE_WINDOW_BYTES - (uint32_t)(kept->in.end - kept->in.at);
+	for (unsigned i = 0; i < STREAM_OUTS; i++)
+		kept->out[i].credit = WIRE_WINDOW_BYTES;
+}
+
+void streams_tell(struct agent *a, uint32_t keep)
+{
+	const struct stream *s = find_kept(a, keep);
+	struct buf *out = port_out(&a->port);
+
+	if (keep == 0)
+		return;
+	if (!s) { /* it was never there: silence would be taken for a command that runs */
+		wire_put_u32(out, WIRE_RESET, 0, keep, a->epoch, ESRCH);
+		return;
+	}
+	if (s->in.credit > 0)
+		wire_put_u32(out, WIRE_CREDIT, WIRE_IN, keep, a->epoch, s->in.credit);
+	for (unsigned i = 0; i < (s->tty ? 1 : STREAM_OUTS); i++)
+		if (s->out[i].fd < 0)
+			wire_put(out, WIRE_EOF, (uint8_t)(WIRE_OUT + i), keep, a->epoch,
+			         span_of(NULL, 0));
 }
 
 void stream_refill(struct agent *a)

@@ -91,8 +91,13 @@ bool streams_pump(struct agent *a);
 uint64_t streams_deadline_ms(const struct agent *a);
 void streams_tick(struct agent *a, uint64_t now_ms);
 
-/* Forgets all: fds are closed, processes go on. */
-void streams_forget(struct agent *a);
+/*
+ * A new epoch: all but the EXEC `keep` (0: none) are forgotten, their fds closed while processes go
+ * on. That one has a whole window of credit each way again, less what of its input still waits here.
+ */
+void streams_renew(struct agent *a, uint32_t keep);
+/* Tells the new host what it cannot know of that one: its credit, and which outputs have ended. */
+void streams_tell(struct agent *a, uint32_t keep);
 unsigned streams_count(const struct agent *a);
 
 /* Keeps one child waiting; cheap if there is one already. */

@@ -14,7 +14,7 @@
  * Credit    the sender of DATA starts with WIRE_WINDOW_BYTES for each stream and channel, spends
  *           the payload's length, and waits for CREDIT when it has none. So a slow reader stalls
  *           its own channel only.
- * Epoch     counts the lives of a guest: 1 at boot, and IDENTITY after a restore brings the next. A
+ * Epoch     counts the lives of a guest: 1 at boot, and IDENTITY after a restore brings another. A
  *           frame of another epoch is dropped by the agent and refused by the host; IDENTITY is
  *           read in any epoch.
  * Version   HELLO carries it; a peer of another version is refused with both numbers said.
@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 1,
+	WIRE_VERSION = 2,
 	WIRE_MAGIC = 0xb37e,
 	WIRE_HEADER_BYTES = 16,
 	WIRE_DATA_MAX = 64 << 10,  /* payload of one DATA frame; also of most others */
@@ -70,6 +70,15 @@ enum wire_type {
 	WIRE_QUIESCE_OK = 16, /* agent: its last frame before the snapshot */
 	WIRE_POWEROFF = 17,   /* host: u32 grace_ms; TERM, wait, KILL, sync, power off */
 	WIRE_EVENT = 18,      /* agent: wire_event */
+	/*
+	 * host: empty; the workload stops (as by FREEZE), all that is pending is sent, HOLD_OK is
+	 * said, and then neither side sends anything: both directions stand between two frames. What
+	 * ends that is RELEASE, or, in a copy of this guest, an IDENTITY of a new epoch.
+	 */
+	WIRE_HOLD = 19,
+	WIRE_HOLD_OK = 20,    /* agent: empty */
+	WIRE_RELEASE = 21,    /* host: u64 realtime_ns, for a clock that stood still; all goes on */
+	WIRE_RELEASE_OK = 22, /* agent: empty */
 	/* streams */
 	WIRE_EXEC = 32,     /* host: wire_exec; opens */
 	WIRE_EXEC_OK = 33,  /* agent: u32 pid */
@@ -96,7 +105,12 @@ enum wire_type {
 	WIRE_END = 69,      /* supervisor: JSON text of how the sandbox ended; its last frame */
 	WIRE_WAIT = 70,     /* command: be told END */
 	WIRE_PROGRESS = 71, /* supervisor: str16 text: "building the template", ... */
-	WIRE_TYPE_COUNT = 72,
+	/* command: wire_snapshot -> DONE, which brings open files for one without a name */
+	WIRE_SNAPSHOT = 72,
+	WIRE_PAUSE = 73,  /* command: empty; the sandbox stands still until RESUME -> DONE */
+	WIRE_RESUME = 74, /* command: empty -> DONE */
+	WIRE_DONE = 75,   /* supervisor: wire_fail (code 0 is success) of the three above */
+	WIRE_TYPE_COUNT = 76,
 };
 
 enum wire_channel { WIRE_IN = 0, WIRE_OUT = 1, WIRE_ERR = 2, WIRE_CHANNEL_COUNT = 3 };
@@ -119,7 +133,7 @@ struct wire_frame {
 
 struct wire_hello {
 	uint32_t version;
-	uint32_t features;         /* none defined in version 1; 0 */
+	uint32_t features;         /* none are defined; 0 */
 	struct span agent_version; /* WIRE_NAME_MAX */
 	struct span kernel;        /* uname -r; WIRE_NAME_MAX */
 };
@@ -130,6 +144,8 @@ struct wire_identity {
 	uint64_t memory_max;  /* of the workload, bytes; 0 is all that the agent does not reserve */
 	uint8_t entropy[WIRE_ENTROPY_BYTES];
 	uint8_t machine_id[WIRE_MACHINE_ID_BYTES];
+	/* the EXEC that lives on into the new epoch, and is told of anew; all others are forgotten */
+	uint32_t keep_stream; /* 0: none */
 	struct span hostname; /* WIRE_HOSTNAME_MAX of [A-Za-z0-9._-]; empty keeps the present one */
 };
 
@@ -165,7 +181,7 @@ enum wire_stage {
 };
 
 struct wire_fail {
-	uint32_t code; /* errno of Linux; 0 is success (RESULT only) */
+	uint32_t code; /* errno of Linux; 0 is success (RESULT and DONE only) */
 	uint8_t stage;
 	struct span text; /* WIRE_TEXT_MAX, without the errno's words */
 };
@@ -189,6 +205,13 @@ struct wire_event {
 	uint8_t kind;
 	uint8_t killed; /* the agent killed the workload for it */
 	uint64_t count; /* since boot */
+};
+
+enum { WIRE_SNAPSHOT_REPLACE = 1 }; /* in place of one of that name */
+
+struct wire_snapshot {
+	uint8_t flags;
+	struct span name; /* WIRE_NAME_MAX; empty: it is kept by nobody but who asked */
 };
 
 struct wire_stats {
@@ -221,6 +244,7 @@ _must_ int wire_parse_fail(struct span payload, struct wire_fail *ret);
 _must_ int wire_parse_exit(struct span payload, struct wire_exit *ret);
 _must_ int wire_parse_file(struct span payload, struct wire_file *ret);
 _must_ int wire_parse_event(struct span payload, struct wire_event *ret);
+_must_ int wire_parse_snapshot(struct span payload, struct wire_snapshot *ret);
 _must_ int wire_parse_stats(struct span payload, struct wire_stats *ret);
 _must_ int wire_parse_u8(struct span payload, uint8_t *ret);
 _must_ int wire_parse_u32(struct span payload, uint32_t *ret);
@@ -263,6 +287,7 @@ void wire_put_exit(struct buf *out, uint32_t stream, uint32_t epoch, const struc
 void wire_put_file(struct buf *out, uint8_t type, uint32_t stream, uint32_t epoch,
                    const struct wire_file *f);
 void wire_put_event(struct buf *out, uint32_t epoch, const struct wire_event *v);
+void wire_put_snapshot(struct buf *out, uint32_t epoch, const struct wire_snapshot *s);
 void wire_put_stats(struct buf *out, uint32_t epoch, const struct wire_stats *s);
 void wire_put_resize(struct buf *out, uint32_t stream, uint32_t epoch, uint16_t rows,
                      uint16_t cols);

@@ -22,6 +22,8 @@ static const char *const names[WIRE_TYPE_COUNT] = {
 	[WIRE_THAW] = "THAW",         [WIRE_THAW_OK] = "THAW_OK",
 	[WIRE_QUIESCE] = "QUIESCE",   [WIRE_QUIESCE_OK] = "QUIESCE_OK",
 	[WIRE_POWEROFF] = "POWEROFF", [WIRE_EVENT] = "EVENT",
+	[WIRE_HOLD] = "HOLD",         [WIRE_HOLD_OK] = "HOLD_OK",
+	[WIRE_RELEASE] = "RELEASE",   [WIRE_RELEASE_OK] = "RELEASE_OK",
 	[WIRE_EXEC] = "EXEC",         [WIRE_EXEC_OK] = "EXEC_OK",
 	[WIRE_EXEC_ERR] = "EXEC_ERR", [WIRE_DATA] = "DATA",
 	[WIRE_EOF] = "EOF",           [WIRE_CREDIT] = "CREDIT",
@@ -32,7 +34,9 @@ static const char *const names[WIRE_TYPE_COUNT] = {
 	[WIRE_INFO_OK] = "INFO_OK",   [WIRE_ATTACH] = "ATTACH",
 	[WIRE_STOP] = "STOP",         [WIRE_KILL] = "KILL",
 	[WIRE_END] = "END",           [WIRE_WAIT] = "WAIT",
-	[WIRE_PROGRESS] = "PROGRESS",
+	[WIRE_PROGRESS] = "PROGRESS", [WIRE_SNAPSHOT] = "SNAPSHOT",
+	[WIRE_PAUSE] = "PAUSE",       [WIRE_RESUME] = "RESUME",
+	[WIRE_DONE] = "DONE",
 };
 
 const char *wire_type_name(uint8_t type)

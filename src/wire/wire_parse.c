@@ -33,11 +33,12 @@ enum {
 	FAIL_BYTES_MIN = 4 + 1 + 2,
 	FAIL_BYTES_MAX = FAIL_BYTES_MIN + WIRE_TEXT_MAX,
 	HELLO_BYTES_MAX = 1024, /* a later version's may be longer than ours */
-	IDENTITY_BYTES_MIN = 8 + 4 + 8 + WIRE_ENTROPY_BYTES + WIRE_MACHINE_ID_BYTES + 2,
+	IDENTITY_BYTES_MIN = 8 + 4 + 8 + 4 + WIRE_ENTROPY_BYTES + WIRE_MACHINE_ID_BYTES + 2,
 	EXEC_BYTES_MIN = 4 + 2 + 2 + 2 + 2 + 4 + 4 + 4 + 2,
 	EXIT_BYTES = 1 + 4 + 8 + 8 + 8,
 	FILE_BYTES_MIN = 2 + 2 + 1,
 	EVENT_BYTES = 1 + 1 + 8,
+	SNAPSHOT_BYTES_MIN = 1 + 2,
 	STATS_BYTES = 5 * 8 + 2 * 4 + 3 * 8,
 
 	ERRNO_MAX = 4095, /* the kernel's MAX_ERRNO */
@@ -75,6 +76,10 @@ static const struct rule rules[WIRE_TYPE_COUNT] = {
 	[WIRE_QUIESCE_OK] = { AGENT, false, 0, 0, 0, 0 },
 	[WIRE_POWEROFF] = { HOST, false, 0, 0, 4, 4 },
 	[WIRE_EVENT] = { AGENT, false, 0, 0, EVENT_BYTES, EVENT_BYTES },
+	[WIRE_HOLD] = { HOST, false, 0, 0, 0, 0 },
+	[WIRE_HOLD_OK] = { AGENT, false, 0, 0, 0, 0 },
+	[WIRE_RELEASE] = { HOST, false, 0, 0, 8, 8 },
+	[WIRE_RELEASE_OK] = { AGENT, false, 0, 0, 0, 0 },
 
 	[WIRE_EXEC] = { HOSTS, true, 0, 0, EXEC_BYTES_MIN, WIRE_EXEC_MAX },
 	[WIRE_EXEC_OK] = { AGENTS, true, 0, 0, 4, 4 },
@@ -100,6 +105,11 @@ static const struct rule rules[WIRE_TYPE_COUNT] = {
 	[WIRE_END] = { SUPERVISOR, false, 0, 0, 2, WIRE_JSON_MAX },
 	[WIRE_WAIT] = { COMMAND, false, 0, 0, 0, 0 },
 	[WIRE_PROGRESS] = { SUPERVISOR, false, 0, 0, 2, TEXT_BYTES_MAX },
+	[WIRE_SNAPSHOT] = { COMMAND, false, 0, 0, SNAPSHOT_BYTES_MIN,
+	                    SNAPSHOT_BYTES_MIN + WIRE_NAME_MAX },
+	[WIRE_PAUSE] = { COMMAND, false, 0, 0, 0, 0 },
+	[WIRE_RESUME] = { COMMAND, false, 0, 0, 0, 0 },
+	[WIRE_DONE] = { SUPERVISOR, false, 0, 0, FAIL_BYTES_MIN, FAIL_BYTES_MAX },
 	/* clang-format on */
 };
 
@@ -209,7 +219,7 @@ int wire_parse_identity(struct span payload, struct wire_identity *ret)
 	struct wire_identity got = { 0 };
 
 	if (!take_le64(&payload, &got.realtime_ns) || !take_le32(&payload, &got.pids_max) ||
-	    !take_le64(&payload, &got.memory_max) ||
+	    !take_le64(&payload, &got.memory_max) || !take_le32(&payload, &got.keep_stream) ||
 	    !take_bytes(&payload, got.entropy, sizeof(got.entropy)) ||
 	    !take_bytes(&payload, got.machine_id, sizeof(got.machine_id)) ||
 	    !take_text(&payload, WIRE_HOSTNAME_MAX, &got.hostname) || payload.len != 0)
@@ -315,6 +325,19 @@ int wire_parse_event(struct span payload, struct wire_event *ret)
 	    !take_le64(&payload, &got.count) || payload.len != 0)
 		return -EBADMSG;
 	if (got.kind < WIRE_EVENT_OOM || got.kind > WIRE_EVENT_DISK)
+		return -EBADMSG;
+	*ret = got;
+	return 0;
+}
+
+int wire_parse_snapshot(struct span payload, struct wire_snapshot *ret)
+{
+	struct wire_snapshot got = { 0 };
+
+	if (!take_u8(&payload, &got.flags) || !take_text(&payload, WIRE_NAME_MAX, &got.name) ||
+	    payload.len != 0)
+		return -EBADMSG;
+	if (got.flags & ~WIRE_SNAPSHOT_REPLACE)
 		return -EBADMSG;
 	*ret = got;
 	return 0;

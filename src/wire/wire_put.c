@@ -107,6 +107,7 @@ void wire_put_identity(struct buf *out, uint32_t epoch, const struct wire_identi
 	buf_put_le64(out, id->realtime_ns);
 	buf_put_le32(out, id->pids_max);
 	buf_put_le64(out, id->memory_max);
+	buf_put_le32(out, id->keep_stream);
 	buf_put(out, id->entropy, sizeof(id->entropy));
 	buf_put(out, id->machine_id, sizeof(id->machine_id));
 	put_text(out, id->hostname, WIRE_HOSTNAME_MAX);
@@ -201,6 +202,15 @@ void wire_put_event(struct buf *out, uint32_t epoch, const struct wire_event *v)
 	buf_put_u8(out, v->kind);
 	buf_put_u8(out, v->killed);
 	buf_put_le64(out, v->count);
+	frame_end(out, start);
+}
+
+void wire_put_snapshot(struct buf *out, uint32_t epoch, const struct wire_snapshot *s)
+{
+	size_t start = frame_begin(out, WIRE_SNAPSHOT, 0, 0, epoch);
+
+	buf_put_u8(out, s->flags);
+	put_text(out, s->name, WIRE_NAME_MAX);
 	frame_end(out, start);
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 enum {
+	VERSION = 2,
 	HELLO = 1,
 	FATAL = 4,
 	IDENTITY_OK = 6,
@@ -109,7 +110,7 @@ static void rest(void)
 /* An honest start, up to a command that seems to run. */
 static void begin(int port)
 {
-	send_hello(port, 1);
+	send_hello(port, VERSION);
 	take_input(port);
 	send_frame(port, IDENTITY_OK, 0, 0, NULL, 0);
 	take_input(port);
@@ -130,7 +131,7 @@ static void before_start(int port, const char *how)
 		send_hello(port, 77);
 	if (strcmp(how, "hello-twice") == 0)
 		for (;;)
-			send_hello(port, 1);
+			send_hello(port, VERSION);
 	if (strcmp(how, "length") == 0)
 		send_lie(port, HELLO, 0, 0, 1, UINT32_MAX, "x", 1);
 	if (strcmp(how, "fatal") == 0) {

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-VERSION = 1
+VERSION = 2
 MAGIC = 0xB37E
 HEADER = struct.Struct("<HBBIII")
 DATA_MAX = 64 << 10
@@ -16,9 +16,9 @@ STREAMS_MAX = 64
 TYPES = dict(
     HELLO=1, HELLO_OK=2, REFUSE=3, FATAL=4, IDENTITY=5, IDENTITY_OK=6, PING=7, PONG=8, STATS=9,
     STATS_OK=10, FREEZE=11, FREEZE_OK=12, THAW=13, THAW_OK=14, QUIESCE=15, QUIESCE_OK=16,
-    POWEROFF=17, EVENT=18, EXEC=32, EXEC_OK=33, EXEC_ERR=34, DATA=35, EOF=36, CREDIT=37, RESIZE=38,
+    POWEROFF=17, EVENT=18, HOLD=19, HOLD_OK=20, RELEASE=21, RELEASE_OK=22, EXEC=32, EXEC_OK=33, EXEC_ERR=34, DATA=35, EOF=36, CREDIT=37, RESIZE=38,
     SIGNAL=39, EXIT=40, PUT=41, GET=42, RESULT=43, RESET=44, INFO=64, INFO_OK=65, ATTACH=66,
-    STOP=67, KILL=68, END=69, WAIT=70, PROGRESS=71,
+    STOP=67, KILL=68, END=69, WAIT=70, PROGRESS=71, SNAPSHOT=72, PAUSE=73, RESUME=74, DONE=75,
 )
 globals().update(TYPES)
 NAMES = {v: k for k, v in TYPES.items()}
@@ -71,12 +71,16 @@ def exec_payload(argv, env=(), user="", cwd="", flags=0, rows=0, cols=0, rlimits
 
 
 def identity_payload(realtime_ns=None, pids_max=0, memory_max=0, entropy=None, machine_id=b"\1" * 16,
-                     hostname="guest"):
+                     hostname="guest", keep_stream=0):
     if realtime_ns is None:
         realtime_ns = time.time_ns()
     entropy = entropy or bytes(range(64))
-    return (struct.pack("<QIQ", realtime_ns, pids_max, memory_max) + entropy + machine_id +
-            str16(hostname))
+    return (struct.pack("<QIQI", realtime_ns, pids_max, memory_max, keep_stream) + entropy +
+            machine_id + str16(hostname))
+
+
+def snapshot_payload(name="", flags=0):
+    return bytes([flags]) + str16(name)
 
 
 def file_payload(path, user="", follow=False):
@@ -169,6 +173,9 @@ class Stream:
             raise AssertionError(f"unexpected {f!r}")
 
     def grant(self, channel, n):
+        if self.peer.held is not None:
+            self.peer.held.append((self, channel, n))
+            return
         self.peer.send(CREDIT, self.id, channel, struct.pack("<I", n))
 
     def write(self, data, deadline_s=30):
@@ -225,6 +232,7 @@ class Peer:
         self.streams, self.control, self.events = {}, [], []
         self.next_id = 1
         self.closed = False
+        self.held = None  # while the guest is held: the credit that is owed to it
 
     def send(self, type_, stream=0, channel=0, payload=b"", epoch=None):
         self.send_raw(frame(type_, stream, channel, self.epoch if epoch is None else epoch, payload))
@@ -302,6 +310,17 @@ class Peer:
         if epoch is not None:
             self.epoch = epoch
         self.call(IDENTITY, IDENTITY_OK, identity_payload(**fields))
+
+    def hold(self, deadline_s=10):
+        self.held = []
+        self.send(HOLD)
+        self.expect(HOLD_OK, deadline_s)
+
+    def release(self, realtime_ns=None):
+        owed, self.held = self.held or [], None
+        self.call(RELEASE, RELEASE_OK, struct.pack("<Q", realtime_ns or time.time_ns()))
+        for stream, channel, n in owed:
+            stream.grant(channel, n)
 
     def ping(self, cookie=0x1122334455667788):
         p = self.call(PING, PONG, struct.pack("<Q", cookie))

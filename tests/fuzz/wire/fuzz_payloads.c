@@ -58,6 +58,9 @@ static void texts_ok(enum payload_kind kind, const union any_payload *p, struct 
 	} else if (kind == P_FILE) {
 		text_ok(p->file.path, in, WIRE_PATH_MAX);
 		text_ok(p->file.user, in, WIRE_USER_MAX);
+	} else if (kind == P_SNAPSHOT) {
+		must(p->snapshot.flags <= WIRE_SNAPSHOT_REPLACE);
+		text_ok(p->snapshot.name, in, WIRE_NAME_MAX);
 	} else if (kind == P_TEXT) {
 		text_ok(p->text, in, WIRE_TEXT_MAX);
 	}
@@ -78,6 +81,8 @@ static bool put_again(enum payload_kind kind, const union any_payload *p, struct
 		wire_put_file(out, WIRE_GET, 1, 1, &p->file);
 	else if (kind == P_EVENT)
 		wire_put_event(out, 1, &p->event);
+	else if (kind == P_SNAPSHOT)
+		wire_put_snapshot(out, 1, &p->snapshot);
 	else if (kind == P_STATS)
 		wire_put_stats(out, 1, &p->stats);
 	else

@@ -61,7 +61,7 @@ def str16(text):
     return struct.pack("<H", len(text)) + text
 
 
-def hello(version=1):
+def hello(version=2):
     return frame(HELLO, payload=struct.pack("<II", version, 0) + str16(b"fake") + str16(b"6.12"))
 
 

@@ -18,6 +18,7 @@ union any_payload {
 	struct wire_exit exit;
 	struct wire_file file;
 	struct wire_event event;
+	struct wire_snapshot snapshot;
 	struct wire_stats stats;
 	uint8_t u8;
 	uint32_t u32;
@@ -42,6 +43,7 @@ enum payload_kind {
 	P_U64,
 	P_TEXT,
 	P_RESIZE,
+	P_SNAPSHOT, /* the last: the corpora of fuzz_payloads count from the first */
 	P_KIND_COUNT
 };
 
@@ -70,6 +72,10 @@ static const struct sample samples[] = {
 	{ WIRE_QUIESCE_OK, WIRE_FROM_AGENT, P_NONE },
 	{ WIRE_POWEROFF, WIRE_FROM_HOST, P_U32 },
 	{ WIRE_EVENT, WIRE_FROM_AGENT, P_EVENT },
+	{ WIRE_HOLD, WIRE_FROM_HOST, P_NONE },
+	{ WIRE_HOLD_OK, WIRE_FROM_AGENT, P_NONE },
+	{ WIRE_RELEASE, WIRE_FROM_HOST, P_U64 },
+	{ WIRE_RELEASE_OK, WIRE_FROM_AGENT, P_NONE },
 	{ WIRE_EXEC, WIRE_FROM_HOST, P_EXEC },
 	{ WIRE_EXEC_OK, WIRE_FROM_AGENT, P_U32 },
 	{ WIRE_EXEC_ERR, WIRE_FROM_AGENT, P_FAIL },
@@ -91,6 +97,10 @@ static const struct sample samples[] = {
 	{ WIRE_END, WIRE_FROM_SUPERVISOR, P_NONE },
 	{ WIRE_WAIT, WIRE_FROM_COMMAND, P_NONE },
 	{ WIRE_PROGRESS, WIRE_FROM_SUPERVISOR, P_TEXT },
+	{ WIRE_SNAPSHOT, WIRE_FROM_COMMAND, P_SNAPSHOT },
+	{ WIRE_PAUSE, WIRE_FROM_COMMAND, P_NONE },
+	{ WIRE_RESUME, WIRE_FROM_COMMAND, P_NONE },
+	{ WIRE_DONE, WIRE_FROM_SUPERVISOR, P_FAIL },
 };
 
 enum { SAMPLE_COUNT = sizeof(samples) / sizeof(samples[0]) };
@@ -101,6 +111,7 @@ static const struct wire_hello sample_hello = { .version = WIRE_VERSION,
 static const struct wire_identity sample_identity = { .realtime_ns = 1700000000123456789,
 	                                              .pids_max = 512,
 	                                              .memory_max = 1 << 28,
+	                                              .keep_stream = 1,
 	                                              .entropy = { 1, 2, 3 },
 	                                              .machine_id = { 9, 8, 7 },
 	                                              .hostname = { (const uint8_t *)"fork-1.x",
@@ -123,6 +134,8 @@ static const struct wire_file sample_file = { { (const uint8_t *)"/etc/x", 6 },
 	                                      { (const uint8_t *)"root", 4 },
 	                                      1 };
 static const struct wire_event sample_event = { WIRE_EVENT_OOM, 1, 3 };
+static const struct wire_snapshot sample_snapshot = { WIRE_SNAPSHOT_REPLACE,
+	                                              { (const uint8_t *)"base", 4 } };
 static const struct wire_stats sample_stats = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
 
 static inline uint32_t sample_stream(uint8_t type)
@@ -169,6 +182,9 @@ static inline void sample_put(struct buf *out, const struct sample *s)
 	case P_EVENT:
 		wire_put_event(out, SAMPLE_EPOCH, &sample_event);
 		break;
+	case P_SNAPSHOT:
+		wire_put_snapshot(out, SAMPLE_EPOCH, &sample_snapshot);
+		break;
 	case P_STATS:
 		wire_put_stats(out, SAMPLE_EPOCH, &sample_stats);
 		break;
@@ -212,6 +228,8 @@ static inline int any_parse(enum payload_kind kind, struct span in, union any_pa
 		return wire_parse_file(in, &ret->file);
 	case P_EVENT:
 		return wire_parse_event(in, &ret->event);
+	case P_SNAPSHOT:
+		return wire_parse_snapshot(in, &ret->snapshot);
 	case P_STATS:
 		return wire_parse_stats(in, &ret->stats);
 	case P_U8:

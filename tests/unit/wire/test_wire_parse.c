@@ -99,7 +99,7 @@ TEST(each_side_may_send_only_its_own)
 			legal += r == 0;
 		}
 	}
-	CHECK_EQ(legal, 57); /* the two sides of 15 types, all four of 2, one of 19 */
+	CHECK_EQ(legal, 65); /* the two sides of 15 types, all four of 2, one of 27 */
 	for (size_t k = 0; k < 4; k++) {
 		uint8_t raw[] = { 0x7e, 0xb3, WIRE_IDENTITY_OK, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0,
 			          0,    0 };
@@ -254,6 +254,7 @@ TEST(identity_fields_and_hostnames)
 	CHECK_EQ(id.realtime_ns, 1700000000123456789);
 	CHECK_EQ(id.pids_max, 512);
 	CHECK_EQ(id.memory_max, 1 << 28);
+	CHECK_EQ(id.keep_stream, 1);
 	CHECK_MEM(span_of(id.entropy, WIRE_ENTROPY_BYTES),
 	          span_of(sample_identity.entropy, WIRE_ENTROPY_BYTES));
 	CHECK_MEM(span_of(id.machine_id, WIRE_MACHINE_ID_BYTES),
@@ -265,6 +266,27 @@ TEST(identity_fields_and_hostnames)
 	CHECK_EQ(wire_parse_identity(p, &id), -EBADMSG);
 	name[3] = ' ';
 	CHECK_EQ(wire_parse_identity(p, &id), -EBADMSG);
+}
+
+TEST(snapshot_fields)
+{
+	struct made m;
+	struct wire_snapshot got = { 0 };
+	struct span p = payload_of(&m, WIRE_SNAPSHOT);
+	uint8_t *at = m.bytes + WIRE_HEADER_BYTES;
+
+	CHECK_EQ(wire_parse_snapshot(p, &got), 0);
+	CHECK_EQ(got.flags, WIRE_SNAPSHOT_REPLACE);
+	CHECK_SPAN(got.name, "base");
+	at[0] = 2; /* a flag of a later version */
+	CHECK_EQ(wire_parse_snapshot(p, &got), -EBADMSG);
+	at[0] = 0;
+	at[4] = '\0';
+	CHECK_EQ(wire_parse_snapshot(p, &got), -EBADMSG);
+	at[1] = 0; /* no name; then what follows is too much */
+	CHECK_EQ(wire_parse_snapshot(p, &got), -EBADMSG);
+	CHECK_EQ(wire_parse_snapshot(span_of(p.at, 3), &got), 0);
+	CHECK_EQ(got.name.len, 0);
 }
 
 TEST(exec_fields)
@@ -367,7 +389,7 @@ TEST(names_for_messages)
 	CHECK_STR(wire_type_name(WIRE_EXEC), "EXEC");
 	CHECK_STR(wire_type_name(WIRE_PROGRESS), "PROGRESS");
 	CHECK_STR(wire_type_name(0), "type 0");
-	CHECK_STR(wire_type_name(9 + 10), "type 19");
+	CHECK_STR(wire_type_name(9 + 20), "type 29");
 	CHECK_STR(wire_type_name(99), "type 99");
 	CHECK_STR(wire_type_name(100), "type 100");
 	CHECK_STR(wire_type_name(255), "type 255");
