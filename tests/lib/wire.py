@@ -186,8 +186,8 @@ class Stream:
             if n == 0:
                 self.peer.pump(until)
                 continue
+            self.credit -= n  # first: sending reads as well, and credit may come
             self.peer.send(DATA, self.id, IN, bytes(view[:n]))
-            self.credit -= n
             view = view[n:]
             self.peer.pump_ready()
 
