@@ -24,8 +24,6 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 	engine_add(a, "%" PRIu64, c->ram_bytes >> 20);
 	engine_add(a, "--cpus");
 	engine_add(a, "%" PRIu32, c->cpus);
-	if (c->ram_shared)
-		engine_add(a, "--shared");
 	if (c->uid > 0) {
 		engine_add(a, "--uid");
 		engine_add(a, "%u", (unsigned)c->uid);

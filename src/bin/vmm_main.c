@@ -1,0 +1,152 @@
+/*
+ * berm-vmm: one virtual machine on KVM.
+ *
+ *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] (--restore | --cmdline TEXT)
+ *
+ * Started by the supervisor with every fd placed (engine/kvm.h): /dev/kvm, memory, disks, kernel or
+ * saved state, the agent's socket, the control socket, the log. It makes the machine, closes its
+ * jail, and only then does the guest run its first instruction: from here on there is no path, no
+ * network, no new process, and each thread may make only the calls of its own profile.
+ *
+ * Exits 0 after an ordinary end, 1 when the machine ended for a reason of its own, 125 when it could
+ * not be made; the reason is on stderr, which is the log. A forbidden call ends it with SIGSYS.
+ */
+#include "base/fdio.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "engine/kvm.h"
+#include "engine/machine.h"
+#include "jail/jail.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_BERM = 125, EXIT_ENDED = 1, MEMORY_MIB_MAX = 1 << 20, CPUS_MAX = 32 };
+
+struct options {
+	uint64_t memory_mib, cpus, uid;
+	const char *cmdline;
+	bool restore, host_cpu;
+};
+
+static int take_option(struct options *o, const char *name, const char *value, struct err *e)
+{
+	if (strcmp(name, "--memory") == 0)
+		return units_parse_count(value, 1, MEMORY_MIB_MAX, &o->memory_mib, e);
+	if (strcmp(name, "--cpus") == 0)
+		return units_parse_count(value, 1, CPUS_MAX, &o->cpus, e);
+	if (strcmp(name, "--uid") == 0)
+		return units_parse_count(value, 1, UINT32_MAX - 1, &o->uid, e);
+	if (strcmp(name, "--cmdline") != 0)
+		return err_set(e, -EINVAL, "this program is started by berm");
+	o->cmdline = value;
+	return 0;
+}
+
+static int parse_options(int argc, char **argv, struct options *ret, struct err *e)
+{
+	struct options o = { 0 };
+
+	for (int i = 1; i < argc; i++) {
+		int r = 0;
+
+		if (strcmp(argv[i], "--restore") == 0)
+			o.restore = true;
+		else if (strcmp(argv[i], "--host-cpu") == 0)
+			o.host_cpu = true;
+		else if (i + 1 < argc)
+			r = take_option(&o, argv[i], argv[i + 1], e), i++;
+		else
+			r = err_set(e, -EINVAL, "this program is started by berm");
+		if (r < 0)
+			return r;
+	}
+	if (o.memory_mib == 0 || o.cpus == 0 || o.restore == (o.cmdline != NULL))
+		return err_set(e, -EINVAL, "this program is started by berm");
+	*ret = o;
+	return 0;
+}
+
+static int close_jail(const struct options *o, struct err *e)
+{
+	const struct jail_params params = {
+		.keep_all_fds = true, /* whoever started us closed the others */
+		.uid = (uid_t)o->uid,
+		.gid = (gid_t)o->uid,
+		.die_with_parent = true,
+		.parent = getppid(),
+	};
+
+	return jail_enter(&jail_profile_vmm, &params, NULL, e);
+}
+
+static int cpu_jail(void *arg, struct err *e)
+{
+	(void)arg;
+	return jail_thread(&jail_profile_vmm_cpu, e);
+}
+
+static int io_jail(void *arg, struct err *e)
+{
+	(void)arg;
+	return jail_thread(&jail_profile_vmm_io, e);
+}
+
+static int prepare(const struct options *o, struct machine **ret, struct err *e)
+{
+	static const struct machine_jails jails = { .cpu = cpu_jail, .io = io_jail };
+	const struct machine_config c = {
+		.ram_bytes = o->memory_mib << 20,
+		.cpus = (uint32_t)o->cpus,
+		.restore = o->restore,
+		.host_cpu = o->host_cpu,
+		.kvm_fd = KVM_AT_KVM,
+		.ram_fd = KVM_AT_RAM,
+		.image_fd = KVM_AT_IMAGE,
+		.scratch_fd = KVM_AT_SCRATCH,
+		.agent_fd = KVM_AT_AGENT,
+		.control_fd = KVM_AT_CONTROL,
+		.log_fd = STDOUT_FILENO,
+	};
+	_own_(machine_free) struct machine *m = NULL;
+	int r;
+
+	for (int fd = KVM_AT_AGENT; fd < KVM_AT_COUNT; fd++)
+		(void)fd_set_cloexec(fd, true);
+	/* what the kernel's loader and the saved state need is plain memory; the jail can be shut
+	 * before either is read */
+	r = machine_new(&c, &m, e);
+	if (r == 0)
+		r = close_jail(o, e);
+	if (r == 0)
+		r = o->restore ? machine_restore(m, KVM_AT_INCOMING, e)
+		               : machine_boot(m, KVM_AT_INCOMING, KVM_AT_INITRD, o->cmdline, e);
+	if (r == 0)
+		r = machine_start(m, &jails, e);
+	/* the main thread only pauses and saves; it gives up making threads when all are made */
+	if (r == 0)
+		r = jail_thread(&jail_profile_vmm_control, e);
+	if (r < 0)
+		return r;
+	*ret = steal_ptr(&m);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct machine *m = NULL;
+	struct options o = { 0 };
+	struct err e = { 0 };
+
+	log_init("berm-vmm");
+	if (parse_options(argc, argv, &o, &e) < 0 || prepare(&o, &m, &e) < 0) {
+		log_error("%s", e.text);
+		return EXIT_BERM;
+	}
+	if (machine_serve(m, &e) < 0) {
+		log_error("%s", e.text);
+		_exit(EXIT_ENDED);
+	}
+	_exit(0); /* the kernel ends the threads and frees what they used */
+}
