@@ -171,8 +171,8 @@ TEST(reads_from_a_cold_cache)
 		CHECK_EQ(fsync(r.fd), 0);
 		for (unsigned i = 0; i < 16; i++) {
 			CHECK_EQ(posix_fadvise(r.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
-			CHECK_EQ(ask_one(&r, T_IN, 24 * i, at, 4096 << (i % 6)), OK);
-			CHECK(ram_has(&r, at, 24 * i * SECTOR, 4096 << (i % 6), 1));
+			CHECK_EQ(ask_one(&r, T_IN, 24 * i, at, 4096U << (i % 6)), OK);
+			CHECK(ram_has(&r, at, 24 * i * SECTOR, 4096U << (i % 6), 1));
 		}
 		rig_end(&r);
 	}

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -13,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 /* -- many at once ---------------------------------------------------------------------------------
@@ -247,6 +249,96 @@ TEST(a_full_disk_is_counted)
 	}
 }
 
+TEST(memory_that_cannot_be_reached_gives_errors)
+{
+	EACH_WAY(no_ring)
+	{
+		struct rig r;
+		uint64_t at;
+
+		rig_start_filled(&r, no_ring);
+		at = vdriver_alloc(&r.d, 4 * PAGE, PAGE);
+		CHECK_EQ(mprotect(vdriver_at(&r.d, at + PAGE, PAGE), PAGE, PROT_NONE), 0);
+		CHECK_EQ(ask_one(&r, T_IN, 0, at, 2 * PAGE), IOERR);
+		CHECK_EQ(ask_one(&r, T_OUT, 0, at, 2 * PAGE), IOERR);
+		CHECK_EQ(ask_one(&r, T_IN, 0, at + 2 * PAGE, 2 * PAGE), OK);
+		CHECK_EQ(rig_counts(&r).errors, 2);
+		rig_end(&r);
+	}
+}
+
+/* Goes when its last user does, so a test that dies leaves none behind. */
+static int loop_device(int backing)
+{
+	struct loop_config c = { .fd = (uint32_t)backing, .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	int ctl = openat(AT_FDCWD, "/dev/loop-control", O_RDWR | O_CLOEXEC);
+	char path[32];
+
+	for (unsigned tries = 0; ctl >= 0 && tries < 20; tries++) {
+		int n = ioctl(ctl, LOOP_CTL_GET_FREE);
+		int fd;
+
+		(void)snprintf(path, sizeof(path), "/dev/loop%d", n);
+		fd = openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &c) == 0) {
+			(void)close(ctl);
+			return fd;
+		}
+		own_close_fd(&fd); /* somebody was faster */
+	}
+	TEST_SKIP("no loop device to be had: %m");
+}
+
+TEST(a_block_device_is_a_disk)
+{
+	EACH_WAY(no_ring)
+	{
+		struct rig r;
+		uint64_t at;
+		int backing = file_new(DISK_BYTES);
+
+		file_fill(backing, DISK_BYTES, 1);
+		rig_start(&r, loop_device(backing), &(struct blk_config){ .no_ring = no_ring },
+		          F_ALL);
+		at = vdriver_alloc(&r.d, DISK_BYTES, 1);
+		CHECK_EQ(ask_one(&r, T_IN, 0, at, DISK_BYTES), OK);
+		CHECK(ram_has(&r, at, 0, DISK_BYTES, 1));
+		CHECK_EQ(ask_one(&r, T_IN, 1, at, DISK_BYTES), IOERR);
+		put_pattern(&r, at, 3 * SECTOR, PAGE, 2);
+		CHECK_EQ(ask_one(&r, T_OUT, 3, at, PAGE), OK);
+		CHECK_EQ(ask(&r, T_FLUSH, 0, NULL, 0), OK);
+		CHECK(file_has(backing, 3 * SECTOR, PAGE, 2));
+		CHECK_EQ(ask_range(&r, T_WRITE_ZEROES, 99, 1001, 0), OK);
+		CHECK_EQ(ask_range(&r, T_WRITE_ZEROES, 1100, 100, UNMAP), OK);
+		CHECK_EQ(ask_range(&r, T_DISCARD, 1200, 100, 0), OK);
+		CHECK_EQ(ask(&r, T_FLUSH, 0, NULL, 0), OK);
+		CHECK(file_is(backing, 99 * SECTOR, 1101 * SECTOR, 0));
+		CHECK(file_has(backing, 1300 * SECTOR, 100 * SECTOR, 1));
+		rig_end(&r);
+		(void)close(backing);
+	}
+}
+
+/* The cache takes all writes; that the disk does not take them is the flush's to say. */
+TEST(a_flush_that_fails_is_an_error)
+{
+	EACH_WAY(no_ring)
+	{
+		struct rig r;
+		uint64_t at;
+		int backing = small_file(DISK_BYTES);
+
+		rig_start(&r, loop_device(backing), &(struct blk_config){ .no_ring = no_ring },
+		          F_ALL);
+		at = vdriver_alloc(&r.d, DISK_BYTES, 1);
+		put_pattern(&r, at, 0, DISK_BYTES, 2);
+		CHECK_EQ(ask_one(&r, T_OUT, 0, at, DISK_BYTES), OK);
+		CHECK_EQ(ask(&r, T_FLUSH, 0, NULL, 0), IOERR);
+		rig_end(&r);
+		(void)close(backing);
+	}
+}
+
 /* -- where io_uring is forbidden ------------------------------------------------------------------
  */
 
@@ -302,6 +394,20 @@ TEST(a_ring_that_stops_working_is_given_up)
 	rig_probe(&r, F_ALL);
 	works(&r);
 	CHECK(!rig_counts(&r).ring);
+	rig_end(&r);
+}
+
+/* A limit of threads or a full pids cgroup: the kernel's own threads count as well. */
+TEST(without_kernel_threads_it_works_all_the_same)
+{
+	const struct rlimit none = { 0 };
+	struct rig r;
+
+	rig_start_filled(&r, false);
+	if (geteuid() == 0) /* to whom limits mean little */
+		CHECK_EQ(setresuid(65534, 65534, 65534), 0);
+	CHECK_EQ(setrlimit(RLIMIT_NPROC, &none), 0);
+	works(&r);
 	rig_end(&r);
 }
 
