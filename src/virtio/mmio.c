@@ -136,7 +136,7 @@ static void reset_job(void *arg)
 	mmio_reset(arg);
 }
 
-/* The bits that may follow `have`. */
+/* The bit that may follow `have`: none does a device that failed or broke. */
 static uint32_t next_step(uint32_t have)
 {
 	switch (have) {
@@ -173,7 +173,7 @@ static void write_status(struct mmio *m, uint32_t v)
 	}
 	if (add == 0)
 		return;
-	if ((now & STOPPED) != 0 || add != next_step(now)) {
+	if (add != next_step(now)) {
 		refuse(m);
 		return;
 	}

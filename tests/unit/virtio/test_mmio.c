@@ -509,10 +509,13 @@ TEST(a_kick_arrives_by_store_and_by_eventfd)
 	struct vdriver d;
 	struct fake f;
 	struct virtio_counts c;
+	uint64_t before;
 
 	start(&d, &f);
 	bring_to(&d, FEATURES);
+	before = refused(&d);
 	vdriver_kick(&d, 0); /* too early */
+	CHECK_EQ(refused(&d) - before, 1);
 	vdriver_ring(&d, 0); /* KVM does not ask */
 	virtio_poll_kicks(d.dev);
 	CHECK_EQ(f.kicks[0], 0);
@@ -561,8 +564,10 @@ TEST(an_interrupt_is_a_bit_and_a_line)
 	CHECK_EQ(vdriver_read32(&d, MMIO_INTERRUPT_STATUS), 0);
 	virtio_get_counts(d.dev, &c);
 	CHECK_EQ(c.interrupts, 2);
+	virtio_config_changed(d.dev);
 	vdriver_reset(&d);
-	CHECK_EQ(vdriver_read32(&d, MMIO_CONFIG_GENERATION), 2);
+	CHECK_EQ(vdriver_read32(&d, MMIO_INTERRUPT_STATUS), 0);
+	CHECK_EQ(vdriver_read32(&d, MMIO_CONFIG_GENERATION), 3);
 	vdriver_fini(&d);
 }
 
