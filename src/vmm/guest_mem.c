@@ -1,9 +1,11 @@
 #include "vmm/guest_mem.h"
 
 #include "base/ck.h"
+#include "base/fdio.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -133,6 +135,8 @@ void guest_mem_over(void *base, uint64_t bytes, struct guest_mem *ret)
 		.slots = { { .start = 0, .bytes = bytes, .file_off = 0, .base = base } },
 		.slot_count = 1,
 		.bytes = bytes,
+		.file_fd = -1,
+		.pagemap_fd = -1,
 	};
 }
 
@@ -188,9 +192,20 @@ static int map_slot(struct guest_slot *s, uint8_t *at, int fd, bool shared, stru
 	return 0;
 }
 
+/* Opened now: a jail may close /proc later. Without it saving reads all of the memory. */
+static int open_helpers(int fd, bool shared, struct guest_mem *m, struct err *e)
+{
+	m->file_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (m->file_fd < 0)
+		return err_sys(e, "keep the memory file");
+	if (!shared && fd_open("/proc/self/pagemap", O_RDONLY, 0, &m->pagemap_fd, NULL) < 0)
+		m->pagemap_fd = -1;
+	return 0;
+}
+
 int guest_mem_map(int fd, uint64_t bytes, bool shared, struct guest_mem *ret, struct err *e)
 {
-	struct guest_mem m = { 0 };
+	struct guest_mem m = { .file_fd = -1, .pagemap_fd = -1 };
 	uint8_t *at;
 	int r = check_file(fd, bytes, e);
 
@@ -210,6 +225,8 @@ int guest_mem_map(int fd, uint64_t bytes, bool shared, struct guest_mem *ret, st
 		r = map_slot(&m.slots[i], at, fd, shared, e);
 		at += round_up(m.slots[i].bytes, GUARD_BYTES) + GUARD_BYTES;
 	}
+	if (r == 0)
+		r = open_helpers(fd, shared, &m, e);
 	if (r == 0 && madvise(m.area, m.area_bytes, MADV_DONTDUMP) < 0)
 		r = err_sys(e, "keep guest memory out of core dumps");
 	if (r < 0) {
@@ -226,6 +243,10 @@ void guest_mem_unmap(struct guest_mem *m)
 		int r = munmap(m->area, m->area_bytes);
 
 		assert(r == 0); /* ours, from guest_mem_map() */
+		if (m->file_fd >= 0)
+			(void)close(m->file_fd);
+		if (m->pagemap_fd >= 0)
+			(void)close(m->pagemap_fd);
 	}
-	*m = (struct guest_mem){ 0 };
+	*m = (struct guest_mem){ .file_fd = -1, .pagemap_fd = -1 };
 }

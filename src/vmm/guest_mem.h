@@ -49,12 +49,15 @@ struct guest_mem {
 	uint64_t bytes; /* of all slots */
 	void *area;     /* what guest_mem_map() reserved: the slots and the guards around them */
 	uint64_t area_bytes;
+	/* for memory_file.h; -1: there is none */
+	int file_fd;    /* ours, of the same open file */
+	int pagemap_fd; /* of this process; only when the mapping is private */
 };
 
 /*
  * Maps `bytes` (a multiple of the page size, GUEST_MEM_MIN to GUEST_MEM_MAX) of `fd` from its
  * start. shared: what the guest writes goes to the file; else it stays ours (copy on write). fd
- * is borrowed and need not stay open. Memory no access may reach lies before, between and behind
+ * is borrowed. Memory no access may reach lies before, between and behind
  * the slots, and none of it gets into a core dump. -EINVAL: the size, or a file shorter than it.
  */
 _must_ int guest_mem_map(int fd, uint64_t bytes, bool shared, struct guest_mem *ret, struct err *e);
