@@ -4,9 +4,10 @@
  *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] (--restore | --cmdline TEXT)
  *
  * Started by the supervisor with every fd placed (engine/kvm.h): /dev/kvm, memory, disks, kernel or
- * saved state, the agent's socket, the control socket, the log. It makes the machine, closes its
- * jail, and only then does the guest run its first instruction: from here on there is no path, no
- * network, no new process, and each thread may make only the calls of its own profile.
+ * saved state, the agent's socket, the control socket, the log. It makes an
+ * empty machine and closes its jail before it reads any of them: from here on there is no path, no
+ * network, no new process. Each thread then narrows itself to the calls of its own profile before
+ * the guest runs its first instruction.
  *
  * Exits 0 after an ordinary end, 1 when the machine ended for a reason of its own, 125 when it could
  * not be made; the reason is on stderr, which is the log. A forbidden call ends it with SIGSYS.
@@ -114,8 +115,8 @@ static int prepare(const struct options *o, struct machine **ret, struct err *e)
 
 	for (int fd = KVM_AT_AGENT; fd < KVM_AT_COUNT; fd++)
 		(void)fd_set_cloexec(fd, true);
-	/* what the kernel's loader and the saved state need is plain memory; the jail can be shut
-	 * before either is read */
+	/* still empty: nothing of the guest's or of a saved state was read. It comes first, as
+	 * saving needs /proc/self/pagemap, and the jail has no /proc */
 	r = machine_new(&c, &m, e);
 	if (r == 0)
 		r = close_jail(o, e);
