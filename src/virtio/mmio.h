@@ -115,8 +115,9 @@ void virtio_get_counts(const struct virtio_dev *dev, struct virtio_counts *ret);
  * Snapshot: pause, save; or load into a device just made, then resume, which activates it if it
  * was active, looks at every queue, and repeats an interrupt that may have been lost. load checks
  * all of it as if the guest had written it, against the guest's memory too, which is there
- * before; on failure (-EBADMSG) the device is good for virtio_dev_free() only. save appends at
- * most VIRTIO_SAVE_MAX bytes. On the loop's thread, while no vCPU runs.
+ * before; on failure (-EBADMSG, or what the device's own load answers) the device is good for
+ * virtio_dev_free() only. The error names the device. save appends at most VIRTIO_SAVE_MAX bytes.
+ * On the loop's thread, while no vCPU runs.
  */
 enum { VIRTIO_SAVE_MAX = 64 + VIRTIO_QUEUES_MAX * 48 + VIRTIO_STATE_MAX };
 void virtio_pause(struct virtio_dev *dev);
