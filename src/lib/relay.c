@@ -113,6 +113,11 @@ static int read_stdin(struct relay *r, struct err *e)
 		stdin_ended(r);
 		return 0;
 	}
+	if (n < 0 && r->steady) {
+		r->in_error = errno;
+		stdin_ended(r);
+		return 0;
+	}
 	if (n < 0)
 		return err_sys(e, "read standard input");
 	n = (ssize_t)watch_keys(r, data, (size_t)n);

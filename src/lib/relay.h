@@ -44,6 +44,8 @@ struct relay_sink {
 	bool readable;       /* with fd -1: for sink_read() */
 	uint64_t bytes;      /* that arrived */
 	bool truncated;      /* more arrived than `capture` holds */
+	bool steady;         /* an error of fd breaks the sink, and only that */
+	int error;           /* that errno */
 	bool broken;         /* its reader has gone */
 	/* the relay's own */
 	uint8_t *ring; /* WIRE_WINDOW_BYTES, made when an output is slow for the first time */
@@ -91,6 +93,8 @@ struct relay {
 	struct relay_sink out, err;
 	bool want_end; /* do not stop at EXIT: wait for END, which is the supervisor's last word */
 	bool until_start; /* stop once the program runs */
+	bool steady;      /* an error of in_fd is the end of the input, and only that */
+	int in_error;     /* that errno */
 	bool detach_keys; /* ctrl-p ctrl-q on stdin leaves the program running */
 	const struct relay_ops *ops;
 	void *ctx;

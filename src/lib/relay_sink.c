@@ -111,6 +111,11 @@ static int write_failed(struct relay_sink *s, ssize_t r, struct err *e)
 		sink_break(s);
 		return 0;
 	}
+	if (s->steady) {
+		s->error = (int)-r;
+		sink_break(s);
+		return 0;
+	}
 	errno = (int)-r;
 	return err_sys(e, "write the guest's output");
 }

@@ -1,0 +1,498 @@
+#include "lib/berm_internal.h"
+
+#include "base/clock.h"
+#include "lib/start.h"
+#include "lib/state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+/* --- the handle --- */
+
+static int init_lock(struct berm_sandbox *sb, struct err *e)
+{
+	pthread_condattr_t attr;
+	int r = pthread_mutex_init(&sb->lock, NULL);
+
+	if (r != 0)
+		return err_set(e, -r, "make a lock");
+	r = pthread_condattr_init(&attr);
+	if (r == 0) {
+		(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+		r = pthread_cond_init(&sb->changed, &attr);
+		(void)pthread_condattr_destroy(&attr);
+	}
+	if (r != 0)
+		(void)pthread_mutex_destroy(&sb->lock);
+	return r == 0 ? 0 : err_set(e, -r, "make a condition");
+}
+
+static int sandbox_new(struct berm *b, struct berm_sandbox **ret, struct err *e)
+{
+	struct berm_sandbox *sb = calloc(1, sizeof(*sb));
+	int r;
+
+	if (!sb)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = init_lock(sb, e);
+	if (r < 0) {
+		free(sb);
+		return r;
+	}
+	api_ref(b);
+	sb->b = b;
+	sb->pid = getpid();
+	sb->pidfd = sb->image_fd = sb->event_fd = sb->timer_fd = -1;
+	strings_init(&sb->env, SPEC_STRINGS_MAX);
+	sb->io_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (sb->io_fd < 0) {
+		r = err_sys(e, "epoll");
+		berm_sandbox_free(sb);
+		return r;
+	}
+	*ret = sb;
+	return 0;
+}
+
+static void close_if(int fd)
+{
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+void berm_sandbox_free(struct berm_sandbox *sb)
+{
+	if (!sb)
+		return;
+	sb->forked = sb->pid != getpid();
+	while (sb->processes) {
+		struct berm_process *p = sb->processes;
+
+		sb->processes = p->next;
+		process_drop(p);
+	}
+	process_drop(sb->control);
+	close_if(sb->io_fd);
+	close_if(sb->event_fd);
+	close_if(sb->timer_fd);
+	close_if(sb->image_fd);
+	if (sb->forked)
+		close_if(sb->pidfd);
+	else
+		api_reap(sb->b, sb->pidfd);
+	strings_fini(&sb->env);
+	free(sb->user);
+	free(sb->workdir);
+	(void)pthread_cond_destroy(&sb->changed);
+	(void)pthread_mutex_destroy(&sb->lock);
+	berm_free(sb->b);
+	free(sb);
+}
+static inline void sandbox_drop_scope(struct berm_sandbox **sb)
+{
+	berm_sandbox_free(*sb);
+}
+
+int sandbox_enter(struct berm_sandbox *sb, struct err *e)
+{
+	if (!sb)
+		return err_set(e, -EINVAL, "the sandbox is NULL");
+	if (sb->pid != getpid())
+		return err_set(e, -EPERM, "the sandbox is process %d's, which forked this one",
+		               (int)sb->pid);
+	(void)pthread_mutex_lock(&sb->lock);
+	return 0;
+}
+
+void sandbox_leave(struct berm_sandbox *sb)
+{
+	pump_tell(sb);
+	event_show(sb);
+	(void)pthread_mutex_unlock(&sb->lock);
+}
+
+const char *berm_sandbox_id(const struct berm_sandbox *sb)
+{
+	return sb ? sb->id : "";
+}
+
+struct berm_process *berm_main(struct berm_sandbox *sb)
+{
+	return sb && sb->control->is_main ? sb->control : NULL;
+}
+
+/* --- its beginning and its end --- */
+
+void sandbox_started(struct berm_sandbox *sb)
+{
+	if (sb->started)
+		return;
+	sb->started = true;
+	sb->news = true;
+	for (struct berm_process *p = sb->processes; p; p = p->next)
+		process_connect(p);
+}
+
+void sandbox_over(struct berm_sandbox *sb)
+{
+	const struct relay *r = &sb->control->relay;
+	struct err why = { 0 };
+
+	if (sb->ended)
+		return;
+	sb->ended = true;
+	sb->news = true;
+	sb->lost = !r->end_json ||
+	           result_parse_json(span_of(r->end_json, r->end_bytes), &sb->result, &why) < 0;
+	(void)sandbox_gone(sb, NULL, 0, &why);
+	for (struct berm_process *p = sb->processes; p; p = p->next)
+		if (!p->connected)
+			process_fail(p, &why);
+}
+
+static int say_result(const struct result *res, struct err *e)
+{
+	return err_set(e, -ESHUTDOWN, "the sandbox ended: %s",
+	               res->message[0] ? res->message : result_reason_name(res->reason));
+}
+
+int sandbox_gone(const struct berm_sandbox *sb, const char *json, size_t len, struct err *e)
+{
+	struct result res;
+
+	if (json && result_parse_json(span_of(json, len), &res, e) == 0)
+		return say_result(&res, e);
+	if (sb->ended && !sb->lost)
+		return say_result(&sb->result, e);
+	return err_set(e, -ENODATA, "the sandbox's supervisor has gone, and did not say why");
+}
+
+/* --- starting --- */
+
+/* All that a spec borrows from: it lives as long as the call. */
+struct plan {
+	const struct berm_config *c;
+	struct spec spec;
+	struct image *image;
+	struct strings argv, warm;
+};
+
+static void plan_fini(struct plan *p)
+{
+	image_free(p->image);
+	strings_fini(&p->argv);
+	strings_fini(&p->warm);
+}
+
+static inline void plan_fini_scope(struct plan *p)
+{
+	plan_fini(p);
+}
+
+static int find_image(const struct berm *b, struct plan *p, struct err *e)
+{
+	_own_(image_store_free) struct image_store *store = NULL;
+	int r = image_store_open(b->state_fd, b->paths.share, &store, e);
+
+	return r < 0 ? r : image_open(store, p->spec.image, &p->image, e);
+}
+
+static int copy_text(char **at, const char *text, struct err *e)
+{
+	if (!text || !*text)
+		return 0;
+	*at = strdup(text);
+	return *at ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+/* What the image says of commands, and the config after it, is for all that are run in it. */
+static int take_defaults(struct berm_sandbox *sb, const struct plan *p, struct err *e)
+{
+	const struct image_config *ic = &p->image->meta->config;
+	const struct strings *own = &p->c->env;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && ic->env[i]; i++)
+		r = strings_set_env(&sb->env, ic->env[i], strlen(ic->env[i]), e);
+	for (size_t i = 0; r == 0 && i < own->count; i++)
+		r = strings_set_env(&sb->env, own->items[i], strlen(own->items[i]), e);
+	if (r == 0)
+		r = copy_text(&sb->user, ic->user, e);
+	if (r == 0)
+		r = copy_text(&sb->workdir, ic->workdir, e);
+	return r;
+}
+
+static int plan_warm(struct plan *p, struct err *e)
+{
+	_own_free_ const char **label = NULL;
+	int r = image_warm(&p->image->meta->config, &label, e);
+
+	if (r == 0)
+		r = strings_add_all(&p->warm, label, e);
+	if (r == 0)
+		r = strings_add_all(&p->warm, (const char *const *)p->c->warm.items, e);
+	p->spec.warm = (const char *const *)p->warm.items;
+	return r;
+}
+
+static int plan_command(struct plan *p, const struct berm_sandbox *sb, struct err *e)
+{
+	static const char *const none[] = { NULL };
+	const struct image_config *ic = &p->image->meta->config;
+	const struct words *w = &p->c->main;
+	struct spec *s = &p->spec;
+	int r = 0;
+
+	s->argv = none;
+	s->envp = (const char *const *)sb->env.items;
+	if (!w->given)
+		return 0;
+	if (w->has_argv) {
+		r = strings_add_all(&p->argv, (const char *const *)w->argv.items, e);
+	} else {
+		r = strings_add_all(&p->argv, ic->entrypoint, e);
+		if (r == 0)
+			r = strings_add_all(&p->argv, ic->cmd, e);
+	}
+	if (r < 0)
+		return r;
+	if (p->argv.count == 0)
+		return err_set(e, -EINVAL, "image '%s' names no command of its own", s->image);
+	s->argv = (const char *const *)p->argv.items;
+	if (w->has_env)
+		s->envp = (const char *const *)w->env.items;
+	s->user = w->user ? w->user : sb->user;
+	s->cwd = w->workdir ? w->workdir : sb->workdir;
+	s->tty = w->cmd.flags & BERM_TTY;
+	s->stdin_open = w->cmd.in.kind != BERM_STREAM_NULL;
+	s->rows = w->cmd.rows;
+	s->cols = w->cmd.cols;
+	return 0;
+}
+
+static int make_plan(struct berm_sandbox *sb, struct plan *p, struct err *e)
+{
+	const struct berm_config *c = p->c;
+	struct spec *s = &p->spec;
+	int r;
+
+	spec_init(s);
+	strings_init(&p->argv, SPEC_STRINGS_MAX);
+	strings_init(&p->warm, SPEC_WARM_MAX);
+	s->name = c->name;
+	s->hostname = c->hostname;
+	s->image = c->image ? c->image : API_IMAGE;
+	s->limits = c->limits;
+	s->engine = c->engine;
+	s->minimum_level = c->level;
+	s->cold = c->cold;
+	s->detach = c->detached;
+	r = find_image(sb->b, p, e);
+	if (r < 0)
+		return r;
+	s->image_id = p->image->meta->id;
+	r = take_defaults(sb, p, e);
+	if (r == 0 && !c->cold)
+		r = plan_warm(p, e);
+	if (r == 0)
+		r = plan_command(p, sb, e);
+	return r;
+}
+
+/* From here on the supervisor lives, and all that could fail has not. */
+static void adopt(struct berm_sandbox *sb, const struct plan *p, const struct started *st)
+{
+	struct berm_process *control = sb->control;
+
+	memcpy(sb->id, st->id, sizeof(sb->id));
+	sb->pidfd = st->pidfd;
+	sb->image_fd = steal_fd(&p->image->lock_fd); /* in use: nobody removes it meanwhile */
+	control->client->fd = st->control_fd;
+	control->connected = true;
+	wire_put_u8(&control->client->out, WIRE_ATTACH, API_STREAM, CLIENT_EPOCH,
+	            p->spec.stdin_open);
+	pump_settle(control);
+}
+
+static int start(struct berm *b, const struct berm_config *c, struct berm_sandbox **ret,
+                 struct err *e)
+{
+	_own_(sandbox_drop) struct berm_sandbox *sb = NULL;
+	_own_(plan_fini) struct plan p = { .c = c };
+	struct started st;
+	int r = api_check(b, e);
+
+	if (r == 0 && (!c || !ret))
+		r = err_set(e, -EINVAL, "%s is NULL", c ? "ret" : "the config");
+	if (r == 0)
+		r = snapshot_check_start(c, e);
+	if (r < 0)
+		return r;
+	api_reap(b, -1);
+	r = sandbox_new(b, &sb, e);
+	if (r == 0)
+		r = make_plan(sb, &p, e);
+	if (r == 0)
+		r = process_new(sb, API_CONTROL, c->main.given ? &c->main.cmd : NULL, &sb->control,
+		                e);
+	if (r < 0)
+		return r;
+	sb->control->is_main = c->main.given;
+	r = start_embedded(&b->paths, b->state_fd, p.image->disk_fd, &p.spec, &st, e);
+	if (r < 0)
+		return r;
+	adopt(sb, &p, &st);
+	*ret = steal_ptr(&sb);
+	return 0;
+}
+
+int berm_start(struct berm *b, const struct berm_config *c, struct berm_sandbox **ret,
+               struct berm_err *e)
+{
+	struct err why = { 0 };
+	int r = start(b, c, ret, &why);
+
+	return r < 0 ? api_tell(e, r, &why) : 0;
+}
+
+/* --- somebody else's --- */
+
+static int connect_to(struct berm *b, const char *ref, struct berm_sandbox **ret, struct err *e)
+{
+	_own_(sandbox_drop) struct berm_sandbox *sb = NULL;
+	struct state_info info;
+	int r = api_check(b, e);
+
+	if (r == 0 && (!ref || !ret))
+		r = err_set(e, -EINVAL, "%s is NULL", ref ? "ret" : "ref");
+	if (r == 0)
+		r = state_find(b->state_fd, ref, false, &info, e);
+	if (r == 0)
+		r = sandbox_new(b, &sb, e);
+	if (r == 0)
+		r = process_new(sb, API_CONTROL, NULL, &sb->control, e);
+	if (r < 0)
+		return r;
+	memcpy(sb->id, info.id, sizeof(sb->id));
+	r = sandbox_dial(sb, &sb->control->client->fd, e);
+	if (r < 0)
+		return r;
+	sb->control->connected = true;
+	sb->started = true; /* or will be: commands are told */
+	wire_put(&sb->control->client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
+	pump_settle(sb->control);
+	*ret = steal_ptr(&sb);
+	return 0;
+}
+
+int berm_connect(struct berm *b, const char *ref, struct berm_sandbox **ret, struct berm_err *e)
+{
+	struct err why = { 0 };
+	int r = connect_to(b, ref, ret, &why);
+
+	return r < 0 ? api_tell(e, r, &why) : 0;
+}
+
+/* --- waiting for it --- */
+
+static bool started_or_ended(const void *arg)
+{
+	const struct berm_sandbox *sb = arg;
+
+	return sb->started || sb->ended;
+}
+
+static bool ended(const void *arg)
+{
+	const struct berm_sandbox *sb = arg;
+
+	return sb->ended;
+}
+
+int berm_wait_started(struct berm_sandbox *sb, int timeout_ms, struct berm_err *e)
+{
+	struct err why = { 0 };
+	int r = sandbox_enter(sb, &why);
+
+	if (r < 0)
+		return api_tell(e, r, &why);
+	r = pump_until(sb, started_or_ended, sb, pump_deadline(timeout_ms));
+	if (r < 0)
+		(void)err_set(&why, r, "the sandbox is not running yet");
+	else if (!sb->started)
+		r = sandbox_gone(sb, NULL, 0, &why);
+	sandbox_leave(sb);
+	return r < 0 ? api_tell(e, r, &why) : 0;
+}
+
+static int give_result(const struct result *res, struct berm_result *ret, struct err *e)
+{
+	struct berm_result got = {
+		.size = sizeof(got),
+		.reason = res->reason,
+		.exit_code = (int)res->exit_code,
+		.signal = (int)res->signal,
+		.level = res->level,
+		.limits_hit = res->limits_hit,
+		.start_ms = res->start_ms,
+		.wall_ms = res->wall_ms,
+		.user_us = res->user_us,
+		.sys_us = res->sys_us,
+		.maxrss_bytes = res->maxrss_bytes,
+		.host_cpu_ms = res->host_cpu_ms,
+		.host_memory_peak_bytes = res->host_memory_peak_bytes,
+		.output_bytes = res->output_bytes,
+	};
+
+	(void)snprintf(got.engine, sizeof(got.engine), "%s", res->engine ? res->engine : "");
+	(void)snprintf(got.message, sizeof(got.message), "%s", res->message);
+	return api_give_sized("struct berm_result", ret, &got, sizeof(got), e);
+}
+
+static int wait_ended(struct berm_sandbox *sb, int timeout_ms, struct berm_result *ret,
+                      struct err *e)
+{
+	int r = pump_until(sb, ended, sb, pump_deadline(timeout_ms));
+
+	if (r < 0)
+		return err_set(e, r, "the sandbox has not ended yet");
+	if (sb->lost)
+		return sandbox_gone(sb, NULL, 0, e);
+	return ret ? give_result(&sb->result, ret, e) : 0;
+}
+
+int berm_wait_ended(struct berm_sandbox *sb, int timeout_ms, struct berm_result *ret,
+                    struct berm_err *e)
+{
+	struct err why = { 0 };
+	int r = sandbox_enter(sb, &why);
+
+	if (r < 0)
+		return api_tell(e, r, &why);
+	r = wait_ended(sb, timeout_ms, ret, &why);
+	sandbox_leave(sb);
+	return r < 0 ? api_tell(e, r, &why) : 0;
+}
+
+int berm_stop(struct berm_sandbox *sb, unsigned grace_ms, int timeout_ms, struct berm_err *e)
+{
+	struct err why = { 0 };
+	int r = sandbox_enter(sb, &why);
+
+	if (r < 0)
+		return api_tell(e, r, &why);
+	pump_once(sb);
+	if (grace_ms > API_GRACE_MAX_MS) {
+		r = err_set(&why, -EINVAL, "grace_ms: at most an hour");
+	} else if (!sb->ended && client_room(sb->control->client) >= API_ROOM_MIN) {
+		wire_put_u32(&sb->control->client->out, WIRE_STOP, 0, 0, CLIENT_EPOCH, grace_ms);
+		pump_settle(sb->control);
+	}
+	if (r == 0)
+		r = wait_ended(sb, timeout_ms, NULL, &why);
+	sandbox_leave(sb);
+	return r < 0 ? api_tell(e, r, &why) : 0;
+}
