@@ -1,4 +1,4 @@
-/* Bytes through the console: in order, in bulk, against who does not read, and beside each other. */
+/* Bytes through the console: in order, in bulk, against a slow reader, and beside each other. */
 #include "console_rig.h"
 
 enum {
