@@ -38,7 +38,8 @@ bool guest_mem_read(const struct guest_mem *m, struct gpa at, void *ret, uint64_
 
 	if (!from)
 		return false;
-	memcpy(ret, from, len);
+	if (len > 0) /* nothing may come with no buffer */
+		memcpy(ret, from, len);
 	settle();
 	return true;
 }
@@ -49,7 +50,8 @@ bool guest_mem_write(const struct guest_mem *m, struct gpa at, const void *data,
 
 	if (!to)
 		return false;
-	memcpy(to, data, len);
+	if (len > 0)
+		memcpy(to, data, len);
 	settle();
 	return true;
 }

@@ -3,9 +3,9 @@
  *
  * Theory of operation
  *
- * STATE_HOST   u32 flags (bit 0: host_cpu) | u64 time of the save, ns since 1970 | str16 release of
- *              the host's kernel | u32 count of CPUID entries, each u32 function, index, flags, eax,
- *              ebx, ecx, edx: the set all CPUs share
+ * STATE_HOST   u32 flags (bit 0: host_cpu) | u64 time of the save, ns since 1970 | str16 release
+ *              of the host's kernel | u32 count of CPUID entries, each u32 function, index, flags,
+ *              eax, ebx, ecx, edx: the set all CPUs share
  * STATE_MACHINE  u32 CPUs | u64 bytes of memory
  * STATE_VM     the two PICs and the IOAPIC, 512 bytes each | u64 kvm-clock in ns | u32 flags of it
  *              | u64 time of day, u64 host's TSC it was taken at
