@@ -4,46 +4,15 @@
  */
 #include "lib/berm_internal.h"
 
-#include "base/clock.h"
 #include "base/fdio.h"
 #include "lib/copy.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 
-enum { FILES_STREAM = 1, FILES_DIAL_MS = 2 };
-
-/* A connection for one copy, that ends with the program's patience. */
-static int dial(struct berm_sandbox *sb, int timeout_ms, struct client **ret, struct err *e)
-{
-	uint64_t until_ms = pump_deadline(timeout_ms);
-	struct client *c;
-	int fd;
-	int r = sandbox_enter(sb, e);
-
-	if (r < 0)
-		return r;
-	pump_once(sb);
-	if (sb->ended)
-		r = sandbox_gone(sb, NULL, 0, e);
-	else if (!sb->started)
-		r = err_set(e, -EAGAIN, "the sandbox is not running yet");
-	sandbox_leave(sb);
-	if (r < 0)
-		return r;
-	while ((r = sandbox_dial(sb, &fd, e)) == -EAGAIN && clock_mono_ms() < until_ms)
-		(void)poll(NULL, 0, FILES_DIAL_MS);
-	if (r == 0)
-		r = client_new(fd, &c, e);
-	if (r < 0)
-		return r;
-	c->until_ms = until_ms == UINT64_MAX ? 0 : until_ms;
-	*ret = c;
-	return 0;
-}
+enum { FILES_STREAM = 1 };
 
 /* The connection's words for what the program knows by others. */
 static int explain(int r, struct err *e)
@@ -77,7 +46,7 @@ static int put(struct berm_sandbox *sb, const struct copy_put_opt *opt, int time
 	if (r == 0 && strlen(opt->user) > WIRE_USER_MAX)
 		r = err_set(e, -EINVAL, "user: at most %d bytes", WIRE_USER_MAX);
 	if (r == 0)
-		r = dial(sb, timeout_ms, &c, e);
+		r = sandbox_client(sb, timeout_ms, &c, e);
 	if (r < 0)
 		return r;
 	return explain(copy_put(c, FILES_STREAM, opt, NULL, &stats, e), e);
@@ -172,7 +141,7 @@ static int get(struct berm_sandbox *sb, const char *src, const char *dst, uint64
 	if (r == 0)
 		r = open_target(dst, &dir, &g.opt.name, e);
 	if (r == 0)
-		r = dial(sb, timeout_ms, &c, e);
+		r = sandbox_client(sb, timeout_ms, &c, e);
 	if (r < 0)
 		return r;
 	g.opt.parent_fd = dir;

@@ -185,6 +185,13 @@ int sandbox_gone(const struct berm_sandbox *sb, const char *json, size_t len, st
 /* A new connection, non-blocking. -EAGAIN: its supervisor has not yet accepted enough others. */
 _must_ int sandbox_dial(const struct berm_sandbox *sb, int *ret_fd, struct err *e);
 
+/*
+ * A connection for one request that waits, for a caller without the lock. Its waits end with the
+ * timeout. -EAGAIN: not running yet.
+ */
+_must_ int sandbox_client(struct berm_sandbox *sb, int timeout_ms, struct client **ret,
+                          struct err *e);
+
 /* --- berm_process.c --- */
 
 /* cmd NULL: no streams. It is not yet in the sandbox's list. */

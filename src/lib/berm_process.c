@@ -5,15 +5,12 @@
 #include "lib/berm_internal.h"
 
 #include "base/fdio.h"
-#include "lib/state.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 /* --- what the relay tells --- */
 
@@ -170,35 +167,6 @@ void process_fail(struct berm_process *p, const struct err *why)
 }
 
 /* --- its connection --- */
-
-int sandbox_dial(const struct berm_sandbox *sb, int *ret_fd, struct err *e)
-{
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	_own_fd_ int dir = -1;
-	_own_fd_ int fd = -1;
-	int r = state_open_dir(sb->b->state_fd, sb->id, &dir, e);
-
-	if (r == -ENOENT)
-		return err_set(e, -ESHUTDOWN, "the sandbox has ended");
-	if (r < 0)
-		return r;
-	/* unlike fd_unix_connect() it must not wait where a supervisor does not accept() */
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(e, "socket");
-	(void)snprintf(at.sun_path, sizeof(at.sun_path), "/proc/self/fd/%d/control.sock", dir);
-	do
-		r = connect(fd, (const struct sockaddr *)&at, sizeof(at));
-	while (r < 0 && errno == EINTR);
-	if (r < 0 && errno == EAGAIN)
-		return err_set(e, -EAGAIN, "the sandbox's supervisor is busy with connections");
-	if (r < 0 && (errno == ENOENT || errno == ECONNREFUSED))
-		return err_set(e, -ESHUTDOWN, "the sandbox has ended");
-	if (r < 0)
-		return err_sys(e, "connect to the sandbox's supervisor");
-	*ret_fd = steal_fd(&fd);
-	return 0;
-}
 
 void process_connect(struct berm_process *p)
 {

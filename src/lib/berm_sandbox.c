@@ -5,9 +5,12 @@
 #include "lib/state.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 /* --- the handle --- */
 
@@ -121,6 +124,65 @@ const char *berm_sandbox_id(const struct berm_sandbox *sb)
 struct berm_process *berm_main(struct berm_sandbox *sb)
 {
 	return sb && sb->control->is_main ? sb->control : NULL;
+}
+
+/* --- connections to its supervisor --- */
+
+int sandbox_dial(const struct berm_sandbox *sb, int *ret_fd, struct err *e)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	_own_fd_ int dir = -1;
+	_own_fd_ int fd = -1;
+	int r = state_open_dir(sb->b->state_fd, sb->id, &dir, e);
+
+	if (r == -ENOENT)
+		return err_set(e, -ESHUTDOWN, "the sandbox has ended");
+	if (r < 0)
+		return r;
+	/* unlike fd_unix_connect() it must not wait where a supervisor does not accept() */
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(e, "socket");
+	(void)snprintf(at.sun_path, sizeof(at.sun_path), "/proc/self/fd/%d/control.sock", dir);
+	do
+		r = connect(fd, (const struct sockaddr *)&at, sizeof(at));
+	while (r < 0 && errno == EINTR);
+	if (r < 0 && errno == EAGAIN)
+		return err_set(e, -EAGAIN, "the sandbox's supervisor is busy with connections");
+	if (r < 0 && (errno == ENOENT || errno == ECONNREFUSED))
+		return err_set(e, -ESHUTDOWN, "the sandbox has ended");
+	if (r < 0)
+		return err_sys(e, "connect to the sandbox's supervisor");
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
+int sandbox_client(struct berm_sandbox *sb, int timeout_ms, struct client **ret, struct err *e)
+{
+	uint64_t until_ms = pump_deadline(timeout_ms);
+	struct client *c;
+	int fd;
+	int r = sandbox_enter(sb, e);
+
+	if (r < 0)
+		return r;
+	pump_once(sb);
+	if (sb->ended)
+		r = sandbox_gone(sb, NULL, 0, e);
+	else if (!sb->started)
+		r = err_set(e, -EAGAIN, "the sandbox is not running yet");
+	sandbox_leave(sb);
+	if (r < 0)
+		return r;
+	while ((r = sandbox_dial(sb, &fd, e)) == -EAGAIN && clock_mono_ms() < until_ms)
+		(void)poll(NULL, 0, API_RETRY_MS);
+	if (r == 0)
+		r = client_new(fd, &c, e);
+	if (r < 0)
+		return r;
+	c->until_ms = until_ms == UINT64_MAX ? 0 : until_ms;
+	*ret = c;
+	return 0;
 }
 
 /* --- its beginning and its end --- */

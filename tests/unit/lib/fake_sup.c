@@ -308,6 +308,26 @@ static void on_signal(struct fake *f, struct conn *c, const struct wire_frame *f
 		finish(f, c, &x);
 }
 
+/* PAUSE, RESUME and SNAPSHOT. */
+static void on_request(struct fake *f, struct conn *c, const struct wire_frame *fr)
+{
+	struct wire_fail done = { .text = span_str("") };
+	struct wire_snapshot s = { .name = span_str("") };
+
+	if (fr->type == WIRE_SNAPSHOT && wire_parse_snapshot(fr->payload, &s) < 0)
+		_exit(11);
+	if (named(f, "old-version")) {
+		wire_put_text(&c->link->out, WIRE_REFUSE, 1, "not to a supervisor");
+		c->closing = true;
+		return;
+	}
+	if (span_is(s.name, "never"))
+		return;
+	if (span_is(s.name, "old"))
+		done = (struct wire_fail){ .code = EEXIST, .text = span_str("there is one") };
+	wire_put_fail(&c->link->out, WIRE_DONE, 0, 1, &done);
+}
+
 static void on_frame(struct fake *f, struct conn *c, const struct wire_frame *fr)
 {
 	uint32_t more;
@@ -341,6 +361,11 @@ static void on_frame(struct fake *f, struct conn *c, const struct wire_frame *fr
 		return;
 	case WIRE_STOP:
 		on_stop(f, fr);
+		return;
+	case WIRE_PAUSE:
+	case WIRE_RESUME:
+	case WIRE_SNAPSHOT:
+		on_request(f, c, fr);
 		return;
 	default:
 		return;

@@ -16,7 +16,8 @@
  *	lie               the supervisor sends what is no frame
  *
  * The sandbox's name plays a part, too: "slow-start" says PROGRESS and starts when it is told STOP
- * with a grace of 77 ms, "no-start" ends before it started.
+ * with a grace of 77 ms, "no-start" ends before it started, "old-version" refuses to PAUSE, RESUME
+ * and SNAPSHOT. A snapshot "old" is there already, one named "never" is never done.
  */
 #pragma once
 

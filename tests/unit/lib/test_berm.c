@@ -588,8 +588,30 @@ TEST(stats_with_and_without_waiting)
 	berm_free(b);
 }
 
-/* Nothing pretends: what no engine can do is said, after what was asked is judged. */
-TEST(what_engines_cannot_do_yet)
+TEST(pausing_and_snapshots_are_asked_for)
+{
+	struct berm_err err = { 0 };
+	struct berm_sandbox *sb;
+	struct berm *b;
+
+	fake_install();
+	b = fake_berm();
+	sb = idle(b);
+	OK(berm_pause(sb, LONG_MS, &err));
+	OK(berm_resume(sb, LONG_MS, &err));
+	OK(berm_snapshot(sb, "new", LONG_MS, &err));
+	BAD(-EEXIST, "make a snapshot: there is one", berm_snapshot(sb, "old", LONG_MS, &err));
+	BAD(-EINVAL, "name", berm_snapshot(sb, "/", LONG_MS, &err));
+	BAD(-EINVAL, "name", berm_snapshot(sb, NULL, LONG_MS, &err));
+	BAD(-ETIMEDOUT, "in time", berm_snapshot(sb, "never", 50, &err));
+	OK(berm_stop(sb, 0, LONG_MS, &err));
+	BAD(-ESHUTDOWN, "stopped", berm_pause(sb, 0, &err));
+	berm_sandbox_free(sb);
+	berm_free(b);
+}
+
+/* Nothing pretends, and nobody is harmed by having been asked. */
+TEST(what_a_supervisor_cannot_do_is_said)
 {
 	struct berm_config *c = config();
 	struct berm_err err = { 0 };
@@ -599,20 +621,23 @@ TEST(what_engines_cannot_do_yet)
 
 	fake_install();
 	b = fake_berm();
-	sb = idle(b);
-	BAD(-ENOTSUP, "can pause", berm_pause(sb, 0, &err));
-	BAD(-ENOTSUP, "can resume", berm_resume(sb, 0, &err));
-	BAD(-ENOTSUP, "can save", berm_snapshot(sb, "a", 0, &err));
-	BAD(-ENOTSUP, "can fork", berm_fork(sb, 1, 0, child, &err));
-	BAD(-EINVAL, "name", berm_snapshot(sb, "/", 0, &err));
-	BAD(-EINVAL, "1 to 1024", berm_fork(sb, 0, 0, child, &err));
+	OK(berm_config_set_name(c, "old-version", &err));
+	OK(berm_start(b, c, &sb, &err));
+	BAD(-EAGAIN, "not running yet", berm_pause(sb, LONG_MS, &err));
+	OK(berm_wait_started(sb, LONG_MS, &err));
+	BAD(-ENOTSUP, "cannot pause", berm_pause(sb, LONG_MS, &err));
+	BAD(-ENOTSUP, "cannot go on", berm_resume(sb, LONG_MS, &err));
+	BAD(-ENOTSUP, "cannot make a snapshot", berm_snapshot(sb, "a", LONG_MS, &err));
+	BAD(-ENOTSUP, "cannot fork", berm_fork(sb, 1, LONG_MS, child, &err));
+	BAD(-EINVAL, "1 to 1024", berm_fork(sb, 0, LONG_MS, child, &err));
+	BAD(-EINVAL, "1 to 1024", berm_fork(sb, 1, LONG_MS, NULL, &err));
+	expect_text(exec(sb, echo, BERM_STREAM_NULL, BERM_STREAM_PIPE), "hello world\n");
 	OK(berm_config_set_snapshot(c, "a", &err));
 	BAD(-ENOTSUP, "from a snapshot", berm_start(b, c, child, &err));
-	OK(berm_stop(sb, 0, LONG_MS, &err));
-	BAD(-ESHUTDOWN, "stopped", berm_pause(sb, 0, &err));
 	berm_sandbox_free(sb);
 	berm_config_free(c);
 	berm_free(b);
+	gone();
 }
 
 TEST(out_of_memory_leaves_nothing)
