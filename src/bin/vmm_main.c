@@ -1,7 +1,7 @@
 /*
  * berm-vmm: one virtual machine on KVM.
  *
- *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] (--restore | --cmdline TEXT)
+ *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] (--restore [--wset] | --cmdline TEXT)
  *
  * Started by the supervisor with every fd placed (engine/kvm.h): /dev/kvm, memory, disks, kernel or
  * saved state, the agent's socket, the control socket, the log. It makes an
@@ -28,7 +28,7 @@ enum { EXIT_BERM = 125, EXIT_ENDED = 1, MEMORY_MIB_MAX = 1 << 20, CPUS_MAX = 32 
 struct options {
 	uint64_t memory_mib, cpus, uid;
 	const char *cmdline;
-	bool restore, host_cpu;
+	bool restore, wset, host_cpu;
 };
 
 static int take_option(struct options *o, const char *name, const char *value, struct err *e)
@@ -54,6 +54,8 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 
 		if (strcmp(argv[i], "--restore") == 0)
 			o.restore = true;
+		else if (strcmp(argv[i], "--wset") == 0)
+			o.wset = true;
 		else if (strcmp(argv[i], "--host-cpu") == 0)
 			o.host_cpu = true;
 		else if (i + 1 < argc)
@@ -123,6 +125,8 @@ static int prepare(const struct options *o, struct machine **ret, struct err *e)
 	if (r == 0)
 		r = o->restore ? machine_restore(m, KVM_AT_INCOMING, e)
 		               : machine_boot(m, KVM_AT_INCOMING, KVM_AT_INITRD, o->cmdline, e);
+	if (r == 0 && o->wset)
+		machine_populate(m, KVM_AT_WSET);
 	if (r == 0)
 		r = machine_start(m, &jails, e);
 	/* the main thread only pauses and saves; it gives up making threads when all are made */

@@ -38,6 +38,7 @@ struct engine_config {
 	uint64_t ram_bytes;
 	bool ram_shared; /* true: what the guest writes stays in the file: a template being built */
 	int incoming_fd; /* saved device state to restore, or -1 to boot */
+	int wset_fd;     /* of a restore: what touched() wrote for this template, or -1 */
 	uint32_t cpus;
 	uid_t uid; /* what root has it run as; 0: stay who we are */
 };
@@ -75,6 +76,11 @@ struct engine_ops {
 	int (*snapshot)(const struct engine_vm *vm, int state_fd, int ram_fd, uint64_t deadline_ms,
 	                struct err *e);
 	int (*resume)(const struct engine_vm *vm, uint64_t deadline_ms, struct err *e);
+	/*
+	 * Of a restored guest that runs: writes to the empty file fd which pages it has used, so
+	 * that the next one of its template has them before it starts. NULL: no use here.
+	 */
+	int (*touched)(const struct engine_vm *vm, int fd, uint64_t deadline_ms, struct err *e);
 };
 
 extern const struct engine_ops engine_qemu;

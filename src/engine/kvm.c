@@ -30,6 +30,8 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 	}
 	if (c->incoming_fd >= 0) {
 		engine_add(a, "--restore");
+		if (c->wset_fd >= 0)
+			engine_add(a, "--wset");
 	} else {
 		engine_add(a, "--cmdline");
 		/* our monitor has a keyboard controller's reset line and nothing else that resets */
@@ -53,6 +55,7 @@ static void place_fds(struct spawn *s, const struct engine_config *c)
 	s->fds[KVM_AT_INCOMING] = restore ? c->incoming_fd : c->kernel_fd;
 	s->fds[KVM_AT_INITRD] = restore ? -1 : c->initrd_fd;
 	s->fds[KVM_AT_KVM] = c->kvm_fd;
+	s->fds[KVM_AT_WSET] = restore ? c->wset_fd : -1;
 }
 
 static int kvm_start(const struct engine_config *c, struct engine_vm *ret_vm, struct err *e)
@@ -190,6 +193,11 @@ static int kvm_snapshot(const struct engine_vm *vm, int state_fd, int ram_fd, ui
 	return ask(vm, CTL_SAVE, fds, CTL_FDS_MAX, deadline_ms, e);
 }
 
+static int kvm_touched(const struct engine_vm *vm, int fd, uint64_t deadline_ms, struct err *e)
+{
+	return ask(vm, CTL_TOUCHED, &fd, 1, deadline_ms, e);
+}
+
 const struct engine_ops engine_kvm = {
 	.id = ENGINE_KVM,
 	.name = "kvm",
@@ -203,4 +211,5 @@ const struct engine_ops engine_kvm = {
 	.pause = kvm_pause,
 	.snapshot = kvm_snapshot,
 	.resume = kvm_resume,
+	.touched = kvm_touched,
 };

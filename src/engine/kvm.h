@@ -22,5 +22,6 @@ enum kvm_fd {
 	KVM_AT_INCOMING = 8, /* saved state, or the kernel */
 	KVM_AT_INITRD = 9,
 	KVM_AT_KVM = 10,
-	KVM_AT_COUNT = 11,
+	KVM_AT_WSET = 11, /* pages to bring in before it runs; may be absent */
+	KVM_AT_COUNT = 12,
 };

@@ -293,6 +293,18 @@ int machine_restore(struct machine *m, int state_fd, struct err *e)
 	return r < 0 ? err_wrap(e, "the saved state cannot be used") : 0;
 }
 
+void machine_populate(struct machine *m, int wset_fd)
+{
+	struct err e = { 0 };
+	ssize_t n = pread(wset_fd, m->state, STATE_BYTES_MAX, 0);
+
+	if (n < 0)
+		(void)err_sys(&e, "read the working set");
+	else if (n == 0 || memory_populate(vm_mem(m->vm), span_of(m->state, (size_t)n), &e) == 0)
+		return;
+	log_warn("the guest starts without its first pages: %s", e.text);
+}
+
 /* --- on the I/O thread, asked by control --- */
 
 static void pause_devices(void *arg)
@@ -360,6 +372,17 @@ static int save_all(struct machine *m, int state_fd, int memory_fd, struct err *
 	return r;
 }
 
+/* The guest may run on: a page used meanwhile is in it or is not. */
+static int put_touched(struct machine *m, int fd, struct err *e)
+{
+	struct buf b;
+	int r;
+
+	buf_init(&b, m->state, STATE_BYTES_MAX);
+	r = memory_touched(vm_mem(m->vm), &b, e);
+	return r == 0 ? fd_write_all(fd, b.at, b.len, e) : r;
+}
+
 /* --- the control socket --- */
 
 static void put_stats(const struct machine *m, struct ctl *answer)
@@ -405,6 +428,10 @@ static int do_request(struct machine *m, const struct ctl *c, const int fds[MACH
 		if (fds[0] < 0)
 			return err_set(e, -EINVAL, "a save needs an fd");
 		return save_all(m, fds[0], fds[1], e);
+	case CTL_TOUCHED:
+		if (fds[0] < 0)
+			return err_set(e, -EINVAL, "a working set needs an fd");
+		return put_touched(m, fds[0], e);
 	case CTL_STATS:
 		put_stats(m, answer);
 		return 0;

@@ -50,6 +50,9 @@ _must_ int machine_boot(struct machine *m, int kernel_fd, int initrd_fd, const c
 /* -EBADMSG, -ENOTSUP, -EXDEV, -E2BIG: the state is damaged, of another version, another CPU, too
  * large. */
 _must_ int machine_restore(struct machine *m, int state_fd, struct err *e);
+/* Brings in the pages that wset_fd names. What is wrong with them is not worth a start: it is only
+ * logged. */
+void machine_populate(struct machine *m, int wset_fd);
 
 /* Threads start, each closing its own jail first. A restored machine waits for CTL_RESUME. */
 struct machine_jails {

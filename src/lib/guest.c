@@ -269,6 +269,7 @@ static struct engine_config config(const struct paths *p, const struct guest_fil
 		.ram_fd = -1,
 		.ram_bytes = spec->limits.memory_bytes,
 		.incoming_fd = -1,
+		.wset_fd = -1,
 		.cpus = spec->limits.cpus,
 		.uid = uid,
 	};

@@ -29,6 +29,7 @@ static const struct rule {
 	[CTL_STATS] = { true, true, false, false, 0 },
 	[CTL_BALLOON] = { true, true, false, false, 1 },
 	[CTL_QUIT] = { true, true, false, false, 0 },
+	[CTL_TOUCHED] = { true, true, false, false, 0 },
 	[CTL_DONE] = { true, true, true, true, CTL_STAT_COUNT },
 	[CTL_ENDED] = { true, false, false, true, 1 },
 	/* clang-format on */

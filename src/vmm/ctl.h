@@ -26,6 +26,8 @@ enum ctl_type {
 	CTL_STATS = 4,
 	CTL_BALLOON = 5, /* a[0]: pages the guest is to give up */
 	CTL_QUIT = 6,
+	CTL_TOUCHED =
+		7, /* write to the fd that comes along which pages were used since the restore */
 	CTL_DONE = 16,  /* code: 0 or -errno; text: why. STATS: a[] are the counts below */
 	CTL_ENDED = 17, /* a[0]: enum vm_end; text */
 };
