@@ -209,7 +209,7 @@ static int load_place(struct mmio *m, unsigned i, const struct place *at, struct
 
 static int load_queues(struct mmio *m, struct span *in, struct err *e)
 {
-	struct place at[VIRTIO_QUEUES_MAX];
+	struct place at[VIRTIO_QUEUES_MAX] = { 0 };
 	int r = 0;
 
 	for (unsigned i = 0; i < m->dev.queue_count && r == 0; i++)
