@@ -77,7 +77,7 @@ struct net {
 	int fd;
 	unsigned watch;
 	bool paused;
-	bool torn; /* reset with a frame sent in part: the gate waits for its rest */
+	bool torn; /* the gate waits for the rest of a frame that will not come */
 	bool tell; /* loaded with a link that was down */
 
 	uint8_t mac[MAC_BYTES];
@@ -90,6 +90,7 @@ struct net {
 	bool full;        /* the socket: waiting for EPOLLOUT */
 	bool starved;     /* a frame in hand and no buffer for it: waiting for a kick */
 	uint64_t tx_done; /* bytes sent of the first frame in the queue, prefix included */
+	uint64_t tx_len;  /* of how many, if any */
 	struct net_counts counts;
 
 	struct batch batch;
@@ -194,8 +195,8 @@ static int gather(struct net *n, const struct virtqueue *q)
 	}
 	if (r == -EBADMSG || b->chain_count == 0)
 		return r;
-	/* what was sent of the first frame was less than all of it when it was sent */
-	if (n->tx_done > 0 && (b->chains[0].bytes <= n->tx_done || !batch_skip(b, n->tx_done)))
+	/* the gate has been told how long the frame is that is on its way */
+	if (n->tx_done > 0 && (b->chains[0].bytes != n->tx_len || !batch_skip(b, n->tx_done)))
 		return -EBADMSG;
 	return 0;
 }
@@ -217,6 +218,10 @@ static enum step finish(struct net *n, struct virtqueue *q, uint64_t sent)
 		else
 			n->counts.sent_refused++;
 	}
+	if (taken < b->chain_count)
+		n->tx_len = b->chains[taken].bytes;
+	/* chains changed as they were sent: where the gate is in which frame, nobody can say */
+	n->torn |= r < 0;
 	return r < 0 ? STEP_BROKEN : STEP_MORE;
 }
 

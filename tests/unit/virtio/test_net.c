@@ -434,6 +434,36 @@ TEST(a_reset_within_a_frame_ends_the_link)
 	fini(&r);
 }
 
+TEST(a_frame_on_its_way_keeps_its_length)
+{
+	static uint8_t got[256 << 10];
+
+	for (int grow = -1; grow <= 1; grow += 2) {
+		struct rig r;
+		uint64_t mem;
+		uint16_t head;
+
+		start(&r);
+		mem = vdriver_alloc(&r.d, RX_ROOM, 8);
+		for (int i = 0; i < 14; i++)
+			put(&r, mem, 1, 60000, UINT32_MAX); /* chain i is descriptor i */
+		vdriver_kick(&r.d, TX);
+		while (counts(&r).sent == 0)
+			;
+		head = (uint16_t)counts(&r).sent;
+		vdriver_desc(&r.d, TX, head, mem, (uint32_t)(HDR + 60000 + grow), 0, 0);
+		while (!vdriver_needs_reset(&r.d)) {
+			struct pollfd p = { .fd = r.gate, .events = POLLIN };
+
+			if (poll(&p, 1, 10) == 1)
+				CHECK(read(r.gate, got, sizeof(got)) > 0);
+		}
+		CHECK(vdriver_probe(&r.d, ALL, 0));
+		wait_lost(&r, "the guest reset its card within a frame");
+		fini(&r);
+	}
+}
+
 /* -- saving ---------------------------------------------------------------------------------------
  */
 
