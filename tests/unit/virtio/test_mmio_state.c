@@ -323,68 +323,69 @@ TEST(every_prefix_and_every_tail)
 	vdriver_fini(&first);
 }
 
+static const struct {
+	size_t at;
+	size_t len;
+	uint64_t v;
+} bad[] = {
+	{ AT_VERSION, 4, 0 },
+	{ AT_VERSION, 4, 2 },
+	{ AT_TYPE, 4, VIRTIO_NET },
+	{ AT_COUNT, 4, 0 },
+	{ AT_COUNT, 4, FAKE_QUEUES - 1 },
+	{ AT_COUNT, 4, FAKE_QUEUES + 1 },
+	{ AT_COUNT, 4, 0x80000000 },
+	{ AT_COUNT, 4, UINT32_MAX },
+	{ AT_STATUS, 4, 0 }, /* with registers that only come later */
+	{ AT_STATUS, 4, 1 },
+	{ AT_STATUS, 4, 2 },
+	{ AT_STATUS, 4, 3 },
+	{ AT_STATUS, 4, LIVE - STATUS_DRIVER_OK }, /* with an index */
+	{ AT_STATUS, 4, LIVE - 1 },
+	{ AT_STATUS, 4, LIVE | 16 },
+	{ AT_STATUS, 4, LIVE | 256 },
+	{ AT_STATUS, 4, STATUS_NEEDS_RESET },
+	{ AT_STATUS, 4, UINT32_MAX },
+	{ AT_FEATURES, 8, 0 },
+	{ AT_FEATURES, 8, FAKE_FEATURE },
+	{ AT_FEATURES, 8, VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC },
+	{ AT_FEATURES, 8, UINT64_MAX },
+	{ AT_ISR, 4, 4 },
+	{ AT_ISR, 4, UINT32_MAX },
+	{ AT_QUEUES + Q_NUM, 4, 0 },
+	{ AT_QUEUES + Q_NUM, 4, 3 },
+	{ AT_QUEUES + Q_NUM, 4, 32 },
+	{ AT_QUEUES + Q_NUM, 4, 0x10008 },
+	{ AT_QUEUES + Q_NUM, 4, UINT32_MAX },
+	{ AT_QUEUES + Q_READY, 4, 2 },
+	{ AT_QUEUES + Q_READY, 4, UINT32_MAX },
+	{ AT_QUEUES + Q_DESC, 8, 1 },
+	{ AT_QUEUES + Q_DESC, 8, VDRIVER_RAM_BYTES - 16 },
+	{ AT_QUEUES + Q_DESC, 8, UINT64_MAX - 15 },
+	{ AT_QUEUES + Q_DRIVER, 8, 1 },
+	{ AT_QUEUES + Q_DRIVER, 8, UINT64_C(0xd0000000) },
+	{ AT_QUEUES + Q_DEVICE, 8, 2 },
+	{ AT_QUEUES + Q_DEVICE, 8, UINT64_C(1) << 63 },
+	{ AT_QUEUES + Q_AVAIL, 2, 1 },
+	{ AT_QUEUES + Q_USED, 2, 1 },
+	{ AT_QUEUES + Q_AVAIL, 4, 0x00010001 },           /* alike, but not as the rings say */
+	{ AT_QUEUES + 2 * QUEUE_BYTES + Q_READY, 4, 0 },  /* it was used */
+	{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 2, 12 }, /* one chain under way */
+	{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 2, 14 },
+	{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 4, 0x000c000c },
+	{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 4, 0xffffffff },
+	{ AT_OWN, 4, 0 },
+	{ AT_OWN, 4, FAKE_CONFIG_BYTES + 3 },
+	{ AT_OWN, 4, FAKE_CONFIG_BYTES + 5 },
+	{ AT_OWN, 4, VIRTIO_STATE_MAX + 1 },
+	{ AT_OWN, 4, 0x80000000 },
+	{ AT_OWN, 4, UINT32_MAX },
+	{ AT_OWN + 4 + FAKE_CONFIG_BYTES, 4, 1000 }, /* the device's own judgement */
+};
+
 /* CVE-2013-4148 and its kind: counts and indices of a saved state taken for granted. */
 TEST(every_field_is_judged)
 {
-	static const struct {
-		size_t at;
-		size_t len;
-		uint64_t v;
-	} bad[] = {
-		{ AT_VERSION, 4, 0 },
-		{ AT_VERSION, 4, 2 },
-		{ AT_TYPE, 4, VIRTIO_NET },
-		{ AT_COUNT, 4, 0 },
-		{ AT_COUNT, 4, FAKE_QUEUES - 1 },
-		{ AT_COUNT, 4, FAKE_QUEUES + 1 },
-		{ AT_COUNT, 4, 0x80000000 },
-		{ AT_COUNT, 4, UINT32_MAX },
-		{ AT_STATUS, 4, 0 }, /* with registers that only come later */
-		{ AT_STATUS, 4, 1 },
-		{ AT_STATUS, 4, 2 },
-		{ AT_STATUS, 4, 3 },
-		{ AT_STATUS, 4, LIVE - STATUS_DRIVER_OK }, /* with an index */
-		{ AT_STATUS, 4, LIVE - 1 },
-		{ AT_STATUS, 4, LIVE | 16 },
-		{ AT_STATUS, 4, LIVE | 256 },
-		{ AT_STATUS, 4, STATUS_NEEDS_RESET },
-		{ AT_STATUS, 4, UINT32_MAX },
-		{ AT_FEATURES, 8, 0 },
-		{ AT_FEATURES, 8, FAKE_FEATURE },
-		{ AT_FEATURES, 8, VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC },
-		{ AT_FEATURES, 8, UINT64_MAX },
-		{ AT_ISR, 4, 4 },
-		{ AT_ISR, 4, UINT32_MAX },
-		{ AT_QUEUES + Q_NUM, 4, 0 },
-		{ AT_QUEUES + Q_NUM, 4, 3 },
-		{ AT_QUEUES + Q_NUM, 4, 32 },
-		{ AT_QUEUES + Q_NUM, 4, 0x10008 },
-		{ AT_QUEUES + Q_NUM, 4, UINT32_MAX },
-		{ AT_QUEUES + Q_READY, 4, 2 },
-		{ AT_QUEUES + Q_READY, 4, UINT32_MAX },
-		{ AT_QUEUES + Q_DESC, 8, 1 },
-		{ AT_QUEUES + Q_DESC, 8, VDRIVER_RAM_BYTES - 16 },
-		{ AT_QUEUES + Q_DESC, 8, UINT64_MAX - 15 },
-		{ AT_QUEUES + Q_DRIVER, 8, 1 },
-		{ AT_QUEUES + Q_DRIVER, 8, UINT64_C(0xd0000000) },
-		{ AT_QUEUES + Q_DEVICE, 8, 2 },
-		{ AT_QUEUES + Q_DEVICE, 8, UINT64_C(1) << 63 },
-		{ AT_QUEUES + Q_AVAIL, 2, 1 },
-		{ AT_QUEUES + Q_USED, 2, 1 },
-		{ AT_QUEUES + Q_AVAIL, 4, 0x00010001 }, /* alike, but not as the rings say */
-		{ AT_QUEUES + 2 * QUEUE_BYTES + Q_READY, 4, 0 },  /* it was used */
-		{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 2, 12 }, /* one chain under way */
-		{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 2, 14 },
-		{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 4, 0x000c000c },
-		{ AT_QUEUES + 2 * QUEUE_BYTES + Q_AVAIL, 4, 0xffffffff },
-		{ AT_OWN, 4, 0 },
-		{ AT_OWN, 4, FAKE_CONFIG_BYTES + 3 },
-		{ AT_OWN, 4, FAKE_CONFIG_BYTES + 5 },
-		{ AT_OWN, 4, VIRTIO_STATE_MAX + 1 },
-		{ AT_OWN, 4, 0x80000000 },
-		{ AT_OWN, 4, UINT32_MAX },
-		{ AT_OWN + 4 + FAKE_CONFIG_BYTES, 4, 1000 }, /* the device's own judgement */
-	};
 	struct vdriver first;
 	struct fake f;
 	struct saved good;
