@@ -8,9 +8,9 @@
  * that is saved now has no half of a frame anywhere, neither in our buffers nor in the port's.
  *
  * Two guests go on from there. The one that was copied is told RELEASE: its workload thaws, and
- * streams and credits are as they were. A copy is told IDENTITY with a new epoch, as the first thing
- * it hears: it takes on its own entropy, clock and names while its workload still stands, so that no
- * process runs a moment as its parent's twin; then it thaws.
+ * streams and credits are as they were. A copy is told IDENTITY with a new epoch, as the first
+ * thing it hears: it takes on its own entropy, clock and names while its workload still stands, so
+ * that no process runs a moment as its parent's twin; then it thaws.
  *
  * A workload that does not stop in AGENT_FREEZE_MS (a process may hang in the kernel) is let go on
  * again, and nothing is said: the host has a deadline of its own. Its RELEASE is answered in any

@@ -16,8 +16,8 @@ struct agent;
  * The small files of /etc that carry it are kept open: after a restore a name is then one write,
  * not a walk along paths that the emulator has to translate first (10 ms of an 80 ms start). Opened
  * at boot and anew before each save, in case somebody replaced one; a file that was removed since
- * then is left alone, and so is one that is a mount of its own, or below one: whoever serves that may
- * be frozen.
+ * then is left alone, and so is one that is a mount of its own, or below one: whoever serves that
+ * may be frozen.
  */
 enum identity_file {
 	IDENTITY_HOSTNAME,

@@ -93,7 +93,8 @@ void streams_tick(struct agent *a, uint64_t now_ms);
 
 /*
  * A new epoch: all but the EXEC `keep` (0: none) are forgotten, their fds closed while processes go
- * on. That one has a whole window of credit each way again, less what of its input still waits here.
+ * on. That one has a whole window of credit each way again, less what of its input still waits
+ * here.
  */
 void streams_renew(struct agent *a, uint32_t keep);
 /* Tells the new host what it cannot know of that one: its credit, and which outputs have ended. */

@@ -70,7 +70,8 @@ struct engine_ops {
 	int (*save)(const struct engine_vm *vm, int state_fd, uint64_t deadline_ms, struct err *e);
 	/*
 	 * Of a running guest: stop its CPUs and devices; write state and the whole memory to the
-	 * fds, which are empty files; let it run again. NULL: this engine cannot.
+	 * fds, which are empty files (ram_fd all hole; what stays so is in the state); let it run
+	 * again, also after a snapshot that failed. NULL: this engine cannot.
 	 */
 	int (*pause)(const struct engine_vm *vm, uint64_t deadline_ms, struct err *e);
 	int (*snapshot)(const struct engine_vm *vm, int state_fd, int ram_fd, uint64_t deadline_ms,
@@ -81,6 +82,11 @@ struct engine_ops {
 	 * that the next one of its template has them before it starts. NULL: no use here.
 	 */
 	int (*touched)(const struct engine_vm *vm, int fd, uint64_t deadline_ms, struct err *e);
+	/*
+	 * Throws away what the engine said unasked on control_fd, once that is readable. False:
+	 * there was nothing. NULL: it says nothing unasked.
+	 */
+	bool (*hush)(const struct engine_vm *vm);
 };
 
 extern const struct engine_ops engine_qemu;

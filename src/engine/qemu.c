@@ -30,9 +30,36 @@ enum {
  */
 enum { TCG_CACHE_MIB = 64 };
 
-static void add_machine(struct engine_args *a, const struct engine_config *c)
+/*
+ * Memory is mapped from its file where that holds something: a template. A guest that boots for
+ * itself, or comes from a snapshot (whose memory is in the state, see qemu_snapshot()), has plain
+ * memory: in a private mapping of a hole, a page that is only read would cost one of the file.
+ */
+static bool ram_in_file(const struct engine_config *c)
+{
+	if (c->incoming_fd < 0)
+		return c->ram_shared;
+	return lseek(c->ram_fd, 0, SEEK_DATA) >= 0;
+}
+
+static void add_memory(struct engine_args *a, const struct engine_config *c)
 {
 	uint64_t mib = c->ram_bytes >> 20;
+
+	engine_add(a, "-object");
+	if (ram_in_file(c))
+		engine_add(a,
+		           "memory-backend-file,id=ram,size=%" PRIu64
+		           "M,mem-path=/dev/berm-ram,share=%s",
+		           mib, c->ram_shared ? "on" : "off");
+	else
+		engine_add(a, "memory-backend-ram,id=ram,size=%" PRIu64 "M", mib);
+	engine_add(a, "-m");
+	engine_add(a, "%" PRIu64 "M", mib);
+}
+
+static void add_machine(struct engine_args *a, const struct engine_config *c)
+{
 
 	engine_add(a, "-nodefaults");
 	engine_add(a, "-no-user-config");
@@ -43,12 +70,7 @@ static void add_machine(struct engine_args *a, const struct engine_config *c)
 	engine_add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	engine_add(a, "-M");
 	engine_add(a, "microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=off,memory-backend=ram");
-	engine_add(a, "-object");
-	engine_add(a,
-	           "memory-backend-file,id=ram,size=%" PRIu64 "M,mem-path=/dev/berm-ram,share=%s",
-	           mib, c->ram_shared ? "on" : "off");
-	engine_add(a, "-m");
-	engine_add(a, "%" PRIu64 "M", mib);
+	add_memory(a, c);
 	engine_add(a, "-smp");
 	engine_add(a, "%" PRIu32, c->cpus);
 	engine_add(a, "-accel");
@@ -61,32 +83,38 @@ static void add_machine(struct engine_args *a, const struct engine_config *c)
 	engine_add(a, "max,-erms,-fsrm,-smap");
 	engine_add(a, "-global");
 	engine_add(a, "virtio-mmio.force-legacy=false");
+	/* a copy of a guest that was stopped to be saved runs at once, as any restored one does */
+	engine_add(a, "-global");
+	engine_add(a, "migration.store-global-state=off");
 }
 
 static void add_disk(struct engine_args *a, const char *name, int fd, bool read_only)
 {
+	const char *ro = read_only ? "on" : "off";
+
 	engine_add(a, "-add-fd");
 	engine_add(a, "fd=%d,set=%d", fd, fd);
+	/*
+	 * drop-cache: a restore would have the host forget the image's pages, for all guests, and
+	 * read them anew. no-flush: a disk without a name, that goes with its guest, need not
+	 * survive the host; who saves a copy of it flushes that.
+	 */
 	engine_add(a, "-blockdev");
 	engine_add(a,
 	           "driver=file,node-name=%s-file,filename=/dev/fdset/%d,locking=off,read-only=%s,"
-	           "discard=unmap",
-	           name, fd, read_only ? "on" : "off");
+	           "discard=unmap,drop-cache=off,cache.no-flush=on",
+	           name, fd, ro);
 	/* the format is named, never guessed: a guest could write another format's header */
 	engine_add(a, "-blockdev");
-	engine_add(a, "driver=raw,node-name=%s,file=%s-file,read-only=%s,discard=unmap", name, name,
-	           read_only ? "on" : "off");
+	engine_add(a,
+	           "driver=raw,node-name=%s,file=%s-file,read-only=%s,discard=unmap,"
+	           "cache.no-flush=on",
+	           name, name, ro);
 	engine_add(a, "-device");
 	engine_add(a, "virtio-blk-device,drive=%s", name);
 }
 
-/* Saving and restoring are told over QMP; a plain boot has no control socket at all. */
-static bool wants_control(const struct engine_config *c)
-{
-	return c->ram_shared || c->incoming_fd >= 0;
-}
-
-static void add_console(struct engine_args *a, const struct engine_config *c)
+static void add_console(struct engine_args *a)
 {
 	engine_add(a, "-chardev");
 	engine_add(a, "stdio,id=log,signal=off,mux=off");
@@ -98,12 +126,10 @@ static void add_console(struct engine_args *a, const struct engine_config *c)
 	engine_add(a, "virtconsole,chardev=log,nr=0");
 	engine_add(a, "-device");
 	engine_add(a, "virtserialport,chardev=agent,name=berm.agent,nr=1");
-	if (wants_control(c)) {
-		engine_add(a, "-chardev");
-		engine_add(a, "socket,id=control,fd=%d", AT_CONTROL);
-		engine_add(a, "-mon");
-		engine_add(a, "chardev=control,mode=control");
-	}
+	engine_add(a, "-chardev");
+	engine_add(a, "socket,id=control,fd=%d", AT_CONTROL);
+	engine_add(a, "-mon");
+	engine_add(a, "chardev=control,mode=control");
 }
 
 static void add_start(struct engine_args *a, const struct engine_config *c)
@@ -129,8 +155,10 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
                       struct err *e)
 {
 	engine_add(a, "%s", launcher);
-	engine_add(a, "--ram-fd");
-	engine_add(a, "%d", AT_RAM);
+	if (ram_in_file(c)) {
+		engine_add(a, "--ram-fd");
+		engine_add(a, "%d", AT_RAM);
+	}
 	if (c->uid > 0) {
 		engine_add(a, "--uid");
 		engine_add(a, "%u", (unsigned)c->uid);
@@ -139,7 +167,7 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 	engine_add(a, "%s", c->program);
 	engine_add(a, "--");
 	add_machine(a, c);
-	add_console(a, c);
+	add_console(a);
 	add_disk(a, "image", AT_IMAGE, true);
 	add_disk(a, "scratch", AT_SCRATCH, false);
 	add_start(a, c);
@@ -168,10 +196,12 @@ static int qemu_start(const struct engine_config *c, struct engine_vm *ret_vm, s
 	r = build_args(&args, c, launcher, e);
 	if (r == 0)
 		r = engine_pair(SOCK_STREAM, &vm.agent_fd, &agent, e);
-	if (r == 0 && wants_control(c))
+	if (r == 0)
 		r = engine_pair(SOCK_STREAM, &vm.control_fd, &control, e);
 	if (r == 0)
 		r = engine_pipe(&vm.log_fd, &log, e);
+	if (r == 0)
+		r = qmp_greet(vm.control_fd, e);
 	if (r < 0)
 		return r;
 	s.path = launcher;
@@ -181,7 +211,7 @@ static int qemu_start(const struct engine_config *c, struct engine_vm *ret_vm, s
 	s.fds[1] = s.fds[2] = log;
 	s.fds[AT_AGENT] = agent;
 	s.fds[AT_CONTROL] = control;
-	s.fds[AT_RAM] = c->ram_fd;
+	s.fds[AT_RAM] = ram_in_file(c) ? c->ram_fd : -1;
 	s.fds[AT_IMAGE] = c->image_fd;
 	s.fds[AT_SCRATCH] = c->scratch_fd;
 	s.fds[AT_INCOMING] = c->incoming_fd >= 0 ? c->incoming_fd : c->kernel_fd;
@@ -217,9 +247,33 @@ static int qemu_go(const struct engine_vm *vm, struct err *e)
 
 static int qemu_save(const struct engine_vm *vm, int state_fd, uint64_t deadline_ms, struct err *e)
 {
-	int r = qmp_open(vm->control_fd, deadline_ms, e);
+	return qmp_save(vm->control_fd, state_fd, deadline_ms, e);
+}
 
-	return r == 0 ? qmp_save(vm->control_fd, state_fd, deadline_ms, e) : r;
+static int qemu_pause(const struct engine_vm *vm, uint64_t deadline_ms, struct err *e)
+{
+	return qmp_stop(vm->control_fd, deadline_ms, e);
+}
+
+/*
+ * The memory of any guest that runs is private to it, so QEMU puts all of it into the stream, and
+ * the memory file stays a hole.
+ */
+static int qemu_snapshot(const struct engine_vm *vm, int state_fd, int ram_fd, uint64_t deadline_ms,
+                         struct err *e)
+{
+	(void)ram_fd;
+	return qmp_save(vm->control_fd, state_fd, deadline_ms, e);
+}
+
+static int qemu_resume(const struct engine_vm *vm, uint64_t deadline_ms, struct err *e)
+{
+	return qmp_cont(vm->control_fd, deadline_ms, e);
+}
+
+static bool qemu_hush(const struct engine_vm *vm)
+{
+	return qmp_hush(vm->control_fd);
 }
 
 const struct engine_ops engine_qemu = {
@@ -231,4 +285,8 @@ const struct engine_ops engine_qemu = {
 	.start = qemu_start,
 	.go = qemu_go,
 	.save = qemu_save,
+	.pause = qemu_pause,
+	.snapshot = qemu_snapshot,
+	.resume = qemu_resume,
+	.hush = qemu_hush,
 };

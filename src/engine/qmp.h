@@ -1,29 +1,42 @@
 /*
- * qmp: the few commands a template build gives QEMU over its control socket.
+ * qmp: the few commands QEMU is given over its control socket.
+ *
+ * Some are sent without awaiting their answers (qmp_greet, qmp_restore), and QEMU tells of events
+ * unasked. So each awaited command carries an id, and whatever bears another or none is passed
+ * over. Only whole lines are ever taken from the socket.
  *
  * Hostile   QEMU's answers, once a guest has run in it: lines are bounded, JSON is parsed strictly,
  *           every wait has a deadline.
- * Source    QEMU 7.2, QMP reference: qmp_capabilities, stop, getfd, migrate, query-migrate, quit
+ * Source    QEMU 7.2, QMP reference: qmp_capabilities, stop, cont, getfd, migrate, query-migrate,
+ *           migrate_cancel, migrate-incoming, migrate-set-parameters
  */
 #pragma once
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
 	QMP_LINE_MAX = 64 << 10, /* the greeting and query-migrate are under 2 KiB */
-	QMP_LINES_MAX = 256,     /* events between a command and its answer */
-	QMP_POLLS_MAX = 20000,   /* of query-migrate, one a few ms */
+	QMP_LINES_MAX = 4096,    /* events and old answers before the one awaited */
+	QMP_POLLS_MAX = 100000,  /* of query-migrate, one a few ms */
+	QMP_CANCEL_MS = 5000,    /* for a save that is given up to come to its end */
 };
 
-/* Reads the greeting and enables commands. */
-_must_ int qmp_open(int fd, uint64_t deadline_ms, struct err *e);
+/* Enables commands; before any other. Nothing is awaited, so it may be sent before QEMU runs. */
+_must_ int qmp_greet(int fd, struct err *e);
+
+/* Stops the virtual CPUs; disks are idle and flushed then. Harmless when they are stopped. */
+_must_ int qmp_stop(int fd, uint64_t deadline_ms, struct err *e);
+
+/* Lets them run, also after a qmp_save(). */
+_must_ int qmp_cont(int fd, uint64_t deadline_ms, struct err *e);
 
 /*
  * Writes the device state to state_fd (QEMU takes a copy of the fd) and waits until it is complete.
- * RAM that is shared with its file is left out of it. QEMU stops the guest at the end and leaves it
- * stopped; a guest stopped by us beforehand would also wake up stopped.
+ * RAM that is shared with its file is left out of it, and all other RAM goes into it. The guest is
+ * stopped afterwards. On failure nothing is under way any more.
  */
 _must_ int qmp_save(int fd, int state_fd, uint64_t deadline_ms, struct err *e);
 
@@ -33,3 +46,9 @@ _must_ int qmp_save(int fd, int state_fd, uint64_t deadline_ms, struct err *e);
  * QEMU's end. Keep fd open until then.
  */
 _must_ int qmp_restore(int fd, int incoming_fd, struct err *e);
+
+/*
+ * Throws away what QEMU said unasked, which it would keep for us otherwise. Does not wait. False:
+ * there was nothing whole to throw away.
+ */
+bool qmp_hush(int fd);

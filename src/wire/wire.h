@@ -72,8 +72,8 @@ enum wire_type {
 	WIRE_EVENT = 18,      /* agent: wire_event */
 	/*
 	 * host: empty; the workload stops (as by FREEZE), all that is pending is sent, HOLD_OK is
-	 * said, and then neither side sends anything: both directions stand between two frames. What
-	 * ends that is RELEASE, or, in a copy of this guest, an IDENTITY of a new epoch.
+	 * said, and then neither side sends anything: both directions stand between two frames.
+	 * What ends that is RELEASE, or, in a copy of this guest, an IDENTITY of a new epoch.
 	 */
 	WIRE_HOLD = 19,
 	WIRE_HOLD_OK = 20,    /* agent: empty */
@@ -144,7 +144,7 @@ struct wire_identity {
 	uint64_t memory_max;  /* of the workload, bytes; 0 is all that the agent does not reserve */
 	uint8_t entropy[WIRE_ENTROPY_BYTES];
 	uint8_t machine_id[WIRE_MACHINE_ID_BYTES];
-	/* the EXEC that lives on into the new epoch, and is told of anew; all others are forgotten */
+	/* the EXEC that lives on into the new epoch, and is told of anew; others are forgotten */
 	uint32_t keep_stream; /* 0: none */
 	struct span hostname; /* WIRE_HOSTNAME_MAX of [A-Za-z0-9._-]; empty keeps the present one */
 };

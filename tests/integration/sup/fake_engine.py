@@ -11,6 +11,7 @@ import time
 
 PORT = 3
 MAGIC = 0xB37E
+VERSION = 2
 IN, OUT, ERR = 0, 1, 2
 here = os.path.dirname(os.path.abspath(__file__))
 epoch = 1
@@ -61,7 +62,7 @@ def str16(text):
     return struct.pack("<H", len(text)) + text
 
 
-def hello(version=2):
+def hello(version=VERSION):
     return frame(HELLO, payload=struct.pack("<II", version, 0) + str16(b"fake") + str16(b"6.12"))
 
 

@@ -21,12 +21,14 @@ def play_qmp(answers=()):
             raise SystemExit
         *lines, rest = (rest + got).split(b"\\n")
         for line in lines:
+            said = '{"return": {"status": "completed"}}' if b"query" in line else '{"return": {}}'
             for word, answer in answers:
                 if word in line:
-                    tell(answer)
+                    said = answer
                     break
-            else:
-                tell('{"return": {"status": "completed"}}' if b"query" in line else '{"return": {}}')
+            if b'"id":' in line:  # an answer bears the command's id
+                said = said[:-1] + ', ' + line[line.rindex(b'"id":'):].decode()
+            tell(said)
 
 def build():
     boot()
@@ -83,7 +85,7 @@ BUILD_LIES = {
     "a stream that nobody opened": ("boot(); say(DATA, 99, OUT, b'x')", "instead of|nobody opened"),
     "QMP: garbage": ("build(); tell('[' * 60000)", "no JSON"),
     "QMP: a line without end": ("build()\nwhile True: os.write(QMP, b'x' * 4096)", "line over"),
-    "QMP: events only": ("build(); tell('{\"event\": 1}\\n' * 300)", "events only"),
+    "QMP: events only": ("build(); tell('{\"event\": 1}\\n' * 5000)", "events only"),
     "QMP: an error with escapes": (
         "build(); play_qmp([(b'migrate\"', '{\"error\": {\"desc\": \"\\\\u001b[2Jbad\"}}')])", "bad"),
     "QMP: closed": ("build(); os.close(QMP)", "closed its control"),
