@@ -26,8 +26,11 @@ enum {
 	BLK_JOBS_MAX = 128,
 	/* read at once if the page cache has it: such a copy costs less than a ring's detour */
 	BLK_INLINE_BYTES_MAX = 256 << 10,
-	/* from here on a kernel thread does the copying, and the loop goes on */
-	BLK_ASYNC_BYTES_MIN = 1 << 20,
+	/*
+	 * from here on a kernel thread does the copying, and the loop goes on: beyond what Linux
+	 * asks for at a time (1280 KiB), as waking that thread costs more than the copy
+	 */
+	BLK_ASYNC_BYTES_MIN = 2 << 20,
 	BLK_WORKERS_MAX = 4,  /* kernel threads a ring may have: flushes and writes, mostly */
 	BLK_RETRIES_MAX = 16, /* EAGAIN and EINTR in a row */
 	BLK_DRAIN_MS = 30000, /* a disk that has not answered for so long is not going to */

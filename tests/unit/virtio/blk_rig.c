@@ -106,6 +106,14 @@ void rig_start_filled(struct rig *r, bool no_ring)
 	rig_start(r, fd, &(struct blk_config){ .no_ring = no_ring }, F_ALL);
 }
 
+void rig_start_large(struct rig *r, bool no_ring)
+{
+	int fd = file_new(LARGE_BYTES);
+
+	file_fill(fd, LARGE_BYTES, 1);
+	rig_start(r, fd, &(struct blk_config){ .no_ring = no_ring }, F_ALL);
+}
+
 void rig_end(struct rig *r)
 {
 	vdriver_fini(&r->d);

@@ -8,6 +8,7 @@
 
 enum {
 	DISK_BYTES = 1 << 20,
+	LARGE_BYTES = 2 << 20, /* of a request that the ring gives to a thread */
 	SECTOR = 512,
 	T_IN = 0,
 	T_OUT = 1,
@@ -52,8 +53,9 @@ bool file_is(int fd, uint64_t off, uint64_t bytes, uint8_t want);
 void rig_make(struct rig *r, int fd, const struct blk_config *more);
 void rig_probe(struct rig *r, uint64_t features);
 void rig_start(struct rig *r, int fd, const struct blk_config *more, uint64_t features);
-/* Over a file of DISK_BYTES with the pattern of seed 1. */
+/* Over a file of DISK_BYTES, or LARGE_BYTES, with the pattern of seed 1. */
 void rig_start_filled(struct rig *r, bool no_ring);
+void rig_start_large(struct rig *r, bool no_ring);
 void rig_end(struct rig *r);
 struct blk_counts rig_counts(struct rig *r);
 

@@ -208,13 +208,13 @@ TEST(large_requests_go_to_a_thread)
 		struct rig r;
 		uint64_t at;
 
-		rig_start_filled(&r, no_ring);
-		at = vdriver_alloc(&r.d, DISK_BYTES, 1);
-		CHECK_EQ(ask_one(&r, T_IN, 0, at, DISK_BYTES), OK);
-		CHECK(ram_has(&r, at, 0, DISK_BYTES, 1));
-		put_pattern(&r, at, 0, DISK_BYTES, 2);
-		CHECK_EQ(ask_one(&r, T_OUT, 0, at, DISK_BYTES), OK);
-		CHECK(file_has(r.fd, 0, DISK_BYTES, 2));
+		rig_start_large(&r, no_ring);
+		at = vdriver_alloc(&r.d, LARGE_BYTES, 1);
+		CHECK_EQ(ask_one(&r, T_IN, 0, at, LARGE_BYTES), OK);
+		CHECK(ram_has(&r, at, 0, LARGE_BYTES, 1));
+		put_pattern(&r, at, 0, LARGE_BYTES, 2);
+		CHECK_EQ(ask_one(&r, T_OUT, 0, at, LARGE_BYTES), OK);
+		CHECK(file_has(r.fd, 0, LARGE_BYTES, 2));
 		rig_end(&r);
 	}
 }

@@ -516,15 +516,15 @@ static struct slow_page begin_slow_read(struct rig *r)
 	uint64_t at;
 	struct slow_page s;
 
-	rig_start_filled(r, false);
+	rig_start_large(r, false);
 	if (!rig_counts(r).ring)
 		TEST_SKIP("no io_uring here");
-	at = vdriver_alloc(&r->d, DISK_BYTES, PAGE);
-	s = make_slow(r, at, DISK_BYTES);
+	at = vdriver_alloc(&r->d, LARGE_BYTES, PAGE);
+	s = make_slow(r, at, LARGE_BYTES);
 	put_header(r, r->header, T_IN, 0);
 	(void)vdriver_add(&r->d, 0,
 	                  (struct vbuf[]){ { r->header, 16, false },
-	                                   { at, DISK_BYTES, true },
+	                                   { at, LARGE_BYTES, true },
 	                                   { r->status, 1, true } },
 	                  3);
 	vdriver_kick(&r->d, 0);
@@ -592,7 +592,7 @@ TEST(a_pause_finishes_what_is_under_way)
 	feed(&s);
 	CHECK_EQ(pthread_join(t.thread, NULL), 0);
 	CHECK(vdriver_used(&r.d, 0, &head, &len));
-	CHECK_EQ(len, DISK_BYTES + 1);
+	CHECK_EQ(len, LARGE_BYTES + 1);
 	CHECK_EQ(rig_status(&r), OK);
 	CHECK(memcmp(s.at, "\0\0\0\0", 4) != 0);
 
