@@ -9,8 +9,9 @@
  * network, no new process. Each thread then narrows itself to the calls of its own profile before
  * the guest runs its first instruction.
  *
- * Exits 0 after an ordinary end, 1 when the machine ended for a reason of its own, 125 when it could
- * not be made; the reason is on stderr, which is the log. A forbidden call ends it with SIGSYS.
+ * Exits 0 after an ordinary end, 1 when the machine ended for a reason of its own, 125 when it
+ * could not be made; the reason is on stderr, which is the log. A forbidden call ends it with
+ * SIGSYS.
  */
 #include "base/fdio.h"
 #include "base/log.h"

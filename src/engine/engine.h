@@ -51,7 +51,7 @@ struct engine_vm {
 	int pidfd;
 	int agent_fd;   /* stream socket: the console port berm.agent */
 	int control_fd; /* the engine's own protocol, or -1 */
-	int log_fd; /* pipe: the guest's kernel log, then the engine's words; bounded by its reader */
+	int log_fd; /* pipe: the guest's kernel log and the engine's words; its reader bounds it */
 };
 
 struct engine_ops {
@@ -63,10 +63,10 @@ struct engine_ops {
 	uint32_t pids;           /* beside one a virtual CPU */
 	/* Boots, or prepares a restore, which runs once `go` is called. */
 	int (*start)(const struct engine_config *c, struct engine_vm *ret, struct err *e);
-	/* Lets a restored guest run. Nothing is awaited: the agent's answer, or the engine's end, is
-	 * the answer. -EPIPE: it has ended. */
+	/* Lets a restored guest run. Nothing is awaited: the agent's answer, or the engine's end,
+	 * is the answer. -EPIPE: it has ended. */
 	int (*go)(const struct engine_vm *vm, struct err *e);
-	/* Writes the device state to state_fd; RAM is in its shared file. The guest is left stopped. */
+	/* Stops the guest and writes the device state to state_fd; RAM is in its shared file. */
 	int (*save)(const struct engine_vm *vm, int state_fd, uint64_t deadline_ms, struct err *e);
 	/*
 	 * Of a running guest: stop its CPUs and devices; write state and the whole memory to the

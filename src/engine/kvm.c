@@ -34,7 +34,7 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 			engine_add(a, "--wset");
 	} else {
 		engine_add(a, "--cmdline");
-		/* our monitor has a keyboard controller's reset line and nothing else that resets */
+		/* our monitor has a keyboard controller's reset line, and no other reset */
 		engine_add(a, "%s reboot=k", c->cmdline);
 	}
 	a->list[a->count] = NULL;

@@ -1,6 +1,6 @@
 /*
- * machine: what is inside berm-vmm: one virtual machine with its devices, and the thread that does as
- * its starter says.
+ * machine: what is inside berm-vmm: one virtual machine with its devices, and the thread that
+ * does as its starter says.
  *
  * Threads   control (the main thread: the control socket, pausing, saving), I/O (loop.h: every
  *           device), one a virtual CPU (vm.h). Control never touches guest memory but to save it.
@@ -62,7 +62,7 @@ struct machine_jails {
 _must_ int machine_start(struct machine *m, const struct machine_jails *jails, struct err *e);
 
 /*
- * Until the machine or its starter's socket ends. 0: an ordinary end (the guest's reset, CTL_QUIT, a
- * closed socket); else what went wrong is in e.
+ * Until the machine or its starter's socket ends. 0: an ordinary end (the guest's reset, CTL_QUIT,
+ * a closed socket); else what went wrong is in e.
  */
 _must_ int machine_serve(struct machine *m, struct err *e);

@@ -5,8 +5,8 @@
  * moment by killing it, and the supervisor that asked for it keeps its loop.
  *
  * Hostile   the agent's frames: the image's own programs ran in the guest
- * Errors    -ETIMEDOUT (the guest or its engine is silent), -EPROTO (the agent broke the rules), and what
- *           starting and saving can meet
+ * Errors    -ETIMEDOUT (guest or engine is silent), -EPROTO (the agent broke the rules), and
+ *           what starting and saving can meet
  */
 #pragma once
 

@@ -33,8 +33,8 @@ struct client {
 	struct buf out; /* what is queued; frames are appended with wire_put_*() */
 	size_t out_sent;
 	bool greeted; /* its HELLO was read and is of our version */
-	uint64_t
-		until_ms; /* monotonic; no wait goes on beyond it. 0: each has its own timeout only */
+	/* monotonic; no wait goes on beyond it. 0: each has its own timeout only */
+	uint64_t until_ms;
 };
 
 /* Takes fd, also on failure. -ENOMEM. */

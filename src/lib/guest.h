@@ -29,9 +29,9 @@ void guest_files_close(struct guest_files *g);
 void guest_files_close_scope(struct guest_files *g);
 
 /*
- * The engine a spec gets: the one it names, or kvm where this host's /dev/kvm can run a kernel, else
- * qemu. Asks the probe, whose verdict is kept below state_fd. An engine that was named and cannot
- * work here is refused, with the probe's words.
+ * The engine a spec gets: the one it names, or kvm where this host's /dev/kvm can run a kernel,
+ * else qemu. Asks the probe, whose verdict is kept below state_fd. An engine that was named and
+ * cannot work here is refused, with the probe's words.
  */
 _must_ int guest_pick_engine(const struct spec *spec, int state_fd, const struct engine_ops **ret,
                              struct err *e);

@@ -1,7 +1,7 @@
 #include "base/buf.h"
-#include "vmm/elf_parse.h"
 #include "guardpage.h"
 #include "test.h"
+#include "vmm/elf_parse.h"
 
 #include <errno.h>
 #include <string.h>
