@@ -387,9 +387,9 @@ TEST(a_gate_that_goes_while_frames_wait_frees_them)
 	uint64_t mem;
 
 	start(&r);
-	mem = vdriver_alloc(&r.d, RX_ROOM, 8);
-	for (int i = 0; i < 14; i++)
-		put(&r, mem, 1, 65534, PAGE);
+	mem = vdriver_alloc(&r.d, 14ull * RX_ROOM, 8);
+	for (uint64_t i = 0; i < 14; i++)
+		put(&r, mem + i * RX_ROOM, 1, 65534, PAGE);
 	vdriver_kick(&r.d, TX);
 	(void)counts(&r);
 	(void)close(r.gate);
@@ -421,9 +421,9 @@ TEST(a_reset_within_a_frame_ends_the_link)
 	uint64_t mem;
 
 	start(&r);
-	mem = vdriver_alloc(&r.d, RX_ROOM, 8);
-	for (int i = 0; i < 14; i++)
-		put(&r, mem, 1, 65534, PAGE);
+	mem = vdriver_alloc(&r.d, 14ull * RX_ROOM, 8);
+	for (uint64_t i = 0; i < 14; i++)
+		put(&r, mem + i * RX_ROOM, 1, 65534, PAGE);
 	vdriver_kick(&r.d, TX);
 	while (counts(&r).sent == 0) /* all that fits goes in one turn */
 		;
