@@ -21,15 +21,20 @@ static void sleep_ms(int ms)
 }
 
 /* Waits until the guest has written something else than `old`. */
-static uint32_t wait_data(const struct tiny *t, uint32_t old)
+static uint32_t wait_at(const struct tiny *t, uint64_t off, uint32_t old)
 {
 	uint64_t until = clock_mono_ms() + TINY_WAIT_MS;
 
-	while (tiny_data(t, 0) == old) {
+	while (tiny_data(t, off) == old) {
 		CHECK(clock_mono_ms() < until);
 		sleep_ms(1);
 	}
-	return tiny_data(t, 0);
+	return tiny_data(t, off);
+}
+
+static uint32_t wait_data(const struct tiny *t, uint32_t old)
+{
+	return wait_at(t, 0, old);
 }
 
 TEST(reset_ends_it)
@@ -352,6 +357,32 @@ TEST(others_are_told_of_a_pause)
 		vm_pause_begin(t.vm);
 		tiny_wait(t.paused_fd);
 		CHECK(vm_is_paused(t.vm));
+		vm_resume(t.vm);
+	}
+	vm_stop(t.vm);
+	tiny_free(&t);
+}
+
+TEST(two_cpus_run_and_pause_together)
+{
+	struct err e = { 0 };
+	struct tiny t;
+
+	tiny_new(&t, 2);
+	tiny_boot_two(&t);
+	tiny_start(&t, false);
+	for (int i = 0; i < 20; i++) {
+		uint32_t one;
+		uint32_t two;
+
+		(void)wait_at(&t, 0, tiny_data(&t, 0));
+		(void)wait_at(&t, TINY_AP_COUNT, tiny_data(&t, TINY_AP_COUNT));
+		CHECK_OK(vm_pause(t.vm, &e), &e);
+		one = tiny_data(&t, 0);
+		two = tiny_data(&t, TINY_AP_COUNT);
+		sleep_ms(1);
+		CHECK_EQ(tiny_data(&t, 0), one);
+		CHECK_EQ(tiny_data(&t, TINY_AP_COUNT), two);
 		vm_resume(t.vm);
 	}
 	vm_stop(t.vm);

@@ -70,15 +70,20 @@ static void child_of(const struct tiny *t, uint32_t cpus, struct tiny *ret)
 	CHECK_OK(vm_new(&c, &ret->vm, &e), &e);
 }
 
-static uint32_t count_past(const struct tiny *t, uint32_t old)
+static uint32_t count_at(const struct tiny *t, uint64_t off, uint32_t old)
 {
 	uint64_t until = clock_mono_ms() + TINY_WAIT_MS;
 
-	while (tiny_data(t, 0) <= old) {
+	while (tiny_data(t, off) <= old) {
 		CHECK(clock_mono_ms() < until);
 		(void)poll(NULL, 0, 1);
 	}
-	return tiny_data(t, 0);
+	return tiny_data(t, off);
+}
+
+static uint32_t count_past(const struct tiny *t, uint32_t old)
+{
+	return count_at(t, 0, old);
 }
 
 static void start_counting(struct tiny *t, uint32_t cpus)
@@ -118,6 +123,65 @@ TEST(a_child_goes_on_where_its_parent_stood)
 	}
 	vm_resume(t.vm);
 	(void)count_past(&t, at);
+	tiny_free(&t);
+	free(s.room);
+}
+
+TEST(two_cpus_go_on)
+{
+	struct err e = { 0 };
+	struct saved s;
+	struct tiny t;
+	struct tiny child;
+
+	tiny_new(&t, 2);
+	tiny_boot_two(&t);
+	tiny_start(&t, false);
+	(void)count_at(&t, TINY_AP_COUNT, 100);
+	CHECK_OK(vm_pause(t.vm, &e), &e);
+	save(&t, &s);
+	child_of(&t, 2, &child);
+	CHECK_OK(load(child.vm, buf_span(&s.b), 0, &e), &e);
+	tiny_start(&child, false);
+	(void)count_at(&child, 0, tiny_data(&t, 0));
+	(void)count_at(&child, TINY_AP_COUNT, tiny_data(&t, TINY_AP_COUNT));
+	tiny_free(&child);
+	tiny_free(&t);
+	free(s.room);
+}
+
+/* The second CPU waits for its start in the parent; the child's must, too. */
+TEST(a_cpu_that_waits_for_its_start_is_saved_so)
+{
+	static const uint8_t code[] = {
+		0x83, 0x3d, 0x04, 0x80, 0x00, 0x00, 0x00,                   /* 1: cmpl $0,0x8004 */
+		0x74, 0xf7,                                                 /* je 1b */
+		0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00, /* LAPIC on */
+		0xc7, 0x05, 0x10, 0x03, 0xe0, 0xfe, 0x00, 0x00, 0x00, 0x01, /* to LAPIC 1 */
+		0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x00, 0x00, /* INIT */
+		0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x0a, 0x46, 0x00, 0x00, /* SIPI */
+		0xeb, 0xfe,                                                 /* 2: jmp 2b */
+	};
+	static const uint8_t second[] = { 0x66, 0xff, 0x06, 0x10, 0x80, 0xeb, 0xf9 };
+	const uint32_t go = 1;
+	struct err e = { 0 };
+	struct saved s;
+	struct tiny t;
+	struct tiny child;
+
+	tiny_new(&t, 2);
+	tiny_boot(&t, code, sizeof(code), true);
+	CHECK(guest_mem_write(vm_mem(t.vm), gpa_of(TINY_AP_AT), second, sizeof(second)));
+	tiny_start(&t, false);
+	CHECK_OK(vm_pause(t.vm, &e), &e);
+	save(&t, &s);
+	child_of(&t, 2, &child);
+	CHECK_OK(load(child.vm, buf_span(&s.b), 0, &e), &e);
+	CHECK_EQ(tiny_data(&child, TINY_AP_COUNT), 0);
+	tiny_start(&child, false);
+	CHECK(guest_mem_write(vm_mem(child.vm), gpa_of(TINY_DATA_AT + 4), &go, sizeof(go)));
+	(void)count_at(&child, TINY_AP_COUNT, 100);
+	tiny_free(&child);
 	tiny_free(&t);
 	free(s.room);
 }
