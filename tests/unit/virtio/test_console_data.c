@@ -23,8 +23,7 @@ static void check_pattern(const uint8_t *at, uint64_t off, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		if (at[i] != byte_at(off + i))
-			test_fail(__FILE__, __LINE__, "byte %llu differs",
-			          (unsigned long long)(off + i));
+			test_fail(__FILE__, __LINE__, "byte %ju differs", (uintmax_t)off + i);
 }
 
 static uint64_t resident_bytes(void)
