@@ -154,6 +154,7 @@ int berm_close_stdin(struct berm_process *p, struct berm_err *e)
 	r = check_pipe(p, BERM_STDIN, &why);
 	if (r == 0 && !p->relay.in_eof && !process_over(p)) {
 		p->close_stdin = true;
+		p->wants_in = false;
 		pump_settle(p);
 	}
 	sandbox_leave(p->sb);

@@ -400,6 +400,8 @@ int relay_prepare(struct relay *r, struct pollfd p[RELAY_FDS], struct err *e)
 		got = client_send(r->client, e);
 	if (got < 0 && got != -EPIPE)
 		return got;
+	if (got < 0)
+		err_clear(e); /* its last words may still be there to be read */
 	expect(&p[RELAY_PEER], r->client->fd, POLLIN, !r->peer_gone);
 	if (got == 0 && client_pending(r->client))
 		p[RELAY_PEER].events |= POLLOUT;
