@@ -140,14 +140,28 @@ static int has_cap(const struct vm *vm, int cap)
 	return kvm_call_number(vm->ops, vm->fd, KVM_CHECK_EXTENSION, (unsigned long)cap);
 }
 
-/* Before the first CPU: where Intel may put its helpers, the interrupt chips, no counters. */
+/* Hardenings: without them less is kept from the guest, so what has none of them goes on. */
+static void harden(struct vm *vm)
+{
+	struct kvm_enable_cap no_pmu = { .cap = KVM_CAP_PMU_CAPABILITY };
+	struct kvm_enable_cap notify = { .cap = KVM_CAP_X86_NOTIFY_VMEXIT };
+
+	/* counters tell of other guests, and are much code in KVM */
+	no_pmu.args[0] = KVM_PMU_CAP_DISABLE;
+	if (has_cap(vm, KVM_CAP_PMU_CAPABILITY) > 0)
+		(void)kvm_call(vm->ops, vm->fd, KVM_ENABLE_CAP, &no_pmu);
+	/* a guest that never lets an interrupt in would keep the host's CPU to itself */
+	notify.args[0] = KVM_X86_NOTIFY_VMEXIT_ENABLED;
+	if (has_cap(vm, KVM_CAP_X86_NOTIFY_VMEXIT) > 0)
+		(void)kvm_call(vm->ops, vm->fd, KVM_ENABLE_CAP, &notify);
+}
+
+/* Before the first CPU: where Intel may put its helpers, and the interrupt chips. */
 static int set_up_chips(struct vm *vm, struct err *e)
 {
 	uint64_t identity = IDENTITY_ADDR;
-	struct kvm_enable_cap no_pmu = { .cap = KVM_CAP_PMU_CAPABILITY };
 	int r;
 
-	no_pmu.args[0] = KVM_PMU_CAP_DISABLE;
 	r = kvm_call(vm->ops, vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	if (r < 0)
 		return err_set(e, r, "KVM_SET_IDENTITY_MAP_ADDR: %s", strerror(-r));
@@ -157,9 +171,7 @@ static int set_up_chips(struct vm *vm, struct err *e)
 	r = kvm_call_number(vm->ops, vm->fd, KVM_CREATE_IRQCHIP, 0);
 	if (r < 0)
 		return err_set(e, r, "KVM_CREATE_IRQCHIP: %s", strerror(-r));
-	if (has_cap(vm, KVM_CAP_PMU_CAPABILITY) > 0)
-		(void)kvm_call(vm->ops, vm->fd, KVM_ENABLE_CAP, &no_pmu); /* less is offered, at
-		                                                             least */
+	harden(vm);
 	return 0;
 }
 
