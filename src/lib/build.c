@@ -188,7 +188,7 @@ static int warm(struct builder *b, uint32_t stream, const char *command, struct 
 	}
 }
 
-static int save(struct builder *b, const struct template_draft *d, struct err *e)
+static int save(struct builder *b, const struct draft *d, struct err *e)
 {
 	uint64_t deadline = clock_mono_ms() + BUILD_SAVE_MS;
 	int r = b->vm.ops->save(&b->vm, d->state_fd, deadline, e);
@@ -219,7 +219,7 @@ static int close_jail(const struct builder *b, int templates_fd, struct err *e)
 	return jail_enter(&jail_profile_supervisor, &params, NULL, e);
 }
 
-static int run(struct builder *b, const struct template_draft *d, struct err *e)
+static int run(struct builder *b, const struct draft *d, struct err *e)
 {
 	struct wire_frame f;
 	uint32_t stream = WARM_STREAM_FIRST;
@@ -237,8 +237,7 @@ static int run(struct builder *b, const struct template_draft *d, struct err *e)
 }
 
 static int build_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-                       int templates_fd, int image_fd, const struct template_draft *d,
-                       struct err *e)
+                       int templates_fd, int image_fd, const struct draft *d, struct err *e)
 {
 	_own_(builder_fini) struct builder b = { .spec = spec };
 	int r;
@@ -262,15 +261,15 @@ int build_template(const struct paths *p, const struct spec *spec, const struct 
                    int templates_fd, int image_fd, struct err *e)
 {
 	_own_(guest_files_close) struct guest_files g;
-	_own_(template_close) struct template found;
-	_own_(draft_close) struct template_draft d;
+	_own_(saved_close) struct saved found;
+	_own_(draft_close) struct draft d;
 	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
 	_own_fd_ int lock = -1;
 	struct buf b;
 	int r;
 
 	guest_files_init(&g);
-	template_init(&found);
+	saved_init(&found);
 	draft_init(&d);
 	if (!key)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -290,7 +289,7 @@ int build_template(const struct paths *p, const struct spec *spec, const struct 
 	if (r == 0)
 		r = build_draft(p, &g, spec, templates_fd, image_fd, &d, e);
 	if (r == 0)
-		r = draft_commit(templates_fd, &d, buf_span(&b), e);
+		r = template_commit(templates_fd, &d, buf_span(&b), e);
 	if (r < 0)
 		draft_discard(templates_fd, &d);
 	return r;

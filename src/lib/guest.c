@@ -299,7 +299,7 @@ static void put_cmdline(struct buf *b, const struct guest_files *g, const struct
 }
 
 int guest_boot_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-                     int image_fd, const struct template_draft *d, uid_t uid, struct engine_vm *ret,
+                     int image_fd, const struct draft *d, uid_t uid, struct engine_vm *ret,
                      struct err *e)
 {
 	struct engine_config c = config(p, g, spec, image_fd, uid);
@@ -351,8 +351,8 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 }
 
 int guest_restore(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-                  int image_fd, int dir_fd, const struct template *t, uid_t uid,
-                  struct engine_vm *ret, struct err *e)
+                  int image_fd, int dir_fd, const struct saved *t, uid_t uid, struct engine_vm *ret,
+                  struct err *e)
 {
 	struct engine_config c = config(p, g, spec, image_fd, uid);
 	_own_fd_ int scratch = -1;

@@ -51,8 +51,8 @@ _must_ int guest_format_scratch(int fd, struct err *e);
 
 /* Boots with the draft's files, so that it can be saved. */
 _must_ int guest_boot_draft(const struct paths *p, const struct guest_files *g,
-                            const struct spec *spec, int image_fd, const struct template_draft *d,
-                            uid_t uid, struct engine_vm *ret, struct err *e);
+                            const struct spec *spec, int image_fd, const struct draft *d, uid_t uid,
+                            struct engine_vm *ret, struct err *e);
 
 /* Boots with anonymous RAM and a fresh scratch disk made in the file system of dir_fd. */
 _must_ int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
@@ -60,5 +60,5 @@ _must_ int guest_boot(const struct paths *p, const struct guest_files *g, const 
 
 /* Starts the engine on a private copy of the template. It runs once engine->go() was called. */
 _must_ int guest_restore(const struct paths *p, const struct guest_files *g,
-                         const struct spec *spec, int image_fd, int dir_fd,
-                         const struct template *t, uid_t uid, struct engine_vm *ret, struct err *e);
+                         const struct spec *spec, int image_fd, int dir_fd, const struct saved *t,
+                         uid_t uid, struct engine_vm *ret, struct err *e);

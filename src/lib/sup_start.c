@@ -118,7 +118,7 @@ static int build(struct sup *s, struct err *e)
 }
 
 /* Opens the template, having it built first where there is none. */
-static int get_template(struct sup *s, const struct guest_files *g, struct template *ret,
+static int get_template(struct sup *s, const struct guest_files *g, struct saved *ret,
                         struct err *e)
 {
 	struct buf b;
@@ -182,10 +182,10 @@ static int take_engine(struct sup *s, struct err *e)
  */
 static int restore(struct sup *s, const struct guest_files *g, struct err *e)
 {
-	_own_(template_close) struct template t;
+	_own_(saved_close) struct saved t;
 	int r;
 
-	template_init(&t);
+	saved_init(&t);
 	r = get_template(s, g, &t, e);
 	if (r == 0)
 		r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, &t, s->uid, &s->vm,

@@ -30,7 +30,7 @@ static int folder(void)
 /* A draft with some bytes in each file, as a build leaves it, made the template of k. */
 static void save(int dir, struct span k)
 {
-	_own_(draft_close) struct template_draft d;
+	_own_(draft_close) struct draft d;
 	struct err e = { 0 };
 
 	draft_init(&d);
@@ -38,14 +38,14 @@ static void save(int dir, struct span k)
 	CHECK_EQ(pwrite(d.ram_fd, "memory", 6, 5 << 20), 6);
 	CHECK_EQ(pwrite(d.scratch_fd, "disk", 4, 1 << 20), 4);
 	CHECK_EQ(pwrite(d.state_fd, "device state", 12, 0), 12);
-	CHECK_OK(draft_commit(dir, &d, k, &e), &e);
+	CHECK_OK(template_commit(dir, &d, k, &e), &e);
 }
 
 static int open_it(int dir, struct err *e)
 {
-	_own_(template_close) struct template t;
+	_own_(saved_close) struct saved t;
 
-	template_init(&t);
+	saved_init(&t);
 	return template_open(dir, key(), &t, e);
 }
 
@@ -102,12 +102,12 @@ static void flip_byte(int template_dir, const char *file, off_t at)
 
 TEST(what_was_saved_is_opened)
 {
-	_own_(template_close) struct template t;
+	_own_(saved_close) struct saved t;
 	_own_fd_ int dir = folder();
 	struct err e = { 0 };
 	char got[16] = "";
 
-	template_init(&t);
+	saved_init(&t);
 	CHECK_EQ(template_open(dir, key(), &t, &e), -ENOENT);
 	save(dir, key());
 	CHECK_OK(template_open(dir, key(), &t, &e), &e);
@@ -121,30 +121,43 @@ TEST(what_was_saved_is_opened)
 
 TEST(another_key_is_another_template)
 {
-	_own_(template_close) struct template t;
+	_own_(saved_close) struct saved t;
 	_own_fd_ int dir = folder();
 	struct err e = { 0 };
 
-	template_init(&t);
+	saved_init(&t);
 	save(dir, key());
 	CHECK_EQ(template_open(dir, span_str("berm 0\nimage abd\n"), &t, &e), -ENOENT);
 	CHECK_OK(open_it(dir, &e), &e);
 }
 
+/* The name of the only template there is. */
+static void only_name(int dir, char ret[TEMPLATE_NAME_MAX])
+{
+	_own_fd_ int found = only_template(dir);
+	char link[40];
+	char path[4096] = "";
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", found);
+	CHECK(readlink(link, path, sizeof(path) - 1) > 0);
+	(void)snprintf(ret, TEMPLATE_NAME_MAX, "%s", strrchr(path, '/') + 1);
+}
+
 TEST(a_name_that_collides_is_no_match)
 {
 	_own_fd_ int dir = folder();
-	_own_fd_ int found = -1;
+	char ours[TEMPLATE_NAME_MAX];
+	char other[TEMPLATE_NAME_MAX];
 	struct err e = { 0 };
-	_own_free_ char *meta = NULL;
-	size_t len;
 
 	save(dir, key());
-	found = only_template(dir);
-	CHECK_OK(fd_read_file(found, "meta", TEMPLATE_META_MAX, &meta, &len, &e), &e);
-	meta[len - 2] ^= 1; /* the key that it was saved under differs in one letter */
-	CHECK_OK(fd_replace_file(found, "meta", meta, len, 0600, &e), &e);
+	only_name(dir, ours);
+	CHECK_OK(saved_remove(dir, ours, &e), &e);
+	save(dir, span_str("another key"));
+	only_name(dir, other);
+	CHECK_EQ(renameat(dir, other, dir, ours), 0);
 	CHECK_EQ(open_it(dir, &e), -ENOENT);
+	CHECK(strstr(e.text, "not the one asked for") != NULL);
 }
 
 TEST(a_changed_file_drops_it)
@@ -202,7 +215,7 @@ TEST(damage_that_left_no_trace_is_found_in_the_next_boot)
 	_own_fd_ int found = -1;
 	_own_free_ char *meta = NULL;
 	struct err e = { 0 };
-	char fresh[TEMPLATE_META_MAX];
+	char fresh[TEMPLATE_KEY_MAX];
 	struct stat st;
 	struct buf b;
 	char *line;
@@ -213,7 +226,7 @@ TEST(damage_that_left_no_trace_is_found_in_the_next_boot)
 	found = only_template(dir);
 	flip_byte(found, "ram", 5 << 20);
 	CHECK_EQ(fstatat(found, "ram", &st, 0), 0);
-	CHECK_OK(fd_read_file(found, "meta", TEMPLATE_META_MAX, &meta, &len, &e), &e);
+	CHECK_OK(fd_read_file(found, "meta", SAVED_META_MAX, &meta, &len, &e), &e);
 	line = strstr(meta, "ram ");
 	CHECK(line != NULL);
 	hash = memrchr(line, ' ', strcspn(line, "\n"));
@@ -251,7 +264,7 @@ TEST(an_honest_template_survives_a_reboot)
 TEST(a_discarded_draft_leaves_nothing)
 {
 	_own_fd_ int dir = folder();
-	struct template_draft d;
+	struct draft d;
 	struct err e = { 0 };
 
 	draft_init(&d);
