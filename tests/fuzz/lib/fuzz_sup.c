@@ -291,7 +291,7 @@ static void begin(struct bench *b, uint8_t flags)
 	s->state_fd = s->dir_fd = s->disk_fd = s->lock_fd = s->cpu_fd = s->templates_fd = -1;
 	s->log = (struct outlog){ .dir_fd = -1, .fd = -1 };
 	buf_init(&s->said, s->words, sizeof(s->words));
-	qemu_vm_init(&s->vm);
+	engine_vm_init(&s->vm);
 	if (pipe(fds) < 0)
 		abort();
 	b->silent_fd = fds[1];
@@ -330,7 +330,7 @@ static void finish(struct bench *b)
 	close_fd(&b->agent_fd);
 	close_fd(&b->silent_fd);
 	close_fd(&s->listen_fd);
-	qemu_vm_close(&s->vm);
+	engine_vm_close(&s->vm);
 	free(s);
 }
 

@@ -1,6 +1,6 @@
 /*
- * mmio_fixture: what the tests of the transport share: a fake device behind a driver, brought to any
- * state of the status register.
+ * mmio_fixture: what the tests of the transport share: a fake device behind a driver, brought to
+ * any state of the status register.
  */
 #pragma once
 
