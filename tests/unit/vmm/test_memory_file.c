@@ -1,5 +1,6 @@
 #include "test.h"
 
+#include "failalloc.h"
 #include "vmm/memory_file.h"
 
 #include <errno.h>
@@ -355,6 +356,34 @@ TEST(a_hostile_set_is_refused)
 	CHECK_EQ(memory_populate(&m, span_of("", 0), &e), -EBADMSG);
 	guest_mem_unmap(&m);
 	(void)close(base);
+}
+
+TEST(each_allocation_may_fail)
+{
+	static uint8_t room[1 << 18];
+	struct guest_mem m;
+	int base = base_file();
+	int out = memfd(0);
+	struct buf b;
+
+	map(base, false, &m);
+	change(&m);
+	FAILALLOC_EACH()
+	{
+		struct err e = { 0 };
+		int r = memory_save(&m, base, out, &e);
+
+		buf_init(&b, room, sizeof(room));
+		if (r == 0)
+			r = memory_touched(&m, &b, &e);
+		if (failalloc_hit())
+			CHECK_EQ(r, -ENOMEM);
+		else
+			CHECK_OK(r, &e);
+	}
+	guest_mem_unmap(&m);
+	(void)close(base);
+	(void)close(out);
 }
 
 TEST_MAIN()

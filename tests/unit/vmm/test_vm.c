@@ -2,6 +2,7 @@
 #include "tiny.h"
 
 #include "base/clock.h"
+#include "failalloc.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -538,6 +539,31 @@ TEST(refuses_what_it_cannot_be)
 	c.kvm_fd = c.ram_fd;
 	CHECK_EQ(vm_new(&c, &vm, &e), -ENODEV);
 	CHECK(!vm);
+	(void)close(c.ram_fd);
+}
+
+TEST(each_allocation_may_fail)
+{
+	struct vm_config c = { .kvm_fd = tiny_kvm(), .ram_bytes = TINY_RAM, .cpus = 2 };
+	int kernel = tiny_kernel(code_hlt, sizeof(code_hlt), true);
+
+	c.ram_fd = tiny_memfd("ram", TINY_RAM);
+	FAILALLOC_EACH()
+	{
+		struct err e = { 0 };
+		struct vm *vm = NULL;
+		int r = vm_new(&c, &vm, &e);
+
+		if (r == 0)
+			r = vm_boot(vm, kernel, -1, "", &e);
+		if (failalloc_hit())
+			CHECK_EQ(r, -ENOMEM);
+		else
+			CHECK_OK(r, &e);
+		vm_free(vm);
+	}
+	(void)close(kernel);
+	(void)close(c.kvm_fd);
 	(void)close(c.ram_fd);
 }
 

@@ -2,6 +2,7 @@
 #include "tiny.h"
 
 #include "base/clock.h"
+#include "failalloc.h"
 #include "vmm/cpu_state.h"
 #include "vmm/state.h"
 #include "vmm/vm_parts.h"
@@ -259,6 +260,56 @@ TEST(a_running_machine_is_not_saved)
 	CHECK_OK(vm_pause(t.vm, &e), &e);
 	CHECK_EQ(vm_save(t.vm, &b, &e), -ENOSPC);
 	tiny_free(&t);
+}
+
+TEST(each_allocation_of_a_save_may_fail)
+{
+	struct saved s = { .room = malloc(ROOM) };
+	struct tiny t;
+
+	CHECK(s.room);
+	start_counting(&t, 2);
+	FAILALLOC_EACH()
+	{
+		struct err e = { 0 };
+		int r;
+
+		buf_init(&s.b, s.room, ROOM);
+		r = vm_save(t.vm, &s.b, &e);
+		if (failalloc_hit())
+			CHECK_EQ(r, -ENOMEM);
+		else
+			CHECK_OK(r, &e);
+	}
+	tiny_free(&t);
+	free(s.room);
+}
+
+TEST(each_allocation_of_a_load_may_fail)
+{
+	bool hit = true;
+	struct saved s;
+	struct tiny t;
+
+	start_counting(&t, 2);
+	save(&t, &s);
+	for (unsigned long n = 1; hit; n++) {
+		struct err e = { 0 };
+		struct tiny child;
+		int r;
+
+		child_of(&t, 2, &child);
+		failalloc_at(n);
+		r = load(child.vm, buf_span(&s.b), 0, &e);
+		hit = failalloc_hit();
+		if (hit)
+			CHECK_EQ(r, -ENOMEM);
+		else
+			CHECK_OK(r, &e);
+		tiny_free(&child);
+	}
+	tiny_free(&t);
+	free(s.room);
 }
 
 TEST_MAIN()
