@@ -119,8 +119,8 @@ uint32_t mptable_make(uint32_t cpus, uint8_t ret[MPTABLE_BYTES_MAX])
 	buf_put_u8(&b, 1); /* usable */
 	buf_put_le32(&b, IOAPIC_AT);
 
-	for (uint8_t i = 0; i < MPTABLE_LINES; i++)
-		put_line(&b, KIND_INTERRUPT, INT, EDGE_HIGH, i, ioapic, i);
+	for (unsigned i = 0; i < MPTABLE_LINES; i++)
+		put_line(&b, KIND_INTERRUPT, INT, EDGE_HIGH, (uint8_t)i, ioapic, (uint8_t)i);
 	put_line(&b, KIND_LOCAL, EXTINT, 0, 0, ALL_LAPICS, 0);
 	put_line(&b, KIND_LOCAL, NMI, 0, 0, ALL_LAPICS, 1);
 
