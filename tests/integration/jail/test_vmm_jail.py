@@ -30,7 +30,7 @@ CODE = bytes.fromhex(
 )
 
 
-def kernel():
+def kernel(code=CODE):
     """An ELF file that berm-vmm boots: one segment, and the PVH note that says where it begins."""
     note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", CODE_AT)
 
@@ -40,8 +40,8 @@ def kernel():
 
     head = b"\x7fELF\2\1\1" + bytes(9)
     head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, CODE_AT, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-    head += segment(1, 0x1000, CODE_AT, CODE) + segment(4, 0x800, 0, note)
-    return head.ljust(0x800, b"\0") + note.ljust(0x800, b"\0") + CODE
+    head += segment(1, 0x1000, CODE_AT, code) + segment(4, 0x800, 0, note)
+    return head.ljust(0x800, b"\0") + note.ljust(0x800, b"\0") + code
 
 
 def file_of(data, size=0):
@@ -273,7 +273,7 @@ def waits_in(m, tid):
 
 
 def thread_of(m, kind):
-    """control is the main thread; I/O sleeps in epoll_wait, CPU 1 in KVM_RUN until it is started."""
+    """control is the main thread; I/O sleeps in epoll_wait, CPU 1 in KVM_RUN till it is started."""
     if kind == "control":
         return m.process.pid
     calls = {"io": 232, "cpu": 16}  # epoll_wait, ioctl
