@@ -330,6 +330,13 @@ static struct kvm_cpuid_entry2 *find_own(struct cpuid_set *set, uint32_t leaf, u
 	return NULL;
 }
 
+uint32_t cpuid_address_bits(const struct cpuid_set *set)
+{
+	const struct kvm_cpuid_entry2 *sizes = cpuid_find(set, LEAF_EXT + 8, 0);
+
+	return sizes ? sizes->eax & 0xff : 36; /* the least there is with long mode */
+}
+
 void cpuid_vendor(const struct cpuid_set *set, char ret[CPUID_VENDOR_BYTES + 1])
 {
 	const struct kvm_cpuid_entry2 *e = cpuid_find(set, 0, 0);

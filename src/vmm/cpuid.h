@@ -59,6 +59,9 @@ _must_ int cpuid_fits(const struct cpuid_set *saved, const struct cpuid_set *our
 const struct kvm_cpuid_entry2 *cpuid_find(const struct cpuid_set *set, uint32_t leaf,
                                           uint32_t index);
 
+/* How many bits a physical address has. */
+uint32_t cpuid_address_bits(const struct cpuid_set *set);
+
 /* "AuthenticAMD", NUL-ended; empty without leaf 0. */
 enum { CPUID_VENDOR_BYTES = 12 };
 void cpuid_vendor(const struct cpuid_set *set, char ret[CPUID_VENDOR_BYTES + 1]);

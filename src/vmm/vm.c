@@ -217,6 +217,18 @@ static int set_up_cpuid(struct vm *vm, struct err *e)
 	return cpuid_make(host, &shape, &vm->cpuid, e);
 }
 
+/* All of memory must be within what the processors can address. */
+static int check_addresses(const struct vm *vm, struct err *e)
+{
+	uint32_t bits = cpuid_address_bits(&vm->cpuid);
+	const struct guest_slot *last = &vm->mem.slots[vm->mem.slot_count - 1];
+
+	if (bits < 64 && (last->start + last->bytes - 1) >> bits != 0)
+		return err_set(e, -EINVAL, "this processor reaches %u bits of address, not %ju MiB",
+		               bits, (uintmax_t)(vm->mem.bytes >> 20));
+	return 0;
+}
+
 /* What the CPUID does not offer shall not answer either: KVM's optional MSRs. */
 static void enforce_offer(const struct vcpu *v)
 {
@@ -237,6 +249,8 @@ static int set_up(struct vm *vm, const struct vm_config *c, struct err *e)
 		r = set_up_memory(vm, c, e);
 	if (r == 0)
 		r = set_up_cpuid(vm, e);
+	if (r == 0)
+		r = check_addresses(vm, e);
 	if (r == 0)
 		r = cpu_host_init(vm->ops, vm->kvm_fd, vm->fd, &vm->cpu_host, e);
 	for (uint32_t i = 0; r == 0 && i < vm->cpus; i++) {

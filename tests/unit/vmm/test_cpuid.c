@@ -272,12 +272,14 @@ TEST(who_we_are)
 	make(&host, false, &got);
 	cpuid_vendor(&got, vendor);
 	CHECK_STR(vendor, "GenuineIntel");
+	CHECK_EQ(cpuid_address_bits(&got), 0x34);
 	CHECK_EQ(get(&got, 0x40000000, 0).eax, 0x40000001);
 	CHECK_EQ(get(&got, 0x40000000, 0).ebx, 0x4b4d564b);
 	CHECK_EQ(get(&got, 0x40000000, 0).edx, 0x4d);
 	got.count = 0;
 	cpuid_vendor(&got, vendor);
 	CHECK_STR(vendor, "");
+	CHECK_EQ(cpuid_address_bits(&got), 36);
 }
 
 /* Saved by a machine with all the baseline; loaded where something is missing. */
