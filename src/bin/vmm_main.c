@@ -21,8 +21,12 @@
 #include "jail/jail.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
+
+/* SPEC_DISK_MAX of lib/spec.h: no file of ours is larger */
+#define FILE_BYTES_MAX (UINT64_C(1) << 40)
 
 enum { EXIT_BERM = 125, EXIT_ENDED = 1, MEMORY_MIB_MAX = 1 << 20, CPUS_MAX = 32 };
 
@@ -74,7 +78,13 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 
 static int close_jail(const struct options *o, struct err *e)
 {
+	/* a saved memory file is as large as the memory, and a disk keeps the size it has */
+	const struct jail_limit limits[] = {
+		{ RLIMIT_FSIZE, FILE_BYTES_MAX, "the scratch disk, or saved memory" },
+	};
 	const struct jail_params params = {
+		.limits = limits,
+		.limit_count = 1,
 		.keep_all_fds = true, /* whoever started us closed the others */
 		.uid = (uid_t)o->uid,
 		.gid = (gid_t)o->uid,
@@ -146,6 +156,8 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 
 	log_init("berm-vmm");
+	/* nobody may read our log any more, and the guest writes to it */
+	(void)sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
 	if (parse_options(argc, argv, &o, &e) < 0 || prepare(&o, &m, &e) < 0) {
 		log_error("%s", e.text);
 		return EXIT_BERM;

@@ -8,6 +8,7 @@
 #include "vmm/state.h"
 #include "vmm/vm.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -550,7 +551,7 @@ static void *io_main(void *arg)
 {
 	struct machine *m = arg;
 	const uint64_t one = 1;
-	int r = m->jails && m->jails->io ? m->jails->io(NULL, &m->io_err) : 0;
+	int r = m->jails->io(NULL, &m->io_err);
 
 	if (write(m->io_fd, &one, sizeof(one)) < 0 || r < 0)
 		return NULL;
@@ -566,6 +567,7 @@ int machine_start(struct machine *m, const struct machine_jails *jails, struct e
 	uint64_t ready;
 	int r;
 
+	assert(jails && jails->cpu && jails->io);
 	m->jails = jails;
 	if (pthread_create(&m->io, NULL, io_main, m) != 0)
 		return err_set(e, -EAGAIN, "cannot start the I/O thread");
@@ -576,6 +578,6 @@ int machine_start(struct machine *m, const struct machine_jails *jails, struct e
 		*e = m->io_err;
 		return e->code;
 	}
-	r = vm_start(m->vm, jails ? jails->cpu : NULL, NULL, m->paused, e);
+	r = vm_start(m->vm, jails->cpu, NULL, m->paused, e);
 	return r;
 }
