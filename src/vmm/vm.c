@@ -211,6 +211,7 @@ static int set_up_cpuid(struct vm *vm, struct err *e)
 	r = kvm_call(vm->ops, vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, all);
 	if (r < 0)
 		return err_set(e, r, "KVM_GET_SUPPORTED_CPUID: %s", strerror(-r));
+	assert(all->nent <= CPUID_ENTRIES_MAX);
 	host->count = all->nent;
 	memcpy(host->entries, all->entries, all->nent * sizeof(all->entries[0]));
 	shape.tsc_deadline = has_cap(vm, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
@@ -294,8 +295,12 @@ static void note_release(struct vm *vm)
 
 int vm_new(const struct vm_config *c, struct vm **ret, struct err *e)
 {
+	return vm_new_on(kvm_ops_real(), c, ret, e);
+}
+
+int vm_new_on(const struct kvm_ops *ops, const struct vm_config *c, struct vm **ret, struct err *e)
+{
 	_own_(vm_free) struct vm *vm = NULL;
-	const struct kvm_ops *ops = kvm_ops_real();
 	struct vm *fresh;
 	int r = check_caps(ops, c, e);
 

@@ -64,6 +64,10 @@ struct vm {
 	struct vm_load *load; /* what vm_load_section() has collected */
 };
 
+/* vm_new() on a KVM of the caller's. */
+_must_ int vm_new_on(const struct kvm_ops *ops, const struct vm_config *c, struct vm **ret,
+                     struct err *e);
+
 /* The machine ends, if it has not: the first reason counts. Any thread. */
 void vm_finish(struct vm *vm, enum vm_end end, const char *fmt, ...) _printf_(3, 4);
 

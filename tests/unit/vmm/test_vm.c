@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "failalloc.h"
+#include "vmm/vm_parts.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -540,6 +541,103 @@ TEST(refuses_what_it_cannot_be)
 	CHECK_EQ(vm_new(&c, &vm, &e), -ENODEV);
 	CHECK(!vm);
 	(void)close(c.ram_fd);
+}
+
+/* The machine's KVM, but for one request (of one number) that it refuses `times` times. */
+struct picky {
+	unsigned long request;
+	unsigned long number; /* for KVM_CHECK_EXTENSION */
+	int answer;
+	int times;
+};
+
+static int picky_call(void *arg, int fd, unsigned long request, void *data)
+{
+	struct picky *p = arg;
+
+	if (request == p->request && p->times > 0 &&
+	    (request != KVM_CHECK_EXTENSION || p->number == (unsigned long)data)) {
+		p->times--;
+		return p->answer;
+	}
+	return kvm_call(kvm_ops_real(), fd, request, data);
+}
+
+static int new_on(struct picky *p, struct err *e)
+{
+	struct kvm_ops ops = { picky_call, p };
+	struct vm_config c = { .kvm_fd = tiny_kvm(), .ram_bytes = TINY_RAM, .cpus = 1 };
+	struct vm *vm = NULL;
+	int r;
+
+	c.ram_fd = tiny_memfd("ram", TINY_RAM);
+	r = vm_new_on(&ops, &c, &vm, e);
+	CHECK((r == 0) == (vm != NULL));
+	vm_free(vm);
+	(void)close(c.kvm_fd);
+	(void)close(c.ram_fd);
+	return r;
+}
+
+TEST(what_kvm_lacks_is_named)
+{
+	static const struct {
+		unsigned long cap;
+		const char *text;
+	} lost[] = {
+		{ KVM_CAP_IRQCHIP, "KVM here lacks interrupt controllers in the kernel" },
+		{ KVM_CAP_IMMEDIATE_EXIT, "KVM here lacks immediate_exit" },
+		{ KVM_CAP_TSC_DEADLINE_TIMER, "KVM here lacks the TSC deadline timer" },
+		{ KVM_CAP_KVMCLOCK_CTRL, "KVM here lacks KVM_KVMCLOCK_CTRL" },
+	};
+
+	for (size_t i = 0; i < sizeof(lost) / sizeof(lost[0]); i++) {
+		struct picky p = { KVM_CHECK_EXTENSION, lost[i].cap, 0, 1 };
+		struct err e = { 0 };
+
+		CHECK_EQ(new_on(&p, &e), -ENOTSUP);
+		CHECK_STR(e.text, lost[i].text);
+	}
+}
+
+TEST(creating_is_tried_again_after_a_signal)
+{
+	struct picky p = { KVM_CREATE_VM, 0, -EINTR, 5 };
+	struct err e = { 0 };
+
+	CHECK_OK(new_on(&p, &e), &e);
+	p.times = 1000000;
+	CHECK_EQ(new_on(&p, &e), -EINTR);
+	CHECK_STR(e.text, "KVM_CREATE_VM: Interrupted system call");
+}
+
+TEST(each_refusal_of_kvm_is_told)
+{
+	static const struct {
+		unsigned long request;
+		int answer, code;
+		const char *text;
+	} bad[] = {
+		{ KVM_GET_API_VERSION, 11, -ENOTSUP, "KVM speaks version 11, not 12" },
+		{ KVM_GET_API_VERSION, -EACCES, -EACCES, "no permission to use KVM" },
+		{ KVM_CREATE_VM, -ENOMEM, -ENOMEM, "KVM_CREATE_VM: Cannot allocate memory" },
+		{ KVM_CREATE_IRQCHIP, -EEXIST, -EEXIST, "KVM_CREATE_IRQCHIP: File exists" },
+		{ KVM_SET_USER_MEMORY_REGION, -EINVAL, -EINVAL,
+		  "KVM_SET_USER_MEMORY_REGION: Invalid argument" },
+		{ KVM_GET_VCPU_MMAP_SIZE, 16, -EPROTO, "KVM_GET_VCPU_MMAP_SIZE answers 16" },
+		{ KVM_CREATE_VCPU, -ENOMEM, -ENOMEM, "KVM_CREATE_VCPU: Cannot allocate memory" },
+		{ KVM_SET_CPUID2, -EINVAL, -EINVAL, "KVM_SET_CPUID2: Invalid argument" },
+		{ KVM_GET_SUPPORTED_CPUID, -E2BIG, -E2BIG,
+		  "KVM_GET_SUPPORTED_CPUID: Argument list too long" },
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct picky p = { bad[i].request, 0, bad[i].answer, 1 };
+		struct err e = { 0 };
+
+		CHECK_EQ(new_on(&p, &e), bad[i].code);
+		CHECK_STR(e.text, bad[i].text);
+	}
 }
 
 TEST(each_allocation_may_fail)
