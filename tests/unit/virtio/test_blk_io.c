@@ -397,7 +397,6 @@ TEST(a_ring_that_stops_working_is_given_up)
 	rig_end(&r);
 }
 
-/* A limit of threads or a full pids cgroup: the kernel's own threads count as well. */
 /* a sanitizer's search for leaks at the end is a thread of its own */
 #define NEED_THREADS_FOR_NOBODY_ELSE() ((void)0)
 #if defined(__has_feature)
@@ -407,6 +406,7 @@ TEST(a_ring_that_stops_working_is_given_up)
 #endif
 #endif
 
+/* A limit of threads or a full pids cgroup: the kernel's own threads count as well. */
 TEST(without_kernel_threads_it_works_all_the_same)
 {
 	const struct rlimit none = { 0 };
