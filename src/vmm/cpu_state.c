@@ -435,6 +435,7 @@ int cpu_state_write(const struct cpu_host *h, int fd, const struct cpu_state *s,
                     const struct cpu_state *first, struct err *e)
 {
 	_own_free_ struct cpu_state *own = NULL; /* the ioctls take no const */
+	int r;
 
 	if (s->xsave_bytes > h->xsave_bytes)
 		return err_set(e, -EXDEV, "its register state has %u bytes, here are %u",
@@ -443,5 +444,6 @@ int cpu_state_write(const struct cpu_host *h, int fd, const struct cpu_state *s,
 	if (!own)
 		return err_set(e, -ENOMEM, "out of memory");
 	*own = *s;
-	return write_own(h, fd, own, first_fd, s == first ? own : first, e);
+	r = write_own(h, fd, own, first_fd, s == first ? own : first, e);
+	return r == -EINVAL ? err_wrap(e, "KVM does not take its state") : r;
 }

@@ -14,7 +14,8 @@
  * Sections are judged as they come and kept; vm_load_done() puts them into KVM once all are there:
  * each CPU, then the PICs and the IOAPIC, whose interrupts under way go into LAPICs that must be
  * back by then, then the clock. The clock goes on from where it stood, as the TSC does: the
- * guest's monotonic time does not jump. What time of day it is the agent is told.
+ * guest's monotonic time does not jump over its time on disk, only by what passes between the load
+ * and the resume. What time of day it is the agent is told.
  *
  * System calls: KVM_GET_ and KVM_SET_ of MP_STATE, REGS, SREGS, XSAVE (KVM_GET_XSAVE2), XCRS,
  * DEBUGREGS, LAPIC, MSRS, VCPU_EVENTS, TSC_KHZ and DEVICE_ATTR on CPUs, KVM_SET_CPUID2, and

@@ -208,6 +208,90 @@ TEST(a_saved_state_loads_to_the_same_state)
 	free(again.room);
 }
 
+/* The first CPU's section with what `spoil` makes of it; everything else as it was. */
+static int load_spoilt(struct vm *vm, struct span in, void (*spoil)(struct cpu_state *s),
+                       struct err *e)
+{
+	static uint8_t room[1 << 17];
+	struct state_section s = { 0 };
+	uint32_t count;
+
+	CHECK_EQ(state_parse_header(&in, &count), 0);
+	while (s.type != STATE_END) {
+		static struct cpu_state cpu;
+		struct buf b;
+		int r;
+
+		CHECK_EQ(state_parse_section(&in, &s), 0);
+		if (s.type == STATE_END)
+			continue;
+		if (s.type == STATE_VCPU) {
+			CHECK_EQ(cpu_state_parse(s.payload, &cpu), 0);
+			spoil(&cpu);
+			buf_init(&b, room, sizeof(room));
+			cpu_state_put(&cpu, &b);
+			s.payload = buf_span(&b);
+		}
+		r = vm_load_section(vm, &s, e);
+		if (r < 0)
+			return r;
+	}
+	return vm_load_done(vm, e);
+}
+
+static void long_mode_by_half(struct cpu_state *s)
+{
+	s->sregs.cs.l = 1;
+}
+
+static void a_state_there_is_not(struct cpu_state *s)
+{
+	s->mp.mp_state = 77;
+}
+
+static void flags_from_nowhere(struct cpu_state *s)
+{
+	s->events.flags = UINT32_MAX;
+}
+
+static void a_foreign_msr(struct cpu_state *s)
+{
+	s->msrs[0].index = 0x480;
+}
+
+TEST(registers_no_cpu_can_have_are_refused)
+{
+	static const struct {
+		void (*spoil)(struct cpu_state *s);
+		int code;
+		const char *text;
+	} bad[] = {
+		{ long_mode_by_half, -EINVAL,
+		  "CPU 0: KVM does not take its state: KVM_SET_SREGS: Invalid argument" },
+		{ a_state_there_is_not, -EINVAL,
+		  "CPU 0: KVM does not take its state: KVM_SET_MP_STATE: Invalid argument" },
+		{ flags_from_nowhere, -EINVAL,
+		  "CPU 0: KVM does not take its state: KVM_SET_VCPU_EVENTS: Invalid argument" },
+		{ a_foreign_msr, -EBADMSG, "CPU 0: it sets MSR 0x480, which no state of ours has" },
+	};
+	struct saved s;
+	struct tiny t;
+
+	start_counting(&t, 1);
+	save(&t, &s);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct err e = { 0 };
+		struct tiny child;
+
+		child_of(&t, 1, &child);
+		CHECK_EQ(load_spoilt(child.vm, buf_span(&s.b), bad[i].spoil, &e), bad[i].code);
+		CHECK_STR(e.text, bad[i].text);
+		tiny_free(&child);
+	}
+	tiny_free(&t);
+	free(s.room);
+}
+
 TEST(what_is_missing_is_refused)
 {
 	static const uint32_t types[] = { STATE_HOST, STATE_MACHINE, STATE_VM, STATE_VCPU };
