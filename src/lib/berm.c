@@ -255,7 +255,7 @@ static int find_image(const struct berm *b, const char *ref, char *ret_id, struc
 		r = image_store_open(b->state_fd, b->paths.share, &store, e);
 	if (r == 0)
 		r = image_open(store, ref ? ref : API_IMAGE, &image, e);
-	if (r < 0)
+	if (r < 0 || !image)
 		return r;
 	memcpy(ret_id, image->meta->id, BERM_IMAGE_ID_MAX);
 	return 0;

@@ -100,8 +100,8 @@ int process_new(struct berm_sandbox *sb, uint8_t kind, const struct berm_command
 	p->kind = kind;
 	for (int i = 0; i < 3; i++)
 		p->fds[i] = -1;
-	for (uint8_t i = 0; i < API_SLOTS; i++)
-		p->slots[i] = (struct slot){ .process = p, .index = i, .fd = -1 };
+	for (int i = 0; i < API_SLOTS; i++)
+		p->slots[i] = (struct slot){ .process = p, .index = (uint8_t)i, .fd = -1 };
 	r = client_new(-1, &p->client, e);
 	if (r == 0) {
 		relay_init(&p->relay, p->client);

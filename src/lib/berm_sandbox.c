@@ -160,7 +160,7 @@ int sandbox_dial(const struct berm_sandbox *sb, int *ret_fd, struct err *e)
 int sandbox_client(struct berm_sandbox *sb, int timeout_ms, struct client **ret, struct err *e)
 {
 	uint64_t until_ms = pump_deadline(timeout_ms);
-	struct client *c;
+	struct client *c = NULL;
 	int fd;
 	int r = sandbox_enter(sb, e);
 
@@ -178,7 +178,7 @@ int sandbox_client(struct berm_sandbox *sb, int timeout_ms, struct client **ret,
 		(void)poll(NULL, 0, API_RETRY_MS);
 	if (r == 0)
 		r = client_new(fd, &c, e);
-	if (r < 0)
+	if (r < 0 || !c)
 		return r;
 	c->until_ms = until_ms == UINT64_MAX ? 0 : until_ms;
 	*ret = c;
@@ -436,7 +436,7 @@ static int connect_to(struct berm *b, const char *ref, struct berm_sandbox **ret
 		r = sandbox_new(b, &sb, e);
 	if (r == 0)
 		r = process_new(sb, API_CONTROL, NULL, &sb->control, e);
-	if (r < 0)
+	if (r < 0 || !sb)
 		return r;
 	memcpy(sb->id, info.id, sizeof(sb->id));
 	r = sandbox_dial(sb, &sb->control->client->fd, e);
