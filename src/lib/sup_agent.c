@@ -555,6 +555,7 @@ static void start_idle(struct sup *s)
 {
 	s->next_agent_id = SUP_MAIN_STREAM + 1; /* MAIN's id is nobody else's */
 	main_started(s);
+	s->room_wanted = true; /* the loop comes to the commands that wait for it */
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
 		struct sup_client *c = &s->clients[i];
 

@@ -98,10 +98,12 @@ static enum handled open_stream(struct sup_client *c, const struct wire_frame *f
 	struct sup *s = c->sup;
 	struct sup_stream *st;
 
-	if (s->state != SUP_RUNNING) {
-		reset(c, f->stream, s->state == SUP_ENDING ? ESHUTDOWN : EAGAIN);
+	if (s->state == SUP_ENDING) {
+		reset(c, f->stream, ESHUTDOWN);
 		return HANDLED;
 	}
+	if (s->state != SUP_RUNNING)
+		return WAIT; /* it lies ready when the guest runs */
 	if (has_stream(c)) {
 		reset(c, f->stream, EBUSY);
 		return HANDLED;
