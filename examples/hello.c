@@ -40,6 +40,8 @@ int main(void)
 	must(berm_wait_ended(sb, -1, &result, &e), &e);
 	printf("it %s with %d after %llu ms\n", berm_reason_name(result.reason), result.exit_code,
 	       (unsigned long long)result.wall_ms);
+	if (result.message[0])
+		fprintf(stderr, "hello: %s\n", result.message);
 	berm_sandbox_free(sb);
 	berm_config_free(c);
 	berm_free(b);

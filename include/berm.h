@@ -262,7 +262,7 @@ BERM_API int berm_start(struct berm *b, const struct berm_config *c, struct berm
 
 /*
  * A handle to a live sandbox that somebody else started. Freeing it does nothing to the sandbox.
- * While that is still starting, commands fail with -EAGAIN (see berm_wait()).
+ * One that is still starting counts as started; its commands wait.
  *
  * ref       its id, its name, or the unique beginning of its id, 4 characters at least
  * Returns   0, -ENOENT, -EEXIST (the beginning of several), -EAGAIN (it serves too many at once)
@@ -521,10 +521,11 @@ struct berm_exit {
  * pipe can still be read afterwards; a command that fills one and is not read from does not end.
  *
  * ret       may be NULL
- * Returns   0, -ETIMEDOUT; -ENOENT (no such command in the guest), -EACCES, -ENOEXEC, ... (it could
- *           not be started; the text says where), -ESHUTDOWN (the sandbox ended under it), -ENODATA
- *           (its supervisor was killed), -EMFILE (too many commands), -EIO, ... (an fd of the
- *           caller's could not be read or written), -EPROTO
+ * Returns   0, -ETIMEDOUT; -ENOENT (no such command in the guest), -EINVAL (no such user), -ENOTDIR
+ *           (no such workdir), -EACCES, -ENOEXEC, ... (it could not be executed; the text says
+ *           why), -ESHUTDOWN (the sandbox ended under it), -ENODATA (its supervisor was killed),
+ *           -EMFILE (too many commands), -ENOSPC, -EIO, ... (a file of the caller's could not be
+ *           read or written), -EPROTO
  */
 BERM_API int berm_wait(struct berm_process *p, int timeout_ms, struct berm_exit *ret,
                        struct berm_err *e);

@@ -135,7 +135,7 @@ struct berm_sandbox {
 	struct slot timer_slot;
 	struct berm_process *control;
 	struct berm_process *processes; /* all but control */
-	bool started, ended, lost;
+	bool reachable, started, ended, lost;
 	struct result result; /* once ended, and not lost */
 	/* for commands that do not say */
 	struct strings env;
@@ -173,6 +173,7 @@ void words_fini(struct words *w);
 
 _must_ int sandbox_enter(struct berm_sandbox *sb, struct err *e); /* takes the lock */
 void sandbox_leave(struct berm_sandbox *sb);
+void sandbox_reachable(struct berm_sandbox *sb);
 void sandbox_started(struct berm_sandbox *sb);
 void sandbox_over(struct berm_sandbox *sb); /* END came, or the supervisor went */
 

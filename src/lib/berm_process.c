@@ -181,6 +181,8 @@ void process_connect(struct berm_process *p)
 		pump_retry_later(p->sb);
 		return;
 	}
+	if (r == -ESHUTDOWN && !p->sb->started)
+		return; /* it does not listen yet */
 	if (r < 0) {
 		process_fail(p, &why);
 		return;
@@ -202,16 +204,22 @@ bool process_over(const struct berm_process *p)
 	       !sink_waiting(&p->relay.err);
 }
 
+/* A code of its own for each thing that may be missing: ENOENT alone would not say what. */
 static int not_started(const struct berm_process *p, struct err *e)
 {
 	const struct wire_fail *f = &p->relay.fail;
+	const char *text = p->relay.fail_text;
 	int code = f->code > 0 && f->code < 4096 ? (int)f->code : EIO;
 
 	if (f->stage == WIRE_AT_EXEC && code == ENOENT)
-		return err_set(e, -ENOENT, "no such command in the guest%s%s",
-		               f->text.len ? ": " : "", p->relay.fail_text);
-	return err_set(e, -code, "the command could not be started: %s%s%s", p->relay.fail_text,
-	               f->text.len ? ": " : "", strerror(code));
+		return err_set(e, -ENOENT, "no such command in the guest%s%s", *text ? ": " : "",
+		               text);
+	if (f->stage == WIRE_AT_USER)
+		return err_set(e, -EINVAL, "the command could not be started: %s", text);
+	if (f->stage == WIRE_AT_CWD && code == ENOENT)
+		code = ENOTDIR;
+	return err_set(e, -code, "the command could not be started: %s%s%s", text,
+	               *text ? ": " : "", strerror(code));
 }
 
 static int was_reset(const struct berm_process *p, struct err *e)
@@ -370,7 +378,7 @@ static int add_process(struct berm_sandbox *sb, uint8_t kind, const struct berm_
 		return r;
 	}
 	link_process(p);
-	if (sb->started)
+	if (sb->reachable)
 		process_connect(p);
 	*ret = p;
 	return 0;

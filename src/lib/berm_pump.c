@@ -114,6 +114,8 @@ static void look_at(struct berm_process *p)
 	const struct relay *r = &p->relay;
 
 	if (p->kind == API_CONTROL) {
+		if (p->client->greeted)
+			sandbox_reachable(sb);
 		if (r->started)
 			sandbox_started(sb);
 		if (r->end_json || r->peer_gone)

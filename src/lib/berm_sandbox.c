@@ -187,14 +187,31 @@ int sandbox_client(struct berm_sandbox *sb, int timeout_ms, struct client **ret,
 
 /* --- its beginning and its end --- */
 
+static void connect_all(struct berm_sandbox *sb)
+{
+	for (struct berm_process *p = sb->processes; p; p = p->next)
+		process_connect(p);
+}
+
+/*
+ * It said HELLO, so as a rule it listens, and commands may lie ready there when the guest runs.
+ * Only a supervisor that has a template built says more before it listens.
+ */
+void sandbox_reachable(struct berm_sandbox *sb)
+{
+	if (sb->reachable)
+		return;
+	sb->reachable = true;
+	connect_all(sb);
+}
+
 void sandbox_started(struct berm_sandbox *sb)
 {
 	if (sb->started)
 		return;
 	sb->started = true;
 	sb->news = true;
-	for (struct berm_process *p = sb->processes; p; p = p->next)
-		process_connect(p);
+	connect_all(sb);
 }
 
 void sandbox_over(struct berm_sandbox *sb)
@@ -443,7 +460,7 @@ static int connect_to(struct berm *b, const char *ref, struct berm_sandbox **ret
 	if (r < 0)
 		return r;
 	sb->control->connected = true;
-	sb->started = true; /* or will be: commands are told */
+	sb->started = sb->reachable = true; /* or will be: commands wait */
 	wire_put(&sb->control->client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
 	pump_settle(sb->control);
 	*ret = steal_ptr(&sb);

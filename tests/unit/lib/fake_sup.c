@@ -33,6 +33,8 @@ struct conn {
 	uint8_t *held; /* what cat has not given back: WIRE_WINDOW_BYTES */
 	size_t held_len;
 	bool in_eof;
+	uint8_t *exec; /* asked for before the sandbox ran */
+	size_t exec_len;
 };
 
 struct fake {
@@ -209,6 +211,45 @@ static void go_on(struct fake *f, struct conn *c)
 
 /* --- frames --- */
 
+static void run_exec(struct fake *f, struct conn *c, struct span payload)
+{
+	const char *argv[64] = { 0 };
+	const char *env[64] = { 0 };
+	char storage[4096];
+	struct wire_exec x;
+	struct span word;
+	struct buf b;
+
+	if (wire_parse_exec(payload, &x) < 0)
+		_exit(4);
+	buf_init(&b, storage, sizeof(storage));
+	for (int i = 0; i < 63 && wire_next_str(&x.argv, &word); i++) {
+		argv[i] = storage + b.len;
+		buf_put_span(&b, word);
+		buf_put_u8(&b, 0);
+	}
+	for (int i = 0; i < 63 && wire_next_str(&x.envv, &word); i++) {
+		env[i] = storage + b.len;
+		buf_put_span(&b, word);
+		buf_put_u8(&b, 0);
+	}
+	if (!buf_ok(&b))
+		_exit(5);
+	begin(f, c, argv, env);
+}
+
+static void on_exec(struct fake *f, struct conn *c, const struct wire_frame *fr)
+{
+	c->stream = fr->stream;
+	if (f->running) {
+		run_exec(f, c, fr->payload);
+		return;
+	}
+	c->exec = malloc(fr->payload.len); /* it waits */
+	c->exec_len = fr->payload.len;
+	memcpy(c->exec, fr->payload.at, fr->payload.len);
+}
+
 static void start_main(struct fake *f, struct conn *c)
 {
 	if (f->running || !c->attached)
@@ -218,6 +259,9 @@ static void start_main(struct fake *f, struct conn *c)
 		begin(f, c, f->spec.argv, f->spec.envp);
 	else
 		wire_put_u32(&c->link->out, WIRE_EXEC_OK, 0, c->stream, 1, 0);
+	for (int i = 0; i < CONNS_MAX; i++)
+		if (f->conns[i].link && f->conns[i].exec)
+			run_exec(f, &f->conns[i], span_of(f->conns[i].exec, f->conns[i].exec_len));
 }
 
 static bool named(const struct fake *f, const char *name)
@@ -235,38 +279,6 @@ static void on_attach(struct fake *f, struct conn *c, const struct wire_frame *f
 		wire_put_text(&c->link->out, WIRE_PROGRESS, 1, "looking for it");
 	else
 		start_main(f, c);
-}
-
-static void on_exec(struct fake *f, struct conn *c, const struct wire_frame *fr)
-{
-	const char *argv[64] = { 0 };
-	const char *env[64] = { 0 };
-	char storage[4096];
-	struct wire_exec x;
-	struct span word;
-	struct buf b;
-
-	c->stream = fr->stream;
-	if (!f->running) {
-		wire_put_u32(&c->link->out, WIRE_RESET, 0, c->stream, 1, EAGAIN);
-		return;
-	}
-	if (wire_parse_exec(fr->payload, &x) < 0)
-		_exit(4);
-	buf_init(&b, storage, sizeof(storage));
-	for (int i = 0; i < 63 && wire_next_str(&x.argv, &word); i++) {
-		argv[i] = storage + b.len;
-		buf_put_span(&b, word);
-		buf_put_u8(&b, 0);
-	}
-	for (int i = 0; i < 63 && wire_next_str(&x.envv, &word); i++) {
-		env[i] = storage + b.len;
-		buf_put_span(&b, word);
-		buf_put_u8(&b, 0);
-	}
-	if (!buf_ok(&b))
-		_exit(5);
-	begin(f, c, argv, env);
 }
 
 static void on_data(struct conn *c, const struct wire_frame *fr)
@@ -400,6 +412,7 @@ static void drop(struct fake *f, struct conn *c)
 
 	link_free(c->link);
 	free(c->held);
+	free(c->exec);
 	*c = (struct conn){ 0 };
 	if (owner && !f->spec.detach)
 		end(f, RESULT_CALLER_GONE, 137, "");

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,6 +34,54 @@ static void whole_life(struct berm *b)
 	expect_text(exec(sb, echo, BERM_STREAM_NULL, BERM_STREAM_PIPE), "hello world\n");
 	OK(berm_stop(sb, 0, LONG_MS, &err));
 	berm_sandbox_free(sb);
+}
+
+/* --- what it may not do here at all --- */
+
+static bool watching;
+static char forbidden[64];
+
+static void note(const char *what)
+{
+	if (watching)
+		(void)snprintf(forbidden, sizeof(forbidden), "%s", what);
+}
+
+/* Ours come before the C library's, also for the code under test. */
+char *getenv(const char *name)
+{
+	size_t len = strlen(name);
+
+	note("getenv");
+	for (int i = 0; environ && environ[i]; i++)
+		if (strncmp(environ[i], name, len) == 0 && environ[i][len] == '=')
+			return environ[i] + len + 1;
+	return NULL;
+}
+
+static void on_fork(void)
+{
+	note("fork");
+}
+
+TEST(the_environment_and_the_programs_fork_handlers_are_left_alone)
+{
+	char before[PATH_MAX];
+	char after[PATH_MAX];
+	struct berm *b;
+
+	fake_install();
+	CHECK_EQ(pthread_atfork(on_fork, on_fork, on_fork), 0);
+	CHECK(getcwd(before, sizeof(before)));
+	watching = true;
+	b = fake_berm();
+	whole_life(b);
+	berm_free(b);
+	watching = false;
+	CHECK(getcwd(after, sizeof(after)));
+	CHECK_STR(after, before);
+	CHECK_STR(forbidden, "");
+	gone();
 }
 
 /* --- children and signals --- */
