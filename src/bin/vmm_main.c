@@ -133,11 +133,12 @@ static int prepare(const struct options *o, struct machine **ret, struct err *e)
 	r = machine_new(&c, &m, e);
 	if (r == 0)
 		r = close_jail(o, e);
+	/* before the state: its clock runs from when it is loaded */
+	if (r == 0 && o->wset)
+		machine_populate(m, KVM_AT_WSET);
 	if (r == 0)
 		r = o->restore ? machine_restore(m, KVM_AT_INCOMING, e)
 		               : machine_boot(m, KVM_AT_INCOMING, KVM_AT_INITRD, o->cmdline, e);
-	if (r == 0 && o->wset)
-		machine_populate(m, KVM_AT_WSET);
 	if (r == 0)
 		r = machine_start(m, &jails, e);
 	/* the main thread only pauses and saves; it gives up making threads when all are made */
