@@ -232,6 +232,7 @@ PTRACE_CONT, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_ATTACH = 7, 12, 13, 16
 REGISTERS = ("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags "
              "rsp ss fs_base gs_base ds es fs gs").split()
 SYSCALL_BYTES = 2
+TAKE_OVER_TRIES, TAKE_OVER_SECONDS = 4, 5
 WALL = 0x40000000  # waitpid() for threads as well
 
 
@@ -246,21 +247,44 @@ def ptrace(request, tid, data=None):
         pytest.skip(f"ptrace: {os.strerror(ctypes.get_errno())}")
 
 
-def make_call(m, tid, number, *args):
-    """Has a thread that waits in a call make another. The process's return code after that."""
+def wait_for_news(tid, seconds):
+    """waitpid() of a thread, None when nothing happens to it for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pid, status = os.waitpid(tid, WALL | os.WNOHANG)
+        if pid == tid:
+            return status
+        time.sleep(0.01)
+    return None
+
+
+def take_over(m, tid, number, args):
+    """Has a stopped thread that was in a call make another. What happened to it then."""
     registers = Registers()
-    ptrace(PTRACE_ATTACH, tid)
-    assert os.WIFSTOPPED(os.waitpid(tid, WALL)[1])
     ptrace(PTRACE_GETREGS, tid, ctypes.byref(registers))
-    assert registers.orig_rax < 1 << 32, "it was not in a call"
-    registers.rip -= SYSCALL_BYTES
-    registers.rax, registers.orig_rax = number, 2**64 - 1
-    for name, value in zip(("rdi", "rsi", "rdx", "r10"), args):
-        setattr(registers, name, value)
-    ptrace(PTRACE_SETREGS, tid, ctypes.byref(registers))
+    if registers.orig_rax < 1 << 32:  # else it was on its way between two calls
+        registers.rip -= SYSCALL_BYTES
+        registers.rax, registers.orig_rax = number, 2**64 - 1
+        for name, value in zip(("rdi", "rsi", "rdx", "r10"), args):
+            setattr(registers, name, value)
+        ptrace(PTRACE_SETREGS, tid, ctypes.byref(registers))
     ptrace(PTRACE_CONT, tid)
-    _, status = os.waitpid(tid, WALL)  # a debugger is told first
-    assert os.WIFSIGNALED(status), f"it goes on: {status:#x}"
+    return wait_for_news(tid, TAKE_OVER_SECONDS)  # a debugger is told first
+
+
+def make_call(m, tid, number, *args):
+    """The process's return code after a thread of it made a call that was put in its way. A stop can
+    come at a moment that leaves the thread in its own call; then it is stopped once more."""
+    ptrace(PTRACE_ATTACH, tid)
+    for _ in range(TAKE_OVER_TRIES):
+        status = wait_for_news(tid, SECONDS_MAX)
+        assert status is not None and os.WIFSTOPPED(status), "it does not stop"
+        status = take_over(m, tid, number, args)
+        if status is not None:
+            break
+        libc = ctypes.CDLL(None)
+        libc.syscall(234, m.process.pid, tid, signal.SIGSTOP)  # tgkill
+    assert status is not None and os.WIFSIGNALED(status), f"it goes on: {status}"
     if tid == m.process.pid:
         m.process.returncode = -os.WTERMSIG(status)
     return m.process.wait(timeout=SECONDS_MAX)
