@@ -347,8 +347,21 @@ static void resume_all(struct machine *m)
 	m->paused = false;
 }
 
+/* What the balloon has put in the template's place is not the template's. */
+static bool page_replaced(const void *arg, struct gpa at)
+{
+	const struct machine *m = arg;
+
+	return balloon_has_replaced(m->devs[SLOT_BALLOON], at);
+}
+
 static int save_all(struct machine *m, int state_fd, int memory_fd, struct err *e)
 {
+	const struct memory_base base = {
+		.fd = m->c.ram_fd,
+		.replaced = page_replaced,
+		.arg = m,
+	};
 	struct buf b;
 	int r;
 
@@ -369,7 +382,7 @@ static int save_all(struct machine *m, int state_fd, int memory_fd, struct err *
 		return err_set(e, -E2BIG, "the state is over %d bytes", STATE_BYTES_MAX);
 	r = fd_write_all(state_fd, b.at, b.len, e);
 	if (r == 0 && memory_fd >= 0)
-		r = memory_save(vm_mem(m->vm), m->c.restore ? m->c.ram_fd : -1, memory_fd, e);
+		r = memory_save(vm_mem(m->vm), m->c.restore ? &base : NULL, memory_fd, e);
 	return r;
 }
 

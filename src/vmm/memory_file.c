@@ -188,39 +188,51 @@ static int read_window(struct walk *w, uint64_t first, struct err *e)
 	return 0;
 }
 
+/* Is the page to be taken from memory, not from the base? */
+static bool is_own(const struct walk *w, const struct memory_base *base, uint64_t i)
+{
+	enum page_kind kind = kind_of(w->entries[i]);
+
+	return kind == PAGE_OWN ||
+	       (kind == PAGE_ABSENT && base->replaced &&
+	        base->replaced(base->arg, gpa_of(w->slot->start + (w->first + i) * PAGE)));
+}
+
 /* The pages from `i` on that are of one kind. */
-static uint64_t run_length(const struct walk *w, uint64_t i, bool own)
+static uint64_t run_length(const struct walk *w, const struct memory_base *base, uint64_t i,
+                           bool own)
 {
 	uint64_t n = 0;
 
-	while (i + n < w->count && (kind_of(w->entries[i + n]) == PAGE_OWN) == own)
+	while (i + n < w->count && is_own(w, base, i + n) == own)
 		n++;
 	return n;
 }
 
-static int save_window(const struct walk *w, int base_fd, int out_fd, struct err *e)
+static int save_window(const struct walk *w, const struct memory_base *base, int out_fd,
+                       struct err *e)
 {
 	uint64_t n;
 
 	for (uint64_t i = 0; i < w->count; i += n) {
-		bool own = kind_of(w->entries[i]) == PAGE_OWN;
+		bool own = is_own(w, base, i);
 		uint64_t page = w->first + i;
 		uint64_t off = w->slot->file_off + page * PAGE;
 		int r;
 
-		n = run_length(w, i, own);
+		n = run_length(w, base, i, own);
 		if (own)
 			r = save_pages(out_fd, w->slot->base + page * PAGE, n, off, e);
 		else
-			r = copy_base(base_fd, out_fd, off, off + n * PAGE, e);
+			r = copy_base(base->fd, out_fd, off, off + n * PAGE, e);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int save_private(const struct guest_mem *m, const struct guest_slot *s, int base_fd,
-                        int out_fd, struct err *e)
+static int save_private(const struct guest_mem *m, const struct guest_slot *s,
+                        const struct memory_base *base, int out_fd, struct err *e)
 {
 	_own_free_ uint64_t *entries = calloc(WINDOW_PAGES, sizeof(*entries));
 	struct walk w = { .m = m, .slot = s, .entries = entries };
@@ -231,7 +243,7 @@ static int save_private(const struct guest_mem *m, const struct guest_slot *s, i
 		int r = read_window(&w, page, e);
 
 		if (r == 0)
-			r = save_window(&w, base_fd, out_fd, e);
+			r = save_window(&w, base, out_fd, e);
 		if (r < 0)
 			return r;
 	}
@@ -259,7 +271,8 @@ static int save_shared(const struct guest_mem *m, const struct guest_slot *s, in
 	return 0;
 }
 
-int memory_save(const struct guest_mem *m, int base_fd, int out_fd, struct err *e)
+int memory_save(const struct guest_mem *m, const struct memory_base *base, int out_fd,
+                struct err *e)
 {
 	if (ftruncate(out_fd, 0) < 0 || ftruncate(out_fd, (off_t)m->bytes) < 0)
 		return err_sys(e, "size the file of memory");
@@ -267,9 +280,9 @@ int memory_save(const struct guest_mem *m, int base_fd, int out_fd, struct err *
 		const struct guest_slot *s = &m->slots[i];
 		int r;
 
-		if (base_fd >= 0 && m->pagemap_fd >= 0)
-			r = save_private(m, s, base_fd, out_fd, e);
-		else if (base_fd < 0 && m->file_fd >= 0 && m->pagemap_fd < 0)
+		if (base && m->pagemap_fd >= 0)
+			r = save_private(m, s, base, out_fd, e);
+		else if (!base && m->file_fd >= 0 && m->pagemap_fd < 0)
 			r = save_shared(m, s, out_fd, e);
 		else
 			r = save_pages(out_fd, s->base, s->bytes / PAGE, s->file_off, e);

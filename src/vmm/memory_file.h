@@ -36,10 +36,20 @@ enum {
 };
 
 /*
- * Writes all memory into out_fd, which is emptied first. base_fd: the file that memory is a private
- * mapping of, unchanged since; -1: the mapping is shared, or over memory of the caller's.
+ * The file that memory is a private mapping of, unchanged since. replaced: whether a page's memory
+ * was put in the file's place since (the balloon does), so that it is zeros where it is absent;
+ * NULL: no page was.
  */
-_must_ int memory_save(const struct guest_mem *m, int base_fd, int out_fd, struct err *e);
+struct memory_base {
+	int fd;
+	bool (*replaced)(const void *arg, struct gpa at);
+	const void *arg;
+};
+
+/* Writes all memory into out_fd, which is emptied first. base: NULL if the mapping is shared, or
+ * over memory of the caller's. */
+_must_ int memory_save(const struct guest_mem *m, const struct memory_base *base, int out_fd,
+                       struct err *e);
 
 /* Puts the pages touched so far, as a payload of STATE_WSET. -ENOTSUP: no pagemap. */
 _must_ int memory_touched(const struct guest_mem *m, struct buf *b, struct err *e);

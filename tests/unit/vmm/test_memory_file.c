@@ -124,9 +124,38 @@ TEST(own_pages_over_the_base)
 	map(base, false, &m);
 	CHECK(m.pagemap_fd >= 0);
 	change(&m);
-	CHECK_OK(memory_save(&m, base, out, &e), &e);
+	CHECK_OK(memory_save(&m, &(struct memory_base){ .fd = base }, out, &e), &e);
 	check_saved(base, out);
 	CHECK(is_hole(out, 9));
+	guest_mem_unmap(&m);
+	(void)close(base);
+	(void)close(out);
+}
+
+static bool is_page_1(const void *arg, struct gpa at)
+{
+	(void)arg;
+	return at.v / PAGE == 1;
+}
+
+/* The balloon's doing: absent memory there is zeros, not the base's. */
+TEST(replaced_pages_are_not_the_bases)
+{
+	struct err e = { 0 };
+	struct guest_mem m;
+	int base = base_file();
+	int out = memfd(0);
+	uint8_t *at;
+
+	map(base, false, &m);
+	CHECK_EQ(get_page(&m, 1), 0x11);
+	at = m.slots[0].base + PAGE;
+	CHECK(mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+	           0) == at);
+	CHECK_OK(memory_save(&m, &(struct memory_base){ base, is_page_1, NULL }, out, &e), &e);
+	CHECK_EQ(file_page(out, 1), 0);
+	CHECK(is_hole(out, 1));
+	CHECK_EQ(file_page(out, 2), 0x22);
 	guest_mem_unmap(&m);
 	(void)close(base);
 	(void)close(out);
@@ -143,7 +172,7 @@ TEST(without_pagemap_the_result_is_the_same)
 	(void)close(m.pagemap_fd);
 	m.pagemap_fd = -1;
 	change(&m);
-	CHECK_OK(memory_save(&m, base, out, &e), &e);
+	CHECK_OK(memory_save(&m, &(struct memory_base){ .fd = base }, out, &e), &e);
 	check_saved(base, out);
 	guest_mem_unmap(&m);
 	(void)close(base);
@@ -161,7 +190,7 @@ TEST(a_shared_mapping_is_its_file)
 	put_page(base, 4000, 0x40);
 	map(base, true, &m);
 	change(&m);
-	CHECK_OK(memory_save(&m, -1, out, &e), &e);
+	CHECK_OK(memory_save(&m, NULL, out, &e), &e);
 	CHECK_EQ(file_page(out, 1), 0x11);
 	CHECK_EQ(file_page(out, 5), 0x55);
 	CHECK_EQ(file_page(out, PAGES - 1), 0x99);
@@ -184,7 +213,7 @@ TEST(memory_of_the_callers)
 	memset(at, 0, 4 * PAGE);
 	memset(at + PAGE, 7, PAGE);
 	guest_mem_over(at, 4 * PAGE, &m);
-	CHECK_OK(memory_save(&m, -1, out, &e), &e);
+	CHECK_OK(memory_save(&m, NULL, out, &e), &e);
 	CHECK_EQ(file_page(out, 1), 7);
 	CHECK(is_hole(out, 0));
 	free(at);
@@ -204,12 +233,12 @@ TEST(zero_is_every_byte)
 	for (unsigned i = 0; i < PAGE; i += 97) {
 		memset(at, 0, PAGE);
 		at[i] = 1;
-		CHECK_OK(memory_save(&m, -1, out, &e), &e);
+		CHECK_OK(memory_save(&m, NULL, out, &e), &e);
 		CHECK(!is_hole(out, 0));
 	}
 	memset(at, 0, PAGE);
 	at[PAGE - 1] = 0x80;
-	CHECK_OK(memory_save(&m, -1, out, &e), &e);
+	CHECK_OK(memory_save(&m, NULL, out, &e), &e);
 	CHECK(!is_hole(out, 0));
 	free(at);
 	(void)close(out);
@@ -225,7 +254,7 @@ TEST(what_cannot_be_written_is_told)
 	map(base, false, &m);
 	CHECK_EQ(ftruncate(out, BYTES), 0);
 	CHECK_EQ(fcntl(out, F_ADD_SEALS, F_SEAL_WRITE), 0);
-	CHECK_EQ(memory_save(&m, base, out, &e), -EPERM);
+	CHECK_EQ(memory_save(&m, &(struct memory_base){ .fd = base }, out, &e), -EPERM);
 	guest_mem_unmap(&m);
 	(void)close(base);
 	(void)close(out);
@@ -371,7 +400,7 @@ TEST(each_allocation_may_fail)
 	FAILALLOC_EACH()
 	{
 		struct err e = { 0 };
-		int r = memory_save(&m, base, out, &e);
+		int r = memory_save(&m, &(struct memory_base){ .fd = base }, out, &e);
 
 		buf_init(&b, room, sizeof(room));
 		if (r == 0)
