@@ -531,7 +531,12 @@ int console_new(const struct virtio_place *at, const struct console_config *conf
 		.mem = at->mem,
 		.loop = at->loop,
 		.irq_fd = at->irq_fd,
-		.features = F_MULTIPORT,
+		/*
+		 * Linux loses what was spliced to a port when the pages do not fit the queue
+		 * (port_fops_splice_write: the pipe is emptied, then there is no room). With a
+		 * table for each chain there is room for it if there is for anything.
+		 */
+		.features = F_MULTIPORT | VIRTIO_F_INDIRECT_DESC,
 		.config_bytes = CONFIG_BYTES,
 		.queue_count = QUEUES,
 		/*

@@ -126,6 +126,7 @@ bool mmio_freeze_queues(struct mmio *m)
 {
 	struct virtio_dev *dev = &m->dev;
 	bool event_idx = (m->driver_features & VIRTIO_F_EVENT_IDX) != 0;
+	bool indirect = (m->driver_features & VIRTIO_F_INDIRECT_DESC) != 0;
 
 	for (unsigned i = 0; i < dev->queue_count; i++) {
 		const struct mmio_queue *r = &m->regs[i];
@@ -140,6 +141,7 @@ bool mmio_freeze_queues(struct mmio *m)
 		q->avail = gpa_of(r->driver);
 		q->used = gpa_of(r->device);
 		q->event_idx = event_idx;
+		q->indirect = indirect;
 		if (!virtqueue_valid(q))
 			return false;
 	}
@@ -219,10 +221,7 @@ static int open_kick(struct mmio *m, unsigned i, struct err *e)
 
 static bool fits(const struct virtio_new *n)
 {
-	uint64_t ours = VIRTIO_F_INDIRECT_DESC;
-
-	if (n->queue_count > VIRTIO_QUEUES_MAX || n->config_bytes > VIRTIO_CONFIG_MAX ||
-	    (n->features & ours) != 0)
+	if (n->queue_count > VIRTIO_QUEUES_MAX || n->config_bytes > VIRTIO_CONFIG_MAX)
 		return false;
 	for (unsigned i = 0; i < n->queue_count; i++) {
 		unsigned size = n->queue_sizes[i];

@@ -129,11 +129,11 @@ static void let_go(struct virtqueue *q, uint16_t head)
 /* -- taking requests ------------------------------------------------------------------------------
  */
 
-static bool read_desc(const struct virtqueue *q, uint16_t index, struct desc *ret)
+static bool read_desc(const struct virtqueue *q, struct gpa table, uint16_t index, struct desc *ret)
 {
 	uint8_t raw[DESC_BYTES];
 	struct span in = span_of(raw, sizeof(raw));
-	struct gpa at = gpa_add(q->desc, (uint64_t)index * DESC_BYTES);
+	struct gpa at = gpa_add(table, (uint64_t)index * DESC_BYTES);
 
 	return guest_mem_read(q->mem, at, raw, sizeof(raw)) && take_le64(&in, &ret->at) &&
 	       take_le32(&in, &ret->len) && take_le16(&in, &ret->flags) &&
@@ -146,7 +146,7 @@ static bool add_segment(const struct virtqueue *q, struct walk *w, const struct 
 	bool writable = (d->flags & DESC_F_WRITE) != 0;
 	struct iovec unused;
 
-	if ((d->flags & DESC_F_INDIRECT) != 0 || (w->writing && !writable))
+	if (w->writing && !writable)
 		return false;
 	w->writing = writable;
 	if (d->len == 0)
@@ -166,22 +166,63 @@ static bool add_segment(const struct virtqueue *q, struct walk *w, const struct 
 	return true;
 }
 
-/* Gathers the chain that begins at descriptor `head`. */
-static int walk_chain(const struct virtqueue *q, uint16_t head, struct walk *w)
-{
-	unsigned steps = q->size < CHAIN_SEGS_MAX ? q->size : (unsigned)CHAIN_SEGS_MAX;
-	uint16_t index = head;
+/* Where a walk goes on: a table of `count` descriptors, of which `steps` may be visited. */
+struct table {
+	struct gpa at;
+	uint32_t count;
+	unsigned steps;
+};
 
-	for (unsigned n = 0; n < steps; n++) {
+/* The table an indirect descriptor points at, as ours. */
+static bool enter_table(const struct virtqueue *q, const struct desc *d, unsigned steps_left,
+                        struct table *ret)
+{
+	struct iovec unused;
+
+	if (!q->indirect || (d->flags & DESC_F_NEXT) != 0 || d->len == 0 ||
+	    d->len % DESC_BYTES != 0 || !guest_mem_iov(q->mem, gpa_of(d->at), d->len, &unused))
+		return false;
+	ret->at = gpa_of(d->at);
+	ret->count = d->len / DESC_BYTES;
+	ret->steps = steps_left;
+	return true;
+}
+
+/* Gathers what lies in a table from `index` on. 1: it ended in an indirect descriptor, *ret. */
+static int walk_table(const struct virtqueue *q, const struct table *t, uint16_t index,
+                      struct walk *w, struct table *ret)
+{
+	for (unsigned n = 0; n < t->steps; n++) {
 		struct desc d;
 
-		if (index >= q->size || !read_desc(q, index, &d) || !add_segment(q, w, &d))
+		if (index >= t->count || !read_desc(q, t->at, index, &d))
+			return -EBADMSG;
+		if ((d.flags & DESC_F_INDIRECT) != 0)
+			return enter_table(q, &d, CHAIN_SEGS_MAX - n, ret) ? 1 : -EBADMSG;
+		if (!add_segment(q, w, &d))
 			return -EBADMSG;
 		if ((d.flags & DESC_F_NEXT) == 0)
 			return 0;
 		index = d.next;
 	}
 	return -EBADMSG; /* a loop, or longer than we take */
+}
+
+/* Gathers the chain that begins at descriptor `head`. */
+static int walk_chain(const struct virtqueue *q, uint16_t head, struct walk *w)
+{
+	const struct table own = {
+		.at = q->desc,
+		.count = q->size,
+		.steps = q->size < CHAIN_SEGS_MAX ? q->size : (unsigned)CHAIN_SEGS_MAX,
+	};
+	struct table other;
+	struct table unused;
+	int r = walk_table(q, &own, head, w, &other);
+
+	if (r == 1)
+		r = walk_table(q, &other, 0, w, &unused);
+	return r == 0 ? 0 : -EBADMSG; /* 1: a table within a table */
 }
 
 static void copy_chain(struct chain *to, const struct chain *from)

@@ -15,11 +15,14 @@
  * Refused   (-EBADMSG: the caller calls virtio_broken) an available index more than `size`
  *           ahead; a head the device still holds; a descriptor index or next at or above size; a
  *           chain longer than the queue or than CHAIN_SEGS_MAX; a readable segment after a
- *           writable one; an indirect descriptor (not offered); a segment that is not all RAM;
- *           a sum over CHAIN_BYTES_MAX. A segment of 0 bytes is legal and dropped.
+ *           writable one; a segment that is not all RAM; a sum over CHAIN_BYTES_MAX. A segment
+ *           of 0 bytes is legal and dropped.
+ * Indirect  a table of descriptors elsewhere in memory, as a chain's last: only for a device that
+ *           offers it (`indirect`), else -EBADMSG. Its length is no bound of ours: with it the
+ *           chain still has at most CHAIN_SEGS_MAX descriptors. No table within a table.
  * Dead      a queue that is not ready (never set up, reset, or its device is broken) has no
  *           request, takes nothing back and wants no interrupt
- * Source    VIRTIO 1.2, section 2.7 (split virtqueues)
+ * Source    VIRTIO 1.2, section 2.7 (split virtqueues), 2.7.5.3 (indirect descriptors)
  */
 #pragma once
 
@@ -46,6 +49,7 @@ struct virtqueue {
 	uint16_t told_used; /* used index when virtqueue_wants_interrupt() was last asked */
 	bool told_lapped;   /* 65536 were pushed since: told_used says nothing */
 	bool event_idx;     /* VIRTIO_F_EVENT_IDX was negotiated */
+	bool indirect;      /* VIRTIO_F_INDIRECT_DESC was */
 	uint16_t size_max;  /* what the device offers */
 	const struct guest_mem *mem;
 	/* chains popped and not yet pushed */
@@ -55,7 +59,7 @@ struct virtqueue {
 	uint32_t writable[QUEUE_SIZE_MAX];  /* bytes the device may write to each */
 };
 
-#define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28) /* never offered */
+#define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
 #define VIRTIO_F_EVENT_IDX     (UINT64_C(1) << 29)
 
 struct chain_seg {

@@ -28,7 +28,8 @@ static void check_chain(const struct virtqueue *q, const struct chain *c, const 
 	uint64_t sum[2] = { 0, 0 };
 	struct iovec view;
 
-	assert(c->head < q->size && c->seg_count <= q->size && c->seg_count <= CHAIN_SEGS_MAX);
+	assert(c->head < q->size && c->seg_count <= CHAIN_SEGS_MAX);
+	assert(c->seg_count <= q->size || q->indirect);
 	assert(c->readable <= c->seg_count);
 	for (unsigned i = 0; i < c->seg_count; i++) {
 		assert(c->segs[i].len > 0);
@@ -159,6 +160,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	q.avail = gpa_of(at[1]);
 	q.used = gpa_of(at[2]);
 	q.event_idx = (flags & 1) != 0;
+	q.indirect = (flags & 2) != 0;
 	q.told_used = q.next_used;
 	if (!virtqueue_valid(&q))
 		return 0;

@@ -12,7 +12,8 @@ TEST(is_a_console_of_two_ports)
 	rig_init(&r, true);
 	vdriver_start(&r.d, r.dev);
 	CHECK_EQ(vdriver_read32(&r.d, MMIO_DEVICE_ID), 3);
-	CHECK_EQ(vdriver_offered(&r.d), RIG_MULTIPORT | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX);
+	CHECK_EQ(vdriver_offered(&r.d),
+	         RIG_MULTIPORT | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC);
 	for (uint32_t i = 0; i < RIG_QUEUES + 2; i++) {
 		vdriver_write32(&r.d, MMIO_QUEUE_SEL, i);
 		CHECK_EQ(vdriver_read32(&r.d, MMIO_QUEUE_NUM_MAX), i < RIG_QUEUES ? sizes[i] : 0);
