@@ -20,8 +20,8 @@ enum {
 	PORT_DATA_PENDING_MAX = 192 << 10, /* three full DATA frames */
 	PORT_REPLY_BYTES_MAX = 8 << 10,    /* the longest answer to one frame, many times over */
 	PORT_SPLICE_MIN = 16 << 10,        /* below this a copy costs less than a frame's pages */
-	PORT_PIPE_BYTES = 1 << 20,         /* a page for each part of a page, at worst */
-	PORT_WAIT_MS = 5000,               /* for the port to appear after boot */
+	PORT_PIPE_BYTES = 512 << 10, /* 128 pages or parts of one: the longest chain a port takes */
+	PORT_WAIT_MS = 5000,         /* for the port to appear after boot */
 };
 
 struct port {
