@@ -87,11 +87,41 @@ def test_pytest_results(runner, tmp_path):
 def test_what_needs_a_build_fails_without_one(runner, capsys):
     runner.built.update({runner.MAIN: False, runner.ASAN: False, "stage": False})
     tally = runner.Tally()
-    for name in ("unit", "asan", "fuzz", "tidy"):
+    for name in ("unit", "asan", "fuzz", "tidy", "pytest", "kvm"):
         runner.GROUPS[name](tally)
-    runner.group_pytest(tally)
-    assert (tally.passed, tally.failed) == (0, 5)
-    assert capsys.readouterr().out.count("not run: ") == 5
+    assert (tally.passed, tally.failed) == (0, 6)
+    assert capsys.readouterr().out.count("not run: ") == 6
+
+
+def test_a_place_for_kvm(runner, tmp_path, monkeypatch):
+    """The machine itself here, as a doctor has it who finds it healthy."""
+    berm = tmp_path / "berm"
+    berm.write_text('#!/bin/sh\necho \'{"level":"microvm","findings":[{"id":"kvm","text":"fine"}]}\'\n')
+    berm.chmod(0o755)
+    monkeypatch.setenv("BERM", str(berm))
+    with runner.Place(f"test-{os.getpid()}", *runner.KVM_ROOM) as place:
+        assert place.error is None
+        assert place.run(["sh", "-c", "pwd; echo $A >&2; exit 3"], {"A": "b"}) == (3, f"{TOP}\nb\n")
+        assert place.run(["sleep", "100"], timeout=0.2)[0] == 124
+        test = {"name": "x", "cmd": ["sh", "-c", "echo '2 passed, 0 failed'"], "env": {"B": "c"}}
+        assert runner.run_unit(test, {}, place.run) == (2, 0, [], "")
+    assert os.listdir(place.folder) == []
+    os.rmdir(place.folder)
+
+
+def test_a_place_there_is_not(runner, monkeypatch):
+    monkeypatch.setenv("BERM", "/usr/bin/false")
+    with runner.Place(f"test-{os.getpid()}") as place:
+        assert "doctor" in place.error
+    os.rmdir(place.folder)
+
+
+def test_which_guests_kvm_gets(runner, monkeypatch):
+    monkeypatch.delenv("KVM_TESTS", raising=False)
+    some = runner.kvm_tests()
+    assert some and all(os.path.exists(f"{TOP}/{t.split('::')[0]}") for t in some)
+    monkeypatch.setenv("KVM_TESTS", "all")
+    assert runner.kvm_tests() == ["tests/e2e"]
 
 
 def test_a_fuzz_target_that_crashes_is_a_failure(runner, tmp_path):

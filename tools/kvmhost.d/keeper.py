@@ -25,11 +25,11 @@ END_SECONDS = 10
 PENDING_MAX = 8 << 20  # bytes a slow reader may be behind before everybody waits for it
 SHARES_MAX = 5  # the machine has 8 places for devices; root, port and disk take 3
 TSC_MEASURE_SECONDS = 0.03
-LOG_LINES = 8
+LOG_LINES = 4
 READ_BYTES = 1 << 16
 
 Machine = collections.namedtuple(
-    "Machine", "kernel init memory_mib cpus disk_mib shares idle_seconds"
+    "Machine", "kernel init memory_mib cpus disk_mib shares empty idle_seconds"
 )
 
 
@@ -165,7 +165,7 @@ class Keeper:
         self.port.setblocking(False)
         self.select.register(self.port, selectors.EVENT_READ, self.read_port)
         shares = {f"share{i}": path for i, path in enumerate(m.shares)}
-        setup = {"disk": bool(m.disk_mib), "shares": shares}
+        setup = {"disk": bool(m.disk_mib), "shares": shares, "empty": m.empty}
         self.send_port(frames.frame(0, frames.SETUP, json.dumps(setup).encode()))
 
     # -- towards the machine
@@ -240,11 +240,13 @@ class Keeper:
         """Why the machine may have ended."""
         if self.ending is not None:
             return "ended"
-        lines = []
+        words = []
         for name in ("qemu.log", "console.log"):
             with open(os.path.join(self.folder, name), encoding="utf-8", errors="replace") as f:
-                lines += [line.strip() for line in f.read().splitlines() if line.strip()][-LOG_LINES:]
-        return "the test host broke down; its last words: " + (" | ".join(lines) or "none")
+                lines = [line.strip() for line in f if line.strip()]
+            panic = [i for i, line in enumerate(lines) if "Kernel panic" in line]
+            words += lines[: panic[0] + 1][-LOG_LINES:] if panic else lines[-LOG_LINES:]
+        return "the test host broke down; its last words: " + (" | ".join(words) or "none")
 
     # -- towards those who run commands
 

@@ -29,6 +29,7 @@ TERM_SECONDS = 5  # between TERM and KILL
 CGROUPS = "/sys/fs/cgroup"
 SCRATCH = "/scratch"
 REBOOT_RESTART = 0x01234567  # reboot(2): resets, which ends QEMU
+MS_BIND = 4096
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -45,11 +46,20 @@ def open_port():
     raise OSError(errno.ENODEV, "no virtio port named kvmhost")
 
 
-def mount(source, target, kind, options=""):
+def mount(source, target, kind, options="", flags=0):
     libc = ctypes.CDLL(None, use_errno=True)
-    words = [w.encode() for w in (source, target, kind)]
-    if libc.mount(*words, 0, options.encode()) < 0:
+    words = [os.fsencode(w) for w in (source, target, kind)]
+    if libc.mount(*words, flags, options.encode()) < 0:
         raise OSError(ctypes.get_errno(), f"mount {source} on {target}")
+
+
+def hide(path, behind):
+    """An empty folder instead, of the same owner and mode."""
+    old = os.stat(path)
+    os.mkdir(behind)
+    os.chown(behind, old.st_uid, old.st_gid)
+    os.chmod(behind, old.st_mode & 0o7777)
+    mount(behind, path, "none", flags=MS_BIND)
 
 
 class Account:
@@ -204,11 +214,15 @@ class Runner:
 
     def set_up(self, wish):
         try:
+            os.stat("/dev/kvm")
             os.makedirs(SCRATCH, exist_ok=True)
             if wish["disk"]:
                 mount("/dev/vda", SCRATCH, "ext4")
             os.chmod(SCRATCH, 0o1777)
+            for i, path in enumerate(wish["empty"]):
+                hide(path, f"{SCRATCH}/.empty-{i}")
             for tag, path in wish["shares"].items():
+                os.makedirs(path, exist_ok=True)
                 mount(tag, path, "9p", "trans=virtio,version=9p2000.L,msize=1048576,cache=mmap")
             have = " ".join(f"+{c}" for c in ("cpu", "cpuset", "io", "memory", "pids"))
             write_file(f"{CGROUPS}/cgroup.subtree_control", have)

@@ -220,7 +220,8 @@ def test_kernels_run_at_the_speed_of_hardware(host):
     berm = f"{TOP}/build/stage/bin/berm"
     if not os.path.exists(berm):
         pytest.skip("berm is not staged: make stage")
-    assert '"level":"microvm"' in host(berm, "doctor", "--json").stdout
+    found = [host(berm, "doctor", "--json").stdout for _ in range(5)]  # it times: a busy machine
+    assert any('"level":"microvm"' in text for text in found), found[-1]
 
 
 def test_what_jails_need_is_there(host):
@@ -255,6 +256,13 @@ def test_a_share_with_odd_letters(bootable, tmp_path):
     got = kvmhost("--share", odd, "--", "sh", "-c", f"echo x > '{odd}/file'")
     assert (got.returncode, got.stderr) == (0, "")
     assert (odd / "file").read_text() == "x\n"
+
+
+def test_an_empty_folder(bootable):
+    script = "ls -A /etc; stat -c %a /etc /var/tmp; touch /etc/x; ls /etc"
+    got = kvmhost("--empty", "/etc", "--empty", "/var/tmp", "--", "sh", "-c", script)
+    assert (got.returncode, got.stdout) == (0, "755\n1777\nx\n"), got.stderr
+    assert os.path.exists("/etc/passwd")
 
 
 def test_a_disk(bootable):
