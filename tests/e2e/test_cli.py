@@ -141,7 +141,7 @@ def bash_complete(berm, *words):
 def test_bash_offers_verbs_flags_and_choices(berm):
     assert "inspect" in bash_complete(berm, "berm", "insp")
     assert bash_complete(berm, "berm", "ps", "--js") == ["--json"]
-    assert bash_complete(berm, "berm", "run", "--engine", "") == ["auto", "qemu"]
+    assert bash_complete(berm, "berm", "run", "--engine", "") == ["auto", "kvm", "qemu"]
     assert "--workdir" in bash_complete(berm, "berm", "exec", "--w")
     assert "ls" in bash_complete(berm, "berm", "image", "l")
 
