@@ -30,7 +30,7 @@
  *           handle sees to it that nobody else is in a call about it, or makes one afterwards:
  *           freeing twice, or using what is freed, is an error of the program that nothing catches.
  *           No function may be called from a signal handler, and no thread be cancelled in one
- *           (pthread_cancel(3)).
+ *           (pthread_cancel(3)). A thread needs 256 KiB of stack.
  * fork(2)   A child that does not exec may free its handles, which does nothing to the sandboxes,
  *           and nothing else: other calls answer -EPERM. While it lives, sandboxes of its parent
  *           live on when the parent dies.

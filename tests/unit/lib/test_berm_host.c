@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 static int count_fds(void)
@@ -34,6 +35,20 @@ static void whole_life(struct berm *b)
 	expect_text(exec(sb, echo, BERM_STREAM_NULL, BERM_STREAM_PIPE), "hello world\n");
 	OK(berm_stop(sb, 0, LONG_MS, &err));
 	berm_sandbox_free(sb);
+}
+
+static struct berm_process *exec_fds(struct berm_sandbox *sb, const char *const *argv, int in,
+                                     int out)
+{
+	struct berm_command cmd = command(argv, in < 0 ? BERM_STREAM_NULL : BERM_STREAM_FD,
+	                                  out < 0 ? BERM_STREAM_NULL : BERM_STREAM_FD);
+	struct berm_err err = { 0 };
+	struct berm_process *p;
+
+	cmd.in.fd = in;
+	cmd.out.fd = out;
+	OK(berm_exec(sb, &cmd, &p, &err));
+	return p;
 }
 
 /* --- what it may not do here at all --- */
@@ -196,6 +211,59 @@ TEST(a_program_that_waits_for_any_child)
 	gone();
 }
 
+/* A profiler's timer, say: whatever it interrupts goes on. */
+TEST(a_storm_of_signals_breaks_nothing)
+{
+	const struct itimerval often = { .it_interval.tv_usec = 300, .it_value.tv_usec = 300 };
+	const struct itimerval never = { .it_interval.tv_usec = 0 };
+	struct sigaction sa = { .sa_handler = count_signal }; /* and no SA_RESTART */
+	struct berm *b;
+
+	fake_install();
+	b = fake_berm();
+	CHECK_EQ(sigaction(SIGALRM, &sa, NULL), 0);
+	CHECK_EQ(setitimer(ITIMER_REAL, &often, NULL), 0);
+	for (int i = 0; i < 10; i++)
+		whole_life(b);
+	CHECK_EQ(setitimer(ITIMER_REAL, &never, NULL), 0);
+	CHECK(signals_seen > 0);
+	berm_free(b);
+	gone();
+}
+
+static void *live_here(void *arg)
+{
+	struct berm *b = arg;
+	struct berm_sandbox *sb = idle(b);
+	struct berm_err err = { 0 };
+	_own_fd_ int in = -1;
+	struct err e = { 0 };
+
+	CHECK_OK(fd_open("/proc/self/exe", O_RDONLY, 0, &in, &e), &e);
+	expect_exit(exec_fds(sb, cat, in, -1), 0);
+	OK(berm_stop(sb, 0, LONG_MS, &err));
+	berm_sandbox_free(sb);
+	return NULL;
+}
+
+TEST(a_thread_with_a_small_stack)
+{
+	const size_t bytes = 256 << 10; /* what berm.h asks for */
+	pthread_attr_t attr;
+	struct berm *b;
+	pthread_t t;
+
+	fake_install();
+	b = fake_berm();
+	CHECK_EQ(pthread_attr_init(&attr), 0);
+	CHECK_EQ(pthread_attr_setstacksize(&attr, bytes), 0);
+	CHECK_EQ(pthread_create(&t, &attr, live_here, b), 0);
+	CHECK_EQ(pthread_join(t, NULL), 0);
+	CHECK_EQ(pthread_attr_destroy(&attr), 0);
+	berm_free(b);
+	gone();
+}
+
 /* PID 1 of a container gets what nobody else has; nothing of ours may be left to it. */
 TEST(a_program_that_is_its_orphans_reaper)
 {
@@ -335,20 +403,6 @@ static int tmpfile_of(const void *data, size_t len)
 	CHECK_OK(fd_write_all(fd, data, len, &e), &e);
 	CHECK_EQ(lseek(fd, 0, SEEK_SET), 0);
 	return fd;
-}
-
-static struct berm_process *exec_fds(struct berm_sandbox *sb, const char *const *argv, int in,
-                                     int out)
-{
-	struct berm_command cmd = command(argv, in < 0 ? BERM_STREAM_NULL : BERM_STREAM_FD,
-	                                  out < 0 ? BERM_STREAM_NULL : BERM_STREAM_FD);
-	struct berm_err err = { 0 };
-	struct berm_process *p;
-
-	cmd.in.fd = in;
-	cmd.out.fd = out;
-	OK(berm_exec(sb, &cmd, &p, &err));
-	return p;
 }
 
 TEST(from_a_file_to_a_file)
@@ -624,6 +678,30 @@ TEST(sandboxes_end_with_the_program)
 		start_and_die();
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK(WIFSIGNALED(status));
+	gone();
+}
+
+/* Files may get the numbers 0 to 2 then, and are to be none of anybody's stdio. */
+TEST(a_program_without_stdio)
+{
+	int status = 0;
+	pid_t pid;
+
+	fake_install();
+	pid = fork();
+	if (pid == 0) {
+		struct berm *b;
+
+		(void)close(0);
+		(void)close(1);
+		(void)close(2);
+		b = fake_berm();
+		whole_life(b);
+		berm_free(b);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
 	gone();
 }
 
