@@ -16,7 +16,7 @@ static uint64_t now_ns(clockid_t id)
 	struct timespec ts;
 	int r = clock_gettime(id, &ts);
 
-	assert(r == 0); /* both clocks exist on every kernel we run on */
+	assert(r == 0); /* these clocks exist on every kernel we run on */
 	return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
@@ -33,6 +33,11 @@ uint64_t clock_mono_ms(void)
 uint64_t clock_real_ns(void)
 {
 	return now_ns(CLOCK_REALTIME);
+}
+
+uint64_t clock_stamp_ns(void)
+{
+	return now_ns(CLOCK_REALTIME_COARSE);
 }
 
 void random_bytes(void *ret, size_t len)

@@ -9,6 +9,8 @@
 uint64_t clock_mono_ms(void);
 uint64_t clock_mono_ns(void);
 uint64_t clock_real_ns(void); /* since 1970-01-01 UTC */
+/* The same as of the kernel's last tick: what files that change now get as their times. */
+uint64_t clock_stamp_ns(void);
 
 /* Fills ret from the kernel's generator; it cannot fail once the machine is up (getrandom(2)). */
 void random_bytes(void *ret, size_t len);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -21,6 +22,8 @@ enum {
 	BOOT_ID_LEN = 36,
 	STAT_BLOCK_BYTES = 512, /* of st_blocks: stat(2) */
 	PUBLISH_TRIES = 4,      /* others may take the name, or give it up, between two steps */
+	TICK_POLL_NS = 500000,
+	TICK_MS_MAX = 100, /* a tick is 10 ms at most; a file system's clock of its own is let be */
 };
 
 static const char *const file_names[FILE_COUNT] = { "ram", "state", "scratch" };
@@ -83,6 +86,23 @@ static int identify(int fd, struct file_id *ret, struct err *e)
 	ret->changed_ns =
 		(uint64_t)st.st_ctim.tv_sec * UINT64_C(1000000000) + (uint64_t)st.st_ctim.tv_nsec;
 	return 0;
+}
+
+/*
+ * Waits until a change of these files would get a later time than the one they have: the kernel
+ * stamps them with the time of its last tick, so a change in the same tick would not show.
+ */
+static void pass_tick(const struct file_id ids[FILE_COUNT])
+{
+	const struct timespec pause = { .tv_nsec = TICK_POLL_NS };
+	uint64_t deadline = clock_mono_ms() + TICK_MS_MAX;
+	uint64_t newest = 0;
+
+	for (int i = 0; i < FILE_COUNT; i++)
+		if (ids[i].changed_ns > newest)
+			newest = ids[i].changed_ns;
+	while (clock_stamp_ns() <= newest && clock_mono_ms() < deadline)
+		(void)nanosleep(&pause, NULL);
 }
 
 static bool all_zero(const uint8_t *at, size_t len)
@@ -297,6 +317,8 @@ static int check_files(int dir_fd, const int fds[FILE_COUNT], struct file_id ids
 	if (moved == 0 && fd_read_file(dir_fd, "verified", 64, &verified, NULL, NULL) == 0 &&
 	    strcmp(verified, boot) == 0)
 		return 0;
+	if (moved)
+		pass_tick(ids); /* before they are read: a change from here on is to be seen */
 	r = check_hashes(fds, ids, e);
 	if (r == 0 && moved)
 		r = write_meta(dir_fd, note, ids, e);
@@ -478,6 +500,8 @@ int draft_seal(struct draft *d, struct span note, struct err *e)
 		if (r == 0)
 			r = identify(fds[i], &ids[i], e);
 	}
+	if (r == 0)
+		pass_tick(ids); /* nobody else has them yet, and whoever does is late enough */
 	if (r == 0)
 		r = write_meta(d->dir_fd, note, ids, e);
 	if (r < 0)

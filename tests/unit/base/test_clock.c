@@ -26,6 +26,15 @@ TEST(real_time_is_this_century)
 	CHECK(now_s >= libc_s - 2 && now_s <= libc_s + 2);
 }
 
+TEST(stamps_are_of_the_last_tick)
+{
+	uint64_t before = clock_real_ns();
+	uint64_t stamp = clock_stamp_ns();
+
+	CHECK(stamp <= clock_real_ns());
+	CHECK(stamp + 1000000000 > before); /* a tick is 10 ms at most */
+}
+
 TEST(random_bytes_fill_all_and_differ)
 {
 	uint8_t a[600]; /* above 256 getrandom may answer in parts */

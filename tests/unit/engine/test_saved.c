@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/fdio.h"
 #include "engine/saved.h"
 #include "test.h"
@@ -96,6 +97,35 @@ TEST(what_was_saved_is_opened_with_its_note)
 	CHECK(saved_disk_bytes(dir, "base") >= 2 * 4096);
 	CHECK(saved_disk_bytes(dir, "base") < RAM_BYTES);
 	CHECK_EQ(saved_disk_bytes(dir, "other"), 0);
+}
+
+/* Whatever changes one of the files from now on gives it another time: the tick is over. */
+static void check_tick_is_over(int dir, const char *name)
+{
+	static const char *const files[] = { "ram", "state", "scratch" };
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		char path[64];
+		struct stat st;
+
+		(void)snprintf(path, sizeof(path), "%s/%s", name, files[i]);
+		CHECK_EQ(fstatat(dir, path, &st, 0), 0);
+		CHECK(clock_stamp_ns() > (uint64_t)st.st_ctim.tv_sec * UINT64_C(1000000000) +
+		                                 (uint64_t)st.st_ctim.tv_nsec);
+	}
+}
+
+TEST(a_change_in_the_tick_of_the_save_would_show)
+{
+	_own_fd_ int dir = folder();
+
+	for (int i = 0; i < 10; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "no%d", i);
+		save(dir, name);
+		check_tick_is_over(dir, name);
+	}
 }
 
 TEST(a_name_is_taken_once)
