@@ -163,6 +163,19 @@ static int take_limit(struct spec_limits *l, const struct arg *o, struct err *e)
 	}
 }
 
+static int take_engine(struct run *r, const char *name, struct err *e)
+{
+	if (strcmp(name, "qemu") == 0)
+		r->spec.engine = SPEC_ENGINE_QEMU;
+	else if (strcmp(name, "kvm") == 0)
+		r->spec.engine = SPEC_ENGINE_KVM;
+	else if (strcmp(name, "auto") == 0)
+		r->spec.engine = SPEC_ENGINE_AUTO;
+	else
+		return err_set(e, -EINVAL, "'%s' is no engine: auto, kvm or qemu", name);
+	return 0;
+}
+
 static int take_text(struct run *r, const struct cli *c, const struct arg *o, struct err *e)
 {
 	switch (o->id) {
@@ -193,9 +206,7 @@ static int take_text(struct run *r, const struct cli *c, const struct arg *o, st
 		r->result_path = o->value;
 		break;
 	default: /* OPT_ENGINE; the table has checked the choice */
-		r->spec.engine = strcmp(o->value, "qemu") == 0  ? SPEC_ENGINE_QEMU
-		                 : strcmp(o->value, "kvm") == 0 ? SPEC_ENGINE_KVM
-		                                                : SPEC_ENGINE_AUTO;
+		return take_engine(r, o->value, e);
 	}
 	return 0;
 }
@@ -336,11 +347,25 @@ static int take_flag(struct run *r, const struct cli *c, const struct arg *o, st
 	return got;
 }
 
+/* What --engine is when it is not given: everything below a caller who wants one is the same. */
+static int take_engine_of_env(struct run *r, const struct cli *c, struct err *e)
+{
+	static const char name[] = "BERM_ENGINE=";
+	int got = 0;
+
+	for (size_t i = 0; c->envp[i]; i++)
+		if (strncmp(c->envp[i], name, strlen(name)) == 0 && c->envp[i][strlen(name)])
+			got = take_engine(r, c->envp[i] + strlen(name), e);
+	return got < 0 ? err_wrap(e, "BERM_ENGINE") : 0;
+}
+
 int run_take_flags(struct run *r, const struct cli *c, const struct args *a, struct err *e)
 {
 	static const char *const to_come[] = { "command", NULL };
-	int got;
+	int got = take_engine_of_env(r, c, e);
 
+	if (got < 0)
+		return got;
 	for (size_t i = 0; i < a->opt_count; i++) {
 		got = take_flag(r, c, &a->opts[i], e);
 		if (got < 0)

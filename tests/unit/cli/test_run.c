@@ -14,6 +14,8 @@ static const struct verb verb = {
 	.name = "run", .opts = run_opts, .words_max = CLI_WORDS_ANY, .stop_at_word = true
 };
 
+static const char *const *wanted_env = host_env;
+
 struct line {
 	struct cli c;
 	struct run run;
@@ -30,7 +32,7 @@ static int take(struct line *l, const char *words)
 	int argc = 0;
 	int r;
 
-	*l = (struct line){ .c = { .envp = host_env, .state_fd = -1 } };
+	*l = (struct line){ .c = { .envp = wanted_env, .state_fd = -1 } };
 	(void)snprintf(l->storage, sizeof(l->storage), "%s", words);
 	while (*at) {
 		l->argv[argc++] = at;
@@ -85,6 +87,35 @@ TEST(the_first_word_is_the_image_unless_dashes_come_first)
 	CHECK_STR(l.run.spec.image, "default");
 	done(&l);
 	bad("debian:12 --cpus 2", "flags go before the image");
+}
+
+/* The engine that those words and that variable come to, or the error. */
+static int engine_of(const char *words, const char *variable)
+{
+	const char *const env[] = { "HOME=/root", variable, NULL };
+	struct line l;
+	int r;
+
+	wanted_env = env;
+	r = take(&l, words);
+	wanted_env = host_env;
+	if (r == 0)
+		r = l.run.spec.engine;
+	else
+		CHECK(strstr(l.e.text, "BERM_ENGINE") != NULL);
+	done(&l);
+	return r;
+}
+
+TEST(the_engine_is_the_flags_and_else_the_environments)
+{
+	CHECK_EQ(engine_of("-- x", NULL), SPEC_ENGINE_AUTO);
+	CHECK_EQ(engine_of("-- x", "BERM_ENGINE="), SPEC_ENGINE_AUTO);
+	CHECK_EQ(engine_of("-- x", "BERM_ENGINE=kvm"), SPEC_ENGINE_KVM);
+	CHECK_EQ(engine_of("-- x", "BERM_ENGINE=qemu"), SPEC_ENGINE_QEMU);
+	CHECK_EQ(engine_of("--engine kvm -- x", "BERM_ENGINE=qemu"), SPEC_ENGINE_KVM);
+	CHECK_EQ(engine_of("--engine auto -- x", "BERM_ENGINE=qemu"), SPEC_ENGINE_AUTO);
+	CHECK_EQ(engine_of("-- x", "BERM_ENGINE=magic"), -EINVAL);
 }
 
 TEST(limits_are_taken_and_bounded)
