@@ -14,6 +14,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/span.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,6 +28,7 @@ enum {
 	JAIL_RULES_MAX = 256,   /* x86-64 has about 370 system calls; a longer list is a mistake */
 	JAIL_LIMITS_MAX = 16,   /* RLIM_NLIMITS */
 	JAIL_ARGS_MAX = 3,      /* checks a rule may have; mmap needs them */
+	JAIL_STATUS_MAX = 8192, /* of /proc/PID/status; with 1024 CPUs' masks 3 KiB */
 
 	/*
 	 * The fd a jailed program is started from, once: execveat() is allowed on this number alone
@@ -225,3 +227,21 @@ uid_t jail_uid_for(const char *sandbox_id);
 /* "landlock 7, seccomp, namespaces user+mount+net, uid 1000" for logs and `inspect`. */
 struct buf;
 void jail_put_report(struct buf *b, const struct jail_report *r);
+
+/*
+ * What the kernel says of another process's jail, which that process cannot colour. Of its first
+ * thread; Landlock and namespaces are not told to others.
+ */
+struct jail_seen {
+	bool seccomp;
+	bool no_new_privs;
+	uint32_t filters; /* of seccomp, one over the other; 0: this kernel does not say */
+	uint64_t caps;    /* in force */
+	uid_t uid;
+};
+
+/* status_fd: its /proc/PID/status, open. -ESRCH: it has ended. -EBADMSG: it is none. */
+_must_ int jail_see(int status_fd, struct jail_seen *ret);
+_must_ int jail_seen_parse(struct span text, struct jail_seen *ret);
+/* "seccomp 2 deep, no new privileges, no capabilities, uid 1000" */
+void jail_put_seen(struct buf *b, const struct jail_seen *s);

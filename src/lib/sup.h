@@ -122,7 +122,7 @@ struct sup {
 	char *spec_bytes;
 	void *spec_lists;
 	const char *id;
-	int state_fd, dir_fd, disk_fd, lock_fd, listen_fd, cpu_fd;
+	int state_fd, dir_fd, disk_fd, lock_fd, listen_fd, cpu_fd, status_fd;
 	int templates_fd;
 	uint8_t *key; /* of the template restored from, or NULL */
 	size_t key_len;

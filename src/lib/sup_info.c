@@ -82,13 +82,19 @@ static void put_limits(struct buf *b, const struct spec_limits *l)
 static void put_host(struct buf *b, const struct sup *s)
 {
 	struct cgroup_stats cg = { 0 };
+	struct jail_seen seen;
+	char engine[128] = "";
 	char jail[256];
 	struct buf j;
+	struct buf k;
 
 	if (s->has_cgroup && cgroup_stats_read(&s->cgroup, &cg, NULL) < 0)
 		cg = (struct cgroup_stats){ 0 };
 	buf_init(&j, jail, sizeof(jail));
 	jail_put_report(&j, &s->jail);
+	buf_init(&k, engine, sizeof(engine));
+	if (jail_see(s->status_fd, &seen) == 0)
+		jail_put_seen(&k, &seen);
 	buf_printf(b,
 	           "\"host\":{\"supervisor_pid\":%d,\"engine_pid\":%d,\"cpu_ms\":%" PRIu64
 	           ",\"memory_bytes\":%" PRIu64 ",\"memory_peak_bytes\":%" PRIu64 ",",
@@ -98,6 +104,8 @@ static void put_host(struct buf *b, const struct sup *s)
 	put_text(b, "cgroup_missing", s->cgroup_why);
 	buf_put_str(b, "\"supervisor_jail\":");
 	buf_put_json_str(b, span_str(buf_cstr(&j)));
+	buf_put_str(b, ",\"engine_jail\":");
+	buf_put_json_str(b, span_str(buf_cstr(&k)));
 	buf_put_str(b, "},");
 }
 

@@ -288,12 +288,18 @@ static int close_jail(struct sup *s, struct err *e)
 	return jail_enter(&jail_profile_supervisor, &params, &s->jail, e);
 }
 
-static int open_engine_cpu(struct sup *s, struct err *e)
+/* What the kernel says of the engine; out of reach once our own jail is closed. */
+static int open_engine_proc(struct sup *s, struct err *e)
 {
 	char path[64];
+	int r;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)s->vm.pid);
-	return fd_open(path, O_RDONLY, 0, &s->cpu_fd, e);
+	r = fd_open(path, O_RDONLY, 0, &s->cpu_fd, e);
+	if (r < 0)
+		return r;
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)s->vm.pid);
+	return fd_open(path, O_RDONLY, 0, &s->status_fd, e);
 }
 
 static int start_engine(struct sup *s, struct err *e)
@@ -306,7 +312,7 @@ static int start_engine(struct sup *s, struct err *e)
 	if (r == 0)
 		r = s->spec.cold ? boot(s, &g, e) : restore(s, &g, e);
 	if (r == 0)
-		r = open_engine_cpu(s, e);
+		r = open_engine_proc(s, e);
 	return r;
 }
 
