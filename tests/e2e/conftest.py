@@ -60,6 +60,23 @@ def bb(stage, shared_state, rootfs):
 
 
 @pytest.fixture(scope="session")
+def engine(stage, shared_state, bb):
+    """The name of the engine that runs guests here. With BERM_TEST_ENGINE it is that one."""
+    berm = sandboxes.Berm(shared_state, stage)
+    code, said = berm.judged(bb, "true")
+    assert code == 0, said
+    return said["result"]["engine"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wanted_engine(request):
+    """No test of a run that is about one engine passes on another."""
+    if bermtest.ENGINE:
+        got = request.getfixturevalue("engine")
+        assert got == bermtest.ENGINE, f"guests run on {got}"
+
+
+@pytest.fixture(scope="session")
 def configured(stage, shared_state, rootfs, tmp_path_factory):
     """An image that has opinions: entrypoint, command, environment, user and working directory."""
     config = {

@@ -9,7 +9,7 @@ import tarfile
 import images
 import pytest
 import sandboxes
-from sandboxes import Stopwatch, one_line
+from sandboxes import Stopwatch, one_line, stretched
 
 IMPORT = '"$BERM" image import --name busybox -q "$1" && '
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
@@ -66,8 +66,10 @@ def test_agent_that_is_none(broken):
     assert watch.seconds() < 30
 
 
-@pytest.mark.parametrize("name", ["berm-supervisor", "berm-qemu", "berm-template"])
-def test_program_that_is_missing(broken, name):
+@pytest.mark.parametrize("name", ["berm-supervisor", "engine", "berm-template"])
+def test_program_that_is_missing(broken, name, engine):
+    if name == "engine":
+        name = sandboxes.ENGINE_PROGRAMS[engine][0]
     os.unlink(os.path.join(broken.libexec(), name))
     assert name in broken.refused(125, "run", "busybox", "true")
 
@@ -76,7 +78,7 @@ def test_program_that_is_missing(broken, name):
 def test_qemu_that_is_missing(berm, bb):
     """An empty file system over the folder it is looked for in, seen by this one command only."""
     script = 'mount -t tmpfs none /tmp && mount --bind /dev/null "$(realpath /usr/bin/qemu-system-x86_64)"'
-    script += ' && exec "$BERM" run --cold "$IMAGE" true'
+    script += ' && exec "$BERM" run --engine qemu --cold "$IMAGE" true'
     if berm.path.startswith("/tmp/") or berm.state_dir.startswith("/tmp/"):
         script = script.replace("mount -t tmpfs none /tmp && ", "")
     got = subprocess.run(
@@ -84,7 +86,7 @@ def test_qemu_that_is_missing(berm, bb):
         env={**berm.env, "BERM": berm.path, "IMAGE": bb},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=stretched(60),
         check=False,
     )
     assert got.returncode == 125, got
@@ -162,7 +164,7 @@ def mounted(options, script, berm, *words, timeout=90):
         env={**berm.env, "BERM": berm.path, "STATE": state},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=stretched(timeout),
         check=False,
     )
 

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from sandboxes import SETTLE_SECONDS, Stopwatch, finish, wait_for
+from sandboxes import SETTLE_SECONDS, Stopwatch, finish, stretched, wait_for
 
 # From before the supervisor is there, through restore and start, to a guest long at work.
 MOMENTS = [0.0, 0.005, 0.02, 0.05, 0.1, 0.15, 0.25, 0.4, 0.8, 1.5]
@@ -28,7 +28,7 @@ def settle(berm):
 
 def victims(berm, who):
     if who == "engine":
-        return berm.by_program("berm-qemu") + berm.by_program("qemu-system-x86_64")
+        return berm.engines()
     return berm.by_program(f"berm-{who}")
 
 
@@ -42,7 +42,7 @@ def bb(berm, bb):
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_caller_is_killed(berm, bb, moment):
     proc = berm.start("run", bb, "sleep", "300")
-    time.sleep(moment)
+    time.sleep(stretched(moment))
     proc.kill()
     finish(proc, 10)
     settle(berm)
@@ -53,7 +53,7 @@ def test_caller_is_killed(berm, bb, moment):
 def test_caller_is_told_to_end(berm, bb, number, moment):
     """The signal goes to the command; before it runs, berm ends the sandbox."""
     proc = berm.start("run", bb, "sleep", "300", start_new_session=True)
-    time.sleep(moment)
+    time.sleep(stretched(moment))
     os.killpg(proc.pid, number)
     code, _, err = finish(proc, 30)
     assert code in (128 + number, -number), err
@@ -63,7 +63,7 @@ def test_caller_is_told_to_end(berm, bb, number, moment):
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_supervisor_is_killed(berm, bb, moment):
     proc = berm.start("run", bb, "sleep", "300")
-    time.sleep(moment)
+    time.sleep(stretched(moment))
     with contextlib.suppress(AssertionError):
         for pid in wait_for("a supervisor", lambda: berm.by_program("berm-supervisor"), 5):
             kill(pid)
@@ -76,7 +76,7 @@ def test_supervisor_is_killed(berm, bb, moment):
 @pytest.mark.parametrize("moment", [0.0, 0.02, 0.1, 0.3, 1.0])
 def test_engine_is_killed(berm, bb, moment):
     proc = berm.start("run", bb, "sleep", "300")
-    time.sleep(moment)
+    time.sleep(stretched(moment))
     for pid in wait_for("an engine", lambda: victims(berm, "engine"), 5):
         kill(pid)
     code, _, err = finish(proc, 30)
@@ -118,7 +118,7 @@ def test_killed_while_it_is_stopping(berm, bb, who):
 def test_killed_while_it_boots(berm, bb):
     for moment in (0.1, 0.4, 0.8):
         proc = berm.start("run", "--cold", bb, "sleep", "300")
-        time.sleep(moment)
+        time.sleep(stretched(moment))
         proc.kill()
         finish(proc, 10)
         settle(berm)

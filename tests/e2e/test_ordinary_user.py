@@ -97,6 +97,7 @@ def test_jail_is_reported(mine, bb):
     with mine.detached(bb, "sleep", "300") as sandbox:
         host = mine.inspect(sandbox)["host"]
         assert "landlock" in host["supervisor_jail"] and "seccomp" in host["supervisor_jail"]
+        assert "no capabilities" in host["engine_jail"] and "seccomp" in host["engine_jail"]
         assert host["cgroup"] in ("none", "v1", "v2")
         if host["cgroup"] == "none":
             assert host["cgroup_missing"], "a missing cgroup is to be explained"
@@ -116,9 +117,9 @@ def test_verbs(mine, bb):
     assert mine.ok("ps", "-q") == ""
 
 
-def test_killed_ones_leave_nothing(mine, bb):
+def test_killed_ones_leave_nothing(mine, bb, engine):
     mine.ok("run", bb, "true")
-    for who in ("berm", "berm-supervisor", "qemu-system-x86_64"):
+    for who in ("berm", "berm-supervisor", sandboxes.ENGINE_PROGRAMS[engine][-1]):
         proc = mine.start("run", bb, "sleep", "300")
         for pid in wait_for(who, lambda: mine.by_program(who) if who != "berm" else [proc.pid]):
             os.kill(pid, 9)

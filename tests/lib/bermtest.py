@@ -9,19 +9,29 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STAGE = os.environ.get("BERM_STAGE", os.path.join(TOP, "build", "stage"))
 
+# How much slower than an ordinary machine this one is: tests/run says it of the test host. All
+# limits on time in the tests are an ordinary machine's, and are stretched by it in this file, in
+# sandboxes.py, leaks.py and terminal.py; a test stretches only what it compares itself.
+SLOWNESS = float(os.environ.get("BERM_TEST_SLOWNESS", "1"))
+ENGINE = os.environ.get("BERM_TEST_ENGINE", "")  # what --engine is; else berm decides
 RUN_SECONDS_MAX = 120  # of one command; the software CPU of a busy machine included
 SETTLE_SECONDS = 10  # for processes of a killed sandbox to end
 
 
+def stretched(time):
+    """A limit or a wait, in whatever unit, for this machine."""
+    return time * SLOWNESS
+
+
 def wait_for(what, condition, seconds=SETTLE_SECONDS):
     """Returns the first true value of condition(); fails when there is none in time."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + stretched(seconds)
     while True:
         got = condition()
         if got:
             return got
         if time.monotonic() > end:
-            raise AssertionError(f"after {seconds} s still not: {what}")
+            raise AssertionError(f"after {stretched(seconds)} s still not: {what}")
         time.sleep(0.02)
 
 
@@ -56,6 +66,7 @@ class Berm:
             "HOME": self.state_dir,
             "LANG": "C.UTF-8",
             "BERM_STATE_DIR": self.state_dir,
+            "BERM_ENGINE": ENGINE,
         }
 
     def argv(self, args):
@@ -75,7 +86,7 @@ class Berm:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**self.env, **(env or {})},
-            timeout=timeout,
+            timeout=stretched(timeout),
             check=False,
             **more,
         )
@@ -117,7 +128,7 @@ class Berm:
         def left():
             return self.sandboxes() + sorted(self.processes().items())
 
-        end = time.monotonic() + SETTLE_SECONDS
+        end = time.monotonic() + stretched(SETTLE_SECONDS)
         while left():
             if time.monotonic() > end:
                 raise AssertionError(f"left behind: {left()}")

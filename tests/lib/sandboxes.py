@@ -13,7 +13,10 @@ import leaks
 import terminal
 
 wait_for = bermtest.wait_for
+stretched = bermtest.stretched
 SETTLE_SECONDS = bermtest.SETTLE_SECONDS
+ENGINE_PROGRAMS = {"kvm": ["berm-vmm"], "qemu": ["berm-qemu", "qemu-system-x86_64"]}
+LEVELS = {"kvm": "microvm", "qemu": "emulated"}
 
 
 def one_line(text):
@@ -62,7 +65,7 @@ class Berm(bermtest.Berm):
             env={**self.env, "BERM": self.path, **env},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=stretched(timeout),
             check=False,
         )
 
@@ -88,6 +91,10 @@ class Berm(bermtest.Berm):
                 found.append(pid)
         return found
 
+    def engines(self):
+        """The processes that run guests, whatever the engine."""
+        return [p for names in ENGINE_PROGRAMS.values() for n in names for p in self.by_program(n)]
+
     def clean_up(self):
         for pid in self.alive():
             with contextlib.suppress(ProcessLookupError):
@@ -100,11 +107,11 @@ class Berm(bermtest.Berm):
 def finish(proc, seconds):
     """Ends a Popen of berm's within that time: (exit code, stdout, stderr)."""
     try:
-        out, err = proc.communicate(timeout=seconds)
+        out, err = proc.communicate(timeout=stretched(seconds))
     except subprocess.TimeoutExpired:
         proc.kill()
         out, err = proc.communicate()
-        raise AssertionError(f"still running after {seconds} s\n{out!r}\n{err!r}") from None
+        raise AssertionError(f"still running after its {seconds} s\n{out!r}\n{err!r}") from None
     return proc.returncode, out, err
 
 
@@ -112,5 +119,9 @@ class Stopwatch:
     def __init__(self):
         self.began = time.monotonic()
 
-    def seconds(self):
+    def real_seconds(self):
         return time.monotonic() - self.began
+
+    def seconds(self):
+        """What an ordinary machine would have taken, to be compared with a limit."""
+        return self.real_seconds() / bermtest.SLOWNESS

@@ -8,6 +8,8 @@ import subprocess
 import termios
 import time
 
+from bermtest import stretched
+
 
 class Terminal:
     def __init__(self, argv, env, rows=24, cols=80):
@@ -47,7 +49,7 @@ class Terminal:
     def expect(self, wanted, seconds=20):
         """Reads until `wanted` has come; what came up to there is taken off self.text and returned."""
         wanted = wanted.encode()
-        end = time.monotonic() + seconds
+        end = time.monotonic() + stretched(seconds)
         while wanted not in self.text:
             left = end - time.monotonic()
             if left <= 0 or (not self.more(left) and self.proc.poll() is not None):
@@ -57,7 +59,7 @@ class Terminal:
 
     def wait(self, seconds=20):
         """The exit status, and all that was still said. Read on, or the program could not end."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + stretched(seconds)
         while self.proc.poll() is None and time.monotonic() < end:
             self.more(0.05)
         while self.more(0):
