@@ -37,48 +37,27 @@ static void init(struct sup *s, const char *id)
 	s->dir_fd = START_FD_SANDBOX;
 	s->disk_fd = START_FD_DISK;
 	s->lock_fd = START_FD_LOCK;
-	s->listen_fd = s->cpu_fd = s->templates_fd = -1;
+	s->listen_fd = s->cpu_fd = s->status_fd = s->templates_fd = s->scratch_fd = -1;
 	s->next_agent_id = SUP_MAIN_STREAM;
 	s->result.created_ns = clock_real_ns();
 	engine_vm_init(&s->vm);
+	guest_files_init(&s->files);
+	sup_save_init(s);
 	buf_init(&s->said, s->words, sizeof(s->words));
 	(void)snprintf(s->result.id, sizeof(s->result.id), "%s", id);
-}
-
-/* `berm ps` reads it; written again now that the process behind the sandbox is known. */
-static int write_info(struct sup *s, struct err *e)
-{
-	struct state_info info = { .supervisor_pid = getpid(),
-		                   .level = LEVEL_EMULATED,
-		                   .created_ns = s->result.created_ns };
-	size_t len = 0;
-
-	(void)snprintf(info.id, sizeof(info.id), "%s", s->id);
-	(void)snprintf(info.name, sizeof(info.name), "%s", s->spec.name ? s->spec.name : "");
-	(void)snprintf(info.image, sizeof(info.image), "%s", s->spec.image);
-	for (size_t i = 0; s->spec.argv[i] && len + 1 < sizeof(info.command); i++) {
-		int n = snprintf(info.command + len, sizeof(info.command) - len, "%s%s",
-		                 i > 0 ? " " : "", s->spec.argv[i]);
-
-		if (n > 0)
-			len += (size_t)n;
-	}
-	(void)snprintf(s->result.name, sizeof(s->result.name), "%s", info.name);
-	(void)snprintf(s->result.image, sizeof(s->result.image), "%s", info.image);
-	return state_write_info(s->dir_fd, &info, e);
 }
 
 static int prepare(struct sup *s, struct err *e)
 {
 	int r = read_spec(s, e);
 
-	if (r == 0)
-		r = paths_find_parts(&s->paths, e);
-	if (r == 0)
-		r = write_info(s, e);
-	if (r == 0)
-		r = sup_start(s, e);
-	return r;
+	if (r < 0)
+		return r;
+	(void)snprintf(s->result.name, sizeof(s->result.name), "%s",
+	               s->spec.name ? s->spec.name : "");
+	(void)snprintf(s->result.image, sizeof(s->result.image), "%s", s->spec.image);
+	r = paths_find_parts(&s->paths, e);
+	return r == 0 ? sup_start(s, e) : r;
 }
 
 /* No loop ran: the caller is told on its socket, which blocks for nobody as it is empty. */
@@ -108,7 +87,8 @@ int main(int argc, char **argv)
 	for (int fd = START_FD_CONTROL; fd < START_FD_COUNT; fd++)
 		(void)fd_set_cloexec(fd, true);
 	(void)sigaction(SIGPIPE, &ignore, NULL);
-	(void)sigaction(SIGXFSZ, &ignore, NULL); /* a user's limit: EFBIG says it better */
+	(void)sigaction(SIGXFSZ, &ignore, NULL);    /* a user's limit: EFBIG says it better */
+	(void)setenv("UV_THREADPOOL_SIZE", "1", 1); /* one piece of work at a time */
 	init(s, argv[1]);
 	s->owner = sup_add_client(s, START_FD_CONTROL, true, &e);
 	if (!s->owner || prepare(s, &e) < 0) {

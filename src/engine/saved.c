@@ -263,7 +263,7 @@ static int read_meta(int dir_fd, struct file_id ids[FILE_COUNT], char **ret_note
 
 /* --- opening --- */
 
-/* Are they what was saved, going by sizes, inodes and times? Returns 1 to ask the contents. */
+/* Are they what was saved, by sizes, inodes and times? 1: their contents have to be asked. */
 static int check_ids(const int fds[FILE_COUNT], struct file_id ids[FILE_COUNT],
                      enum saved_trust trust, struct err *e)
 {
@@ -512,7 +512,7 @@ int draft_seal(struct draft *d, struct span note, struct err *e)
 	return fd_replace_file(d->dir_fd, "verified", boot, BOOT_ID_LEN, 0600, e);
 }
 
-/* 0, or an errno. Without either flag a directory with files is in the way. */
+/* 0, or an errno. Where the file system knows no flags, a directory with files is in the way. */
 static int take_name(int parent_fd, const char *dir, const char *name)
 {
 	if (renameat2(parent_fd, dir, parent_fd, name, RENAME_NOREPLACE) == 0)

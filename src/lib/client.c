@@ -31,6 +31,8 @@ void client_free(struct client *c)
 	if (!c)
 		return;
 	(void)close(c->fd);
+	for (size_t i = 0; i < c->fd_count; i++)
+		(void)close(c->fds[i]);
 	free(c->in);
 	free(c->out.at);
 	free(c);
@@ -75,6 +77,48 @@ int client_send(struct client *c, struct err *e)
 	return 0;
 }
 
+bool client_take_fds(struct client *c, int *ret_fds, size_t count)
+{
+	if (c->fd_count != count)
+		return false;
+	memcpy(ret_fds, c->fds, count * sizeof(int));
+	c->fd_count = 0;
+	return true;
+}
+
+/* More than fit are closed: nobody asked for them. */
+static void keep_fds(struct client *c, const struct cmsghdr *h)
+{
+	size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+	for (size_t i = 0; i < count; i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(fd));
+		if (c->fd_count < CLIENT_FDS_MAX)
+			c->fds[c->fd_count++] = fd;
+		else
+			(void)close(fd);
+	}
+}
+
+/* As recv(2) of what is there. */
+static ssize_t receive(struct client *c)
+{
+	_Alignas(struct cmsghdr) char room[CMSG_SPACE(CLIENT_FDS_MAX * sizeof(int))];
+	struct iovec iov = { .iov_base = c->in + c->in_to, .iov_len = CLIENT_IN_BYTES - c->in_to };
+	struct msghdr m = { .msg_iov = &iov,
+		            .msg_iovlen = 1,
+		            .msg_control = room,
+		            .msg_controllen = sizeof(room) };
+	ssize_t n = recvmsg(c->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	for (struct cmsghdr *h = n >= 0 ? CMSG_FIRSTHDR(&m) : NULL; h; h = CMSG_NXTHDR(&m, h))
+		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+			keep_fds(c, h);
+	return n;
+}
+
 int client_receive(struct client *c, struct err *e)
 {
 	ssize_t n;
@@ -87,7 +131,7 @@ int client_receive(struct client *c, struct err *e)
 	if (c->in_to == CLIENT_IN_BYTES)
 		return 0; /* whole frames are there to be taken first */
 	do
-		n = recv(c->fd, c->in + c->in_to, CLIENT_IN_BYTES - c->in_to, MSG_DONTWAIT);
+		n = receive(c);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN)
 		return 0;

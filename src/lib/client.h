@@ -20,7 +20,8 @@ enum {
 	CLIENT_EPOCH = 1,
 	CLIENT_IN_BYTES = 256 << 10, /* 3 of the longest frames a supervisor may send */
 	CLIENT_OUT_BYTES =
-		WIRE_FRAME_MAX + WIRE_WINDOW_BYTES + (16 << 10),   /* EXEC, stdin, control */
+		WIRE_FRAME_MAX + WIRE_WINDOW_BYTES + (16 << 10), /* EXEC, stdin, control */
+	CLIENT_FDS_MAX = 4, /* open files with one answer: of a snapshot (lib/snapshot.h) */
 	CLIENT_ROOM_MIN = 2 * (WIRE_HEADER_BYTES + WIRE_DATA_MAX), /* kept free while sending */
 	CLIENT_ANSWER_MS =
 		10000, /* a supervisor answers from memory; only a stopped one is slower */
@@ -32,7 +33,9 @@ struct client {
 	size_t in_from, in_to;
 	struct buf out; /* what is queued; frames are appended with wire_put_*() */
 	size_t out_sent;
-	bool greeted; /* its HELLO was read and is of our version */
+	bool greeted;            /* its HELLO was read and is of our version */
+	int fds[CLIENT_FDS_MAX]; /* that came with an answer, until they are taken */
+	size_t fd_count;
 	/* monotonic; no wait goes on beyond it. 0: each has its own timeout only */
 	uint64_t until_ms;
 };
@@ -41,6 +44,12 @@ struct client {
 _must_ int client_new(int fd, struct client **ret_client, struct err *e);
 void client_free(struct client *c);
 OWN_DEFINE(struct client, client_free)
+
+/*
+ * Takes the open files that came with an answer, all or none: they are the caller's then. False:
+ * not so many came.
+ */
+_must_ bool client_take_fds(struct client *c, int *ret_fds, size_t count);
 
 /* Bytes of frames that may still be queued. */
 size_t client_room(const struct client *c);

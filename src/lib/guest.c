@@ -26,7 +26,7 @@ enum { TSC_REST_NS = 6000000 }; /* over the 5 ms that clock_tsc_khz() wants */
 
 void guest_files_init(struct guest_files *g)
 {
-	*g = (struct guest_files){ .kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1 };
+	*g = (struct guest_files){ .kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1, .qemu_fd = -1 };
 }
 
 void guest_files_close(struct guest_files *g)
@@ -34,6 +34,7 @@ void guest_files_close(struct guest_files *g)
 	own_close_fd(&g->kernel_fd);
 	own_close_fd(&g->initrd_fd);
 	own_close_fd(&g->kvm_fd);
+	own_close_fd(&g->qemu_fd);
 	guest_files_init(g);
 }
 
@@ -103,9 +104,12 @@ int guest_pick_engine(const struct spec *spec, int state_fd, const struct engine
 
 static int open_engine(struct guest_files *g, struct err *e)
 {
+	int r;
+
 	if (g->engine->id == ENGINE_KVM)
 		return fd_open("/dev/kvm", O_RDWR, 0, &g->kvm_fd, e);
-	return qemu_find(&g->qemu, e);
+	r = qemu_find(&g->qemu, e);
+	return r == 0 ? fd_open(g->qemu, O_RDONLY, 0, &g->qemu_fd, e) : r;
 }
 
 int guest_files_open(const struct paths *p, const struct engine_ops *engine,
@@ -167,7 +171,7 @@ void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec
 		put_identity(b, "kernel", &st);
 	if (fstat(g->initrd_fd, &st) == 0)
 		put_identity(b, "agent", &st);
-	if (g->qemu && stat(g->qemu, &st) == 0)
+	if (g->qemu_fd >= 0 && fstat(g->qemu_fd, &st) == 0)
 		put_identity(b, "qemu", &st);
 	put_cpu(b);
 	buf_printf(b, "cmdline %s\n", g->cmdline);
@@ -176,6 +180,40 @@ void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec
 	           spec->limits.memory_bytes, spec->limits.disk_bytes);
 	for (size_t i = 0; spec->warm && spec->warm[i]; i++)
 		buf_printf(b, "warm %zu %s\n", strlen(spec->warm[i]), spec->warm[i]);
+}
+
+static int put_contents(struct buf *b, const char *name, int fd, struct err *e)
+{
+	struct stat st;
+	uint64_t hash;
+	int r;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, "stat the %s", name);
+	r = saved_hash(fd, &hash, e);
+	if (r == 0)
+		buf_printf(b, "%s %" PRIu64 " %016" PRIx64 "\n", name, (uint64_t)st.st_size, hash);
+	return r;
+}
+
+int guest_put_machine(struct buf *b, const struct guest_files *g, const struct spec *spec,
+                      struct err *e)
+{
+	int r;
+
+	buf_printf(b, "berm %s\nengine %s\n", BERM_VERSION, g->engine->name);
+	r = put_contents(b, "kernel", g->kernel_fd, e);
+	if (r == 0)
+		r = put_contents(b, "agent", g->initrd_fd, e);
+	if (r == 0)
+		r = put_contents(b, "qemu", g->qemu_fd, e);
+	put_cpu(b);
+	buf_printf(b, "cmdline %s\nimage %s\n", g->cmdline, spec->image_id);
+	buf_printf(b, "cpus %" PRIu32 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n", spec->limits.cpus,
+	           spec->limits.memory_bytes, spec->limits.disk_bytes);
+	return r;
 }
 
 /*
@@ -322,7 +360,8 @@ int guest_boot_draft(const struct paths *p, const struct guest_files *g, const s
 }
 
 int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-               int image_fd, int dir_fd, uid_t uid, struct engine_vm *ret, struct err *e)
+               int image_fd, int dir_fd, uid_t uid, struct engine_vm *ret, int *ret_scratch_fd,
+               struct err *e)
 {
 	struct engine_config c = config(p, g, spec, image_fd, uid);
 	char cmdline[ENGINE_CMDLINE_MAX + 64];
@@ -347,23 +386,29 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 	c.cmdline = cmdline;
 	c.scratch_fd = scratch;
 	c.ram_fd = ram;
-	return g->engine->start(&c, ret, e);
+	r = g->engine->start(&c, ret, e);
+	if (r == 0)
+		*ret_scratch_fd = steal_fd(&scratch);
+	return r;
 }
 
 int guest_restore(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-                  int image_fd, int dir_fd, const struct saved *t, uid_t uid, struct engine_vm *ret,
-                  struct err *e)
+                  int image_fd, int dir_fd, const struct saved *from, uid_t uid,
+                  struct engine_vm *ret, int *ret_scratch_fd, struct err *e)
 {
 	struct engine_config c = config(p, g, spec, image_fd, uid);
 	_own_fd_ int scratch = -1;
 	int r = fd_tmpfile(dir_fd, 0600, &scratch, e);
 
 	if (r == 0)
-		r = fd_copy_sparse(t->scratch_fd, scratch, e);
+		r = fd_copy_sparse(from->scratch_fd, scratch, e);
 	if (r < 0)
-		return err_wrap(e, "copy the template's disk");
+		return err_wrap(e, "copy the saved disk");
 	c.scratch_fd = scratch;
-	c.ram_fd = t->ram_fd;
-	c.incoming_fd = t->state_fd;
-	return g->engine->start(&c, ret, e);
+	c.ram_fd = from->ram_fd;
+	c.incoming_fd = from->state_fd;
+	r = g->engine->start(&c, ret, e);
+	if (r == 0)
+		*ret_scratch_fd = steal_fd(&scratch);
+	return r;
 }

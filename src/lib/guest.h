@@ -22,6 +22,7 @@ struct guest_files {
 	int initrd_fd;
 	char cmdline[ENGINE_CMDLINE_MAX];
 	const char *qemu; /* qemu; static */
+	int qemu_fd;      /* qemu: that program */
 };
 
 void guest_files_init(struct guest_files *g);
@@ -46,6 +47,13 @@ _must_ int guest_files_open(const struct paths *p, const struct engine_ops *engi
  */
 void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec);
 
+/*
+ * All that a copy of a running guest depends on, one thing a line. Files are known by what is in
+ * them here, so an installation may be made anew. Reads the whole of each.
+ */
+_must_ int guest_put_machine(struct buf *b, const struct guest_files *g, const struct spec *spec,
+                             struct err *e);
+
 /* Makes an ext4 file system in an empty file of the right size, with mke2fs. */
 _must_ int guest_format_scratch(int fd, struct err *e);
 
@@ -54,11 +62,16 @@ _must_ int guest_boot_draft(const struct paths *p, const struct guest_files *g,
                             const struct spec *spec, int image_fd, const struct draft *d, uid_t uid,
                             struct engine_vm *ret, struct err *e);
 
-/* Boots with anonymous RAM and a fresh scratch disk made in the file system of dir_fd. */
+/*
+ * Boots with anonymous RAM and a fresh scratch disk made in the file system of dir_fd.
+ * ret_scratch_fd: the disk, the caller's; the guest has it open as well.
+ */
 _must_ int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
-                      int image_fd, int dir_fd, uid_t uid, struct engine_vm *ret, struct err *e);
+                      int image_fd, int dir_fd, uid_t uid, struct engine_vm *ret,
+                      int *ret_scratch_fd, struct err *e);
 
-/* Starts the engine on a private copy of the template. It runs once engine->go() was called. */
+/* Starts the engine on a private copy of what was saved. It runs once engine->go() was called. */
 _must_ int guest_restore(const struct paths *p, const struct guest_files *g,
-                         const struct spec *spec, int image_fd, int dir_fd, const struct saved *t,
-                         uid_t uid, struct engine_vm *ret, struct err *e);
+                         const struct spec *spec, int image_fd, int dir_fd,
+                         const struct saved *from, uid_t uid, struct engine_vm *ret,
+                         int *ret_scratch_fd, struct err *e);

@@ -221,7 +221,8 @@ static int check_private(int fd, const char *state, struct err *e)
 
 int paths_open_state(const struct paths *p, int *ret_dir_fd, struct err *e)
 {
-	static const char *const folders[] = { "images", "templates", "sandboxes", "ended" };
+	static const char *const folders[] = { "images", "templates", "snapshots", "sandboxes",
+		                               "ended" };
 	_own_fd_ int fd = -1;
 	int r = fd_make_dirs(p->state, &fd, NULL);
 

@@ -43,8 +43,8 @@ _must_ int paths_find_parts(struct paths *ret, struct err *e);
 _must_ int paths_from(const struct paths_input *in, struct paths *ret, struct err *e);
 
 /*
- * Opens the state directory, made with its subfolders (images, templates, sandboxes, ended; all
- * 0700) on first use. Says what to do when it cannot: -EROFS, -EACCES, -ENOTDIR, -ENOSPC, -EPERM
- * (others may write to it, so what is in it cannot be trusted).
+ * Opens the state directory, made with its subfolders (images, templates, snapshots, sandboxes,
+ * ended; all 0700) on first use. Says what to do when it cannot: -EROFS, -EACCES, -ENOTDIR,
+ * -ENOSPC, -EPERM (others may write to it, so what is in it cannot be trusted).
  */
 _must_ int paths_open_state(const struct paths *p, int *ret_dir_fd, struct err *e);

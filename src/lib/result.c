@@ -39,10 +39,9 @@ static const char *const reason_names[RESULT_REASON_COUNT] = {
 };
 
 static const char *const start_names[] = {
-	[RESULT_START_NONE] = NULL,
-	[RESULT_START_COLD] = "cold",
-	[RESULT_START_RESTORED] = "restored",
-	[RESULT_START_BUILT] = "built",
+	[RESULT_START_NONE] = NULL,           [RESULT_START_COLD] = "cold",
+	[RESULT_START_RESTORED] = "restored", [RESULT_START_BUILT] = "built",
+	[RESULT_START_SNAPSHOT] = "snapshot",
 };
 
 /* the bits of limits_hit, lowest first */

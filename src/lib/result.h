@@ -4,7 +4,7 @@
  *
  * Shape     one line, one object, every key always there; null where there is nothing to say:
  *             id name image engine level reason exit_code signal
- *             start ("cold", "restored", "built")
+ *             start ("cold", "restored", "built", "snapshot")
  *             limits_hit (a list of "time", "idle", "output", "memory", "pids", "disk")
  *             created ended (RFC 3339, UTC, milliseconds)
  *             start_ms wall_ms
@@ -56,7 +56,8 @@ enum result_start {
 	RESULT_START_NONE = 0,
 	RESULT_START_COLD = 1,
 	RESULT_START_RESTORED = 2,
-	RESULT_START_BUILT = 3
+	RESULT_START_BUILT = 3,
+	RESULT_START_SNAPSHOT = 4 /* a copy of a guest that ran */
 };
 
 struct result {

@@ -237,6 +237,9 @@ int spec_check(const struct spec *s, struct err *e)
 		return r;
 	if (s->engine > SPEC_ENGINE_KVM)
 		return err_set(e, -EINVAL, "--engine: must be auto, kvm or qemu");
+	if (spec_is_copy(s) &&
+	    (!s->from || s->cold || s->engine == SPEC_ENGINE_AUTO || s->epoch == UINT32_MAX))
+		return err_set(e, -EINVAL, "a copy of a guest is of something, and of one engine");
 	if (s->minimum_level < LEVEL_PROCESS || s->minimum_level > LEVEL_MICROVM)
 		return err_set(e, -EINVAL, "--isolation: must be microvm, emulated or process");
 	return 0;

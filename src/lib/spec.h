@@ -77,7 +77,20 @@ struct spec {
 	bool cold;           /* boot; do not use or make a template */
 	bool foreground_tty; /* the caller sits at a terminal: progress is wanted */
 	uint16_t rows, cols;
+	/*
+	 * Of a copy of a saved guest, which goes on instead of starting argv: what there is to know
+	 * of it. See lib/snapshot.h.
+	 */
+	const char *from;    /* the snapshot's name, or the id of the sandbox it is a fork of */
+	uint32_t epoch;      /* the guest's last; 0: this is no copy */
+	uint32_t main_pid;   /* of the main command, in the guest; 0: it has none */
+	bool main_stdin_eof; /* its stdin has ended */
 };
+
+static inline bool spec_is_copy(const struct spec *s)
+{
+	return s->epoch > 0;
+}
 
 void spec_init(struct spec *s); /* the defaults above */
 

@@ -51,6 +51,10 @@ static const struct field fields[] = {
 	{ 24, KIND_BOOL, true, 0, AT(foreground_tty) },
 	{ 25, KIND_U16, true, 0, AT(rows) },
 	{ 26, KIND_U16, true, 0, AT(cols) },
+	{ 27, KIND_TEXT, false, 0, AT(from) },
+	{ 28, KIND_U32, true, 0, AT(epoch) },
+	{ 29, KIND_U32, true, 0, AT(main_pid) },
+	{ 30, KIND_BOOL, true, 0, AT(main_stdin_eof) },
 };
 #undef AT
 /* clang-format on */

@@ -14,6 +14,7 @@
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
 #include "base/spawn.h"
+#include "engine/saved.h"
 #include "lib/state.h"
 
 #include <errno.h>
@@ -33,7 +34,8 @@ struct making {
 	const char *name;
 	char id[SPEC_ID_LEN + 1];
 	bool made, claimed;
-	bool embedded; /* by a program that is not berm */
+	bool embedded;            /* by a program that is not berm */
+	const struct saved *from; /* what it is a copy of, or NULL */
 	int dir_fd, lock_fd;
 };
 
@@ -145,7 +147,8 @@ static int spawn_supervisor(const struct paths *p, const struct making *m, int c
 		.argv = argv,
 		.envp = envp,
 		.fds = { -1, -1, debugging ? STDERR_FILENO : -1, control_fd, spec_fd, m->state_fd,
-		         m->dir_fd, disk_fd, m->lock_fd },
+		         m->dir_fd, disk_fd, m->lock_fd, m->from ? m->from->ram_fd : -1,
+		         m->from ? m->from->state_fd : -1, m->from ? m->from->scratch_fd : -1 },
 		.fd_count = START_FD_COUNT,
 		.own_session = true,
 		.outlive = true, /* it sees for itself that control_fd closes */
@@ -195,6 +198,8 @@ static int make_and_start(const struct paths *p, struct making *m, int disk_fd,
 {
 	int r = spec_check(spec, e);
 
+	if (r == 0 && spec_is_copy(spec) != (m->from != NULL))
+		r = err_set(e, -EINVAL, "a copy of a guest needs what it is a copy of");
 	m->name = spec->name;
 	m->dir_fd = -1;
 	m->lock_fd = -1;
@@ -224,4 +229,23 @@ int start_embedded(const struct paths *p, int state_fd, int disk_fd, const struc
 	_own_(making_fini) struct making m = { .state_fd = state_fd, .embedded = true };
 
 	return make_and_start(p, &m, disk_fd, spec, ret, e);
+}
+
+int start_copy(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+               const struct saved *from, bool embedded, struct started *ret, struct err *e)
+{
+	_own_(saved_close) struct saved own;
+	_own_(making_fini) struct making m = {
+		.state_fd = state_fd,
+		.embedded = embedded,
+		.from = &own,
+		.dir_fd = -1,
+		.lock_fd = -1,
+	};
+	int r;
+
+	/* who reads one reads it to its end: each copy has a place of its own in the files */
+	saved_init(&own);
+	r = saved_reopen(from, &own, e);
+	return r == 0 ? make_and_start(p, &m, disk_fd, spec, ret, e) : r;
 }

@@ -15,7 +15,11 @@ enum start_fd {
 	START_FD_SANDBOX = 6, /* sandboxes/<id> */
 	START_FD_DISK = 7,    /* the image, read-only */
 	START_FD_LOCK = 8,    /* held; never to be inherited by anybody else, never unlocked */
-	START_FD_COUNT = 9,
+	/* of a copy (spec_is_copy): what it is a copy of, each with an offset of its own */
+	START_FD_RAM = 9,
+	START_FD_SAVED = 10, /* device state */
+	START_FD_SCRATCH = 11,
+	START_FD_COUNT = 12,
 };
 
 struct started {
@@ -35,6 +39,14 @@ struct started {
  */
 _must_ int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
                          struct started *ret, struct err *e);
+
+/*
+ * The same for a copy of the saved guest `from`, whose fds are read but stay open here. The spec is
+ * one of snapshot_spec(). embedded: as start_embedded().
+ */
+struct saved;
+_must_ int start_copy(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+                      const struct saved *from, bool embedded, struct started *ret, struct err *e);
 
 /*
  * The same for a program that is not berm: the supervisor is nobody's child here (orphan in

@@ -156,8 +156,10 @@ int state_write_info(int dir_fd, const struct state_info *info, struct err *e)
 	put_pair(&out, "image", info->image);
 	put_pair(&out, "command", info->command);
 	buf_printf(&out,
-	           "\"created_ns\":%" PRIu64 ",\"supervisor_pid\":%" PRId32 ",\"level\":%u}\n",
-	           info->created_ns, info->supervisor_pid, info->level);
+	           "\"created_ns\":%" PRIu64 ",\"supervisor_pid\":%" PRId32 ",\"level\":%u,"
+	           "\"paused\":%s}\n",
+	           info->created_ns, info->supervisor_pid, info->level,
+	           info->paused ? "true" : "false");
 	if (!buf_ok(&out))
 		return err_set(e, -EMSGSIZE, "info.json: over %d bytes", STATE_INFO_JSON_MAX);
 	return write_quick(dir_fd, "info.json", buf_span(&out), e);
@@ -177,6 +179,7 @@ static bool take_info(const json_t *o, struct state_info *ret)
 		return false;
 	ret->supervisor_pid = (int32_t)pid;
 	ret->level = (uint8_t)level;
+	ret->paused = json_is_true(json_object_get(o, "paused"));
 	return true;
 }
 

@@ -11,6 +11,7 @@
  *   sandboxes/.names      flock(LOCK_EX) while a claim is made or taken back
  *   ended/<id>/           result.json, info.json and log of a detached sandbox that ended by itself
  *   templates/.tmp-<x>/   a template under way; its builder holds the lock file in it
+ *   snapshots/<name>/     what `berm snapshot` saved; .tmp-<x>/ as above
  *
  * A directory whose lock nobody holds is dead: state_sweep() removes it, with its cgroup and name.
  * There is no daemon and no index to be out of step. docs/internals/state.md has the races.
@@ -44,7 +45,8 @@ struct state_info {
 	uint64_t created_ns;
 	int32_t supervisor_pid; /* 0 before it wrote itself */
 	uint8_t level;          /* enum level; 0 before there is an engine */
-	bool ended;             /* not in info.json: said by where it was found */
+	bool paused;
+	bool ended; /* not in info.json: said by where it was found */
 };
 
 struct state_list {

@@ -103,9 +103,10 @@ static void sweep_sandboxes(int state_fd)
 	}
 }
 
-static void sweep_templates(int state_fd)
+/* Drafts of templates and snapshots (engine/saved.h). */
+static void sweep_saved(int state_fd, const char *folder)
 {
-	_own_(state_close_stream) DIR *dir = state_open_stream(state_fd, "templates");
+	_own_(state_close_stream) DIR *dir = state_open_stream(state_fd, folder);
 	const struct dirent *d;
 
 	for (int n = 0; dir && n < STATE_ENTRIES_MAX && (d = readdir(dir)); n++) {
@@ -176,5 +177,6 @@ void state_sweep(int state_fd)
 {
 	sweep_sandboxes(state_fd);
 	sweep_ended(state_fd);
-	sweep_templates(state_fd);
+	sweep_saved(state_fd, "templates");
+	sweep_saved(state_fd, "snapshots");
 }

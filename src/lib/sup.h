@@ -8,6 +8,8 @@
  * sup_loop.c    then one libuv loop: connections, timers, signals, the engine's end.
  * sup_agent.c   judges and routes what the guest's agent sends (hostile).
  * sup_client.c  judges and routes what berm's commands send (the same user).
+ * sup_hold.c    brings the guest to rest and lets it go on: for PAUSE, RESUME and SNAPSHOT.
+ * sup_save.c    what a snapshot has done away from the loop: hashing, saving, copying, flushing.
  * sup_info.c    answers INFO.
  * sup_end.c     decides once how it ended, kills, cleans up, tells everybody.
  *
@@ -30,6 +32,13 @@
  * uv_close(): a slot and its link live until the close callback, and whoever goes on afterwards
  * finds `closing`, or SUP_ENDING, and does nothing more.
  *
+ * A guest is held from HOLD to RELEASE, and then nothing at all is sent to its agent: whoever would
+ * (a command's frame, a grant of credit, STATS) waits as for room, or does without. Its engine is
+ * stopped and saved by a thread, one piece of work at a time, while the loop goes on. The thread
+ * gets what it needs handed over in struct sup_save and the loop keeps its hands off that until the
+ * work is done, so they share nothing and need no lock. Whoever asked and went away is not served:
+ * what was under way is undone. Only one such request is under way at a time.
+ *
  * Until IDENTITY_OK one deadline runs, from EXEC to its answer another, and the wall clock from
  * EXEC on: so an agent that is silent, or never says that a command runs, gains no time by it.
  */
@@ -41,6 +50,7 @@
 #include "lib/link.h"
 #include "lib/outlog.h"
 #include "lib/result.h"
+#include "lib/snapshot_note.h"
 
 #include <uv.h>
 
@@ -58,11 +68,16 @@ enum {
 	SUP_POWEROFF_EXTRA_MS = 2000, /* beyond the grace that STOP gives */
 	SUP_FLUSH_MS = 5000,          /* for connections that did not start the sandbox */
 	SUP_IDLE_TICK_MS = 500,
-	SUP_IDLE_CPU_PERMILLE = 20, /* of one CPU: a guest below it does nothing */
-	SUP_BUILD_MS = 600000,      /* a template, with all its warm-up commands */
-	SUP_WORDS_MAX = 1024,       /* of the engine's last words in a message */
-	SUP_WORDS_READS_MAX = 32,   /* 4 KiB each: more than its pipe holds */
-	SUP_ANSWER_BYTES = 1024,    /* what one frame of the agent may have us send to it */
+	SUP_IDLE_CPU_PERMILLE = 20,   /* of one CPU: a guest below it does nothing */
+	SUP_BUILD_MS = 600000,        /* a template, with all its warm-up commands */
+	SUP_HOLD_MS = 8000,           /* HOLD to HOLD_OK; the agent gives up after 2 s of its own */
+	SUP_ENGINE_MS = 20000,        /* an engine to stop, or to go on */
+	SUP_SAVE_MS = 60000,          /* an engine to write state and memory, and beyond that ... */
+	SUP_SAVE_BYTES_MS = 16 << 10, /* ... a ms for so much memory: 16 MiB/s, a slow disk */
+	SUP_FULL_BYTES = 1 << 20,     /* a file system with less room is why a save failed */
+	SUP_WORDS_MAX = 1024,         /* of the engine's last words in a message */
+	SUP_WORDS_READS_MAX = 32,     /* 4 KiB each: more than its pipe holds */
+	SUP_ANSWER_BYTES = 1024,      /* what one frame of the agent may have us send to it */
 	SUP_GRANT_BYTES = WIRE_WINDOW_BYTES / 8, /* credit is given back in such parts */
 	/* kept free towards each command for what must not be lost: EXEC_OK, RESETs, REFUSE, END */
 	SUP_RESERVE_BYTES = RESULT_JSON_MAX + 4096,
@@ -71,6 +86,48 @@ enum {
 enum sup_kind { SUP_MAIN = 1, SUP_EXEC = 2, SUP_FILES = 3 };
 
 struct sup_client;
+
+enum sup_hold { SUP_FREE = 0, SUP_ASKED = 1, SUP_HELD = 2, SUP_RELEASED = 3 };
+
+/* How far a request is. */
+enum sup_phase {
+	SUP_PREPARING = 1, /* in the thread: a draft is made; the guest runs */
+	SUP_HOLDING = 2,   /* for HOLD_OK */
+	SUP_RESTING = 3,   /* in the thread: the engine is stopped, saved, let go on */
+	SUP_SEALING = 4    /* in the thread: what was saved is flushed; the guest runs */
+};
+
+/* What the thread works on; its own while op.working. */
+struct sup_save {
+	uv_work_t work;
+	struct engine_vm vm; /* the loop's may be closed meanwhile; the fds live as long as we */
+	bool save, pause, resume; /* what to do with the engine */
+	int state_fd, scratch_fd; /* borrowed */
+	uint64_t ram_bytes, disk_bytes;
+	const struct guest_files *files;
+	const struct spec *spec;
+	int folder_fd; /* snapshots/ */
+	struct draft draft;
+	struct buf machine; /* guest_put_machine(); kept for the next one */
+	uint8_t machine_bytes[SNAPSHOT_MACHINE_MAX];
+	uint8_t *note; /* SAVED_NOTE_MAX, or NULL */
+	size_t note_len;
+	int code; /* of the work: 0 or -errno, and e says why */
+	struct err e;
+	bool broken; /* the engine does not go on */
+};
+
+/* A request that needs the guest at rest. */
+struct sup_op {
+	uint8_t type;              /* WIRE_SNAPSHOT, WIRE_PAUSE or WIRE_RESUME; 0: none */
+	uint8_t phase;             /* enum sup_phase */
+	bool working;              /* in the thread */
+	bool asked;                /* by a command: if that goes, it is undone */
+	struct sup_client *client; /* waits for DONE; NULL: there is none, or it went away */
+	bool replace;
+	char name[SPEC_NAME_MAX + 1]; /* "": a fork's, which nobody else will see */
+	struct sup_save save;
+};
 
 struct sup_stream {
 	bool used;
@@ -124,7 +181,9 @@ struct sup {
 	const char *id;
 	int state_fd, dir_fd, disk_fd, lock_fd, listen_fd, cpu_fd, status_fd;
 	int templates_fd;
-	uint8_t *key; /* of the template restored from, or NULL */
+	int scratch_fd;           /* the guest's disk: only ever copied, never read */
+	struct guest_files files; /* what it was started with */
+	uint8_t *key;             /* of the template restored from, or NULL */
 	size_t key_len;
 	uid_t uid;
 	const struct engine_ops *engine;
@@ -139,6 +198,13 @@ struct sup {
 	uint64_t started_ms, main_ms; /* monotonic */
 
 	uint32_t epoch;
+	uint8_t hold;     /* enum sup_hold */
+	bool hold_ok_due; /* we gave up waiting for a HOLD_OK that may still come */
+	bool hold_late;   /* the same for a RELEASE_OK: requests are refused until it comes */
+	bool paused;      /* held, and the engine stopped, until RESUME */
+	bool wall_stopped;
+	uint64_t wall_left_ms; /* of the time limit, while that is stopped */
+	struct sup_op op;
 	struct link *agent;
 	bool agent_paused; /* a frame of its waits for a command's connection */
 	bool agent_choked; /* a frame of its waits until it reads what it was sent */
@@ -161,10 +227,10 @@ struct sup {
 	uint32_t boot_ms; /* supervisor start to the guest's readiness */
 
 	uv_loop_t loop;
-	uv_poll_t agent_poll, engine_poll, log_poll, listen_poll;
-	uv_timer_t deadline, wall, idle, stats_timer, flush;
+	uv_poll_t agent_poll, engine_poll, log_poll, listen_poll, control_poll;
+	uv_timer_t deadline, wall, idle, stats_timer, flush, hold_timer;
 	uv_signal_t term, interrupt;
-	bool agent_poll_open, engine_poll_open, log_poll_open;
+	bool agent_poll_open, engine_poll_open, log_poll_open, control_poll_open;
 };
 
 /* sup_start.c: everything before the loop. On failure the result is filled and e says why. */
@@ -187,6 +253,8 @@ void sup_agent_readable(struct sup *s);
 void sup_agent_frames(struct sup *s); /* goes on where it paused, or was choked */
 void sup_start_main(struct sup *s);   /* if all it waits for is there */
 void sup_grant(struct sup *s, struct sup_stream *st, uint8_t channel); /* of MAIN: what is owed */
+void sup_lied(struct sup *s, const char *how); /* the agent broke a rule: the end */
+void sup_take_main(struct sup *s);             /* of a copy: its main command runs already */
 struct sup_stream *sup_stream_new(struct sup *s, uint8_t kind);
 struct sup_stream *sup_stream_find(struct sup *s, uint32_t agent_id);
 
@@ -196,11 +264,43 @@ void sup_client_frames(struct sup_client *c);
 void sup_resume_clients(struct sup *s); /* those that wait for the agent */
 struct sup_stream *sup_client_stream(struct sup_client *c, uint32_t client_id);
 
+/* sup_hold.c */
+static inline bool sup_held(const struct sup *s) /* nothing may be sent to the agent */
+{
+	return s->hold == SUP_ASKED || s->hold == SUP_HELD;
+}
+static inline bool sup_going_on(const struct sup *s) /* released a moment ago */
+{
+	return s->hold == SUP_RELEASED && !s->hold_late;
+}
+void sup_request(struct sup_client *c, const struct wire_frame *f); /* SNAPSHOT, PAUSE, RESUME */
+void sup_wake(struct sup *s); /* if it is paused: somebody has something for it */
+void sup_hold_ok(struct sup *s, const struct wire_frame *f); /* HOLD_OK and RELEASE_OK */
+void sup_op_client_gone(struct sup_client *c);
+void sup_op_end(struct sup *s);                                        /* the sandbox ends */
+bool sup_op_outlives(const struct sup *s, const struct sup_client *c); /* c still waits for DONE */
+void sup_op_done(struct sup *s); /* the thread is done with s->op.save */
+void sup_watch_control(struct sup *s);
+
+/* sup_save.c */
+void sup_save_init(struct sup *s);
+/* Each of these is begun by the loop, and ends in sup_op_done() */
+void sup_save_prepare(struct sup *s);
+void sup_save_rest(struct sup *s);
+void sup_save_seal(struct sup *s);
+_must_ int sup_save_note(struct sup *s, struct err *e);
+void sup_save_drop(struct sup *s); /* what is left of it */
+/* DONE, with what was saved as open files: -EPIPE if they cannot be sent. */
+_must_ int sup_save_send(struct sup *s, struct sup_client *c);
+
 /* sup_info.c */
 void sup_ask_stats(struct sup *s);
 void sup_answer_info(struct sup *s);
 void sup_start_limits(struct sup *s); /* time and idle, from the main command's EXEC */
+void sup_stop_wall(struct sup *s);    /* while it is paused */
+void sup_resume_wall(struct sup *s);
 uint64_t sup_engine_cpu_ms(const struct sup *s);
+_must_ int sup_write_info(const struct sup *s, struct err *e); /* for `berm ps` */
 
 /* sup_end.c. The first call decides; a message may be "". */
 void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt, ...)

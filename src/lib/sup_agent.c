@@ -9,7 +9,7 @@
 
 enum handled { HANDLED, WAIT };
 
-static void lied(struct sup *s, const char *how)
+void sup_lied(struct sup *s, const char *how)
 {
 	sup_end(s, RESULT_AGENT_LIED, 125, "the guest's agent broke the protocol: %s%s", how,
 	        sup_distrust(s));
@@ -153,7 +153,7 @@ static enum handled main_credit(struct sup *s, uint32_t bytes)
 /* While no caller reads, we do: in few frames, as an agent that does not read them fills us up. */
 void sup_grant(struct sup *s, struct sup_stream *st, uint8_t channel)
 {
-	if (caller_feeds_credit(s) || st->owed[channel] < SUP_GRANT_BYTES)
+	if (caller_feeds_credit(s) || st->owed[channel] < SUP_GRANT_BYTES || sup_held(s))
 		return;
 	wire_put_u32(&s->agent->out, WIRE_CREDIT, channel, st->agent_id, s->epoch,
 	             st->owed[channel]);
@@ -272,7 +272,7 @@ static void on_hello(struct sup *s, const struct wire_frame *f)
 	struct wire_hello hello;
 
 	if (s->state != SUP_STARTING || !s->boot || wire_parse_hello(f->payload, &hello) < 0) {
-		lied(s, "HELLO out of place");
+		sup_lied(s, "HELLO out of place");
 		return;
 	}
 	if (hello.version != WIRE_VERSION) {
@@ -293,7 +293,7 @@ static void on_event(struct sup *s, const struct wire_frame *f)
 	uint8_t bit;
 
 	if (wire_parse_event(f->payload, &v) < 0 || ++s->events > SUP_EVENTS_MAX) {
-		lied(s, "too many events");
+		sup_lied(s, "too many events");
 		return;
 	}
 	bit = v.kind == WIRE_EVENT_OOM    ? RESULT_HIT_MEMORY
@@ -311,7 +311,7 @@ static void on_last_words(struct sup *s, const struct wire_frame *f)
 	struct span text;
 
 	if (wire_parse_text(f->payload, &text) < 0)
-		lied(s, "a sentence that cannot be read");
+		sup_lied(s, "a sentence that cannot be read");
 	else
 		sup_end(s, late ? RESULT_ENGINE_DIED : RESULT_NOT_STARTED, 125, "%s: %.*s%s",
 		        late ? "the guest broke down" : "the guest cannot be used", (int)text.len,
@@ -326,7 +326,7 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 		return;
 	case WIRE_IDENTITY_OK:
 		if (s->state != SUP_STARTING || s->boot)
-			lied(s, "IDENTITY_OK out of place");
+			sup_lied(s, "IDENTITY_OK out of place");
 		else
 			ready(s);
 		return;
@@ -335,7 +335,7 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 		return;
 	case WIRE_STATS_OK:
 		if (!s->stats_asked || wire_parse_stats(f->payload, &s->stats) < 0) {
-			lied(s, "STATS_OK out of place");
+			sup_lied(s, "STATS_OK out of place");
 			return;
 		}
 		s->stats_asked = false;
@@ -343,12 +343,16 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 		(void)uv_timer_stop(&s->stats_timer);
 		sup_answer_info(s);
 		return;
+	case WIRE_HOLD_OK:
+	case WIRE_RELEASE_OK:
+		sup_hold_ok(s, f);
+		return;
 	case WIRE_FATAL:
 	case WIRE_REFUSE:
 		on_last_words(s, f);
 		return;
 	default:
-		lied(s, "a frame nobody asked for");
+		sup_lied(s, "a frame nobody asked for");
 		return;
 	}
 }
@@ -451,15 +455,19 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 	uint32_t bytes = 0;
 	enum handled h;
 
+	if (s->state == SUP_STARTING) { /* a copy has a stream by then */
+		sup_lied(s, "a stream before IDENTITY_OK");
+		return HANDLED;
+	}
 	/* frames of a stream that we reset may still be on their way; ids of the future are not */
 	if (!st) {
 		if (f->stream >= s->next_agent_id)
-			lied(s, "a stream that nobody opened");
+			sup_lied(s, "a stream that nobody opened");
 		return HANDLED;
 	}
 	how = wrong(st, f);
 	if (how) {
-		lied(s, how);
+		sup_lied(s, how);
 		return HANDLED;
 	}
 	if (f->type == WIRE_CREDIT && wire_parse_u32(f->payload, &bytes) < 0)
@@ -503,17 +511,26 @@ void sup_agent_frames(struct sup *s)
 		if (r == -EAGAIN)
 			break;
 		if (r < 0) {
-			lied(s, "bytes that are no frame");
+			sup_lied(s, "bytes that are no frame");
 			return;
 		}
 		if (f.epoch != s->epoch) {
-			lied(s, "a frame of another epoch");
+			sup_lied(s, "a frame of another epoch");
+			return;
+		}
+		if (s->hold == SUP_HELD) {
+			sup_lied(s, "a frame while it is held");
 			return;
 		}
 		if (link_room(s->agent) < SUP_ANSWER_BYTES && link_flush(s->agent) != 0 &&
 		    link_room(s->agent) < SUP_ANSWER_BYTES) {
 			s->agent->in_at = mark;
 			s->agent_choked = s->room_wanted = true;
+			break;
+		}
+		if (f.stream != 0 && s->state == SUP_READY && spec_is_copy(&s->spec)) {
+			s->agent->in_at = mark; /* sup_start_main() waits for its caller */
+			s->agent_paused = true;
 			break;
 		}
 		if (f.stream == 0) {
@@ -550,18 +567,39 @@ static void on_exec_deadline(uv_timer_t *t)
 	        SUP_EXEC_MS / 1000);
 }
 
-/* Without a main command the guest is all there is: it runs, and ends when it is told to. */
-static void start_idle(struct sup *s)
+void sup_take_main(struct sup *s)
+{
+	struct sup_stream *st;
+
+	if (s->spec.main_pid == 0) {
+		s->next_agent_id = SUP_MAIN_STREAM + 1; /* MAIN's id is nobody else's */
+		return;
+	}
+	st = sup_stream_new(s, SUP_MAIN); /* the first, so that is its id */
+	if (!st)
+		return; /* not so: there are none yet */
+	st->started = true;
+	st->pid = s->spec.main_pid;
+	st->may_take = 0; /* the agent says how much */
+	st->ended[WIRE_IN] = s->spec.main_stdin_eof;
+}
+
+/*
+ * It runs without an EXEC. Without a main command the guest is all there is: it runs, and ends when
+ * it is told to.
+ */
+static void start_running(struct sup *s)
 {
 	s->next_agent_id = SUP_MAIN_STREAM + 1; /* MAIN's id is nobody else's */
 	main_started(s);
-	s->room_wanted = true; /* the loop comes to the commands that wait for it */
+	s->agent_paused = false; /* what a copy said before there was somebody to have it */
+	s->room_wanted = true;   /* the loop comes to that, and to the commands that wait */
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
 		struct sup_client *c = &s->clients[i];
 
 		if (!c->used || !c->attached || c->closing)
 			continue;
-		wire_put_u32(&c->link->out, WIRE_EXEC_OK, 0, c->attach_id, 1, 0); /* no pid */
+		wire_put_u32(&c->link->out, WIRE_EXEC_OK, 0, c->attach_id, 1, s->spec.main_pid);
 		sup_watch_client(c);
 	}
 }
@@ -582,12 +620,13 @@ void sup_start_main(struct sup *s)
 		.cwd = span_str(s->spec.cwd ? s->spec.cwd : ""),
 	};
 
-	if (s->state != SUP_READY || s->next_agent_id != SUP_MAIN_STREAM)
+	if (s->state != SUP_READY ||
+	    (s->next_agent_id != SUP_MAIN_STREAM && !spec_is_copy(&s->spec)))
 		return;
 	if (!s->spec.detach && !(s->owner && s->owner->attached))
 		return;
-	if (!s->spec.argv[0]) {
-		start_idle(s);
+	if (!s->spec.argv[0] || spec_is_copy(&s->spec)) {
+		start_running(s);
 		return;
 	}
 	st = sup_stream_new(s, SUP_MAIN);

@@ -286,6 +286,11 @@ static void on_control(struct sup_client *c, const struct wire_frame *f)
 		if (wire_parse_u32(f->payload, &number) == 0)
 			stop(s, number);
 		return;
+	case WIRE_SNAPSHOT:
+	case WIRE_PAUSE:
+	case WIRE_RESUME:
+		sup_request(c, f);
+		return;
 	case WIRE_KILL:
 		if (wire_parse_u32(f->payload, &number) == 0 && main_stream(s))
 			wire_put_u32(&s->agent->out, WIRE_SIGNAL, 0, SUP_MAIN_STREAM, s->epoch,
@@ -295,6 +300,22 @@ static void on_control(struct sup_client *c, const struct wire_frame *f)
 		refuse(c, "not to a supervisor");
 		return;
 	}
+}
+
+/* Does it have to wait for the guest, which is held, or on its way out of that? */
+static bool has_to_wait(const struct sup *s, const struct wire_frame *f)
+{
+	uint32_t grace_ms;
+
+	if (f->type == WIRE_SNAPSHOT || f->type == WIRE_PAUSE || f->type == WIRE_RESUME)
+		return sup_going_on(s);
+	if (!sup_held(s))
+		return false;
+	if (f->stream != 0)
+		return f->type != WIRE_ATTACH;
+	if (f->type == WIRE_STOP)
+		return wire_parse_u32(f->payload, &grace_ms) == 0 && grace_ms > 0;
+	return f->type == WIRE_KILL;
 }
 
 void sup_client_frames(struct sup_client *c)
@@ -311,6 +332,13 @@ void sup_client_frames(struct sup_client *c)
 			break;
 		if (r < 0) {
 			refuse(c, "bytes that are no frame: is this berm of the same version?");
+			break;
+		}
+		if (has_to_wait(s, &f)) {
+			c->link->in_at = mark;
+			c->paused = true;
+			if (f.type == WIRE_STOP)
+				sup_wake(s); /* it is to have the chance to end well */
 			break;
 		}
 		/* whatever it is, the agent's buffer must be able to take it whole */

@@ -134,7 +134,7 @@ void sup_tell_end(struct sup *s)
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
 		struct sup_client *c = &s->clients[i];
 
-		if (!c->used || c->closing)
+		if (!c->used || c->closing || sup_op_outlives(s, c))
 			continue;
 		if (c->wait || c->owner) /* what is kept free is enough for it */
 			wire_put(&c->link->out, WIRE_END, 0, 0, 1, buf_span(&b));
@@ -171,6 +171,7 @@ void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt,
 		s->result.wall_ms = clock_mono_ms() - s->main_ms;
 	s->state = SUP_ENDING;
 	reset_streams(s);
+	sup_op_end(s);
 	sup_close_loop(s);
 	sup_cleanup(s);
 	sup_tell_end(s);

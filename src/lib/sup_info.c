@@ -4,6 +4,7 @@
 #include "lib/state.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { COMMAND_TEXT_MAX = 4096 }; /* of argv in INFO; the rest is cut at a word */
@@ -150,13 +151,14 @@ static void put_info(struct buf *b, const struct sup *s)
 	put_limits(b, &s->spec.limits);
 	put_host(b, s);
 	put_guest(b, s);
+	put_text(b, "from", s->spec.from ? s->spec.from : "");
 	buf_printf(b,
-	           "\"detached\":%s,\"tty\":%s,\"created_ns\":%" PRIu64 ",\"boot_ms\":%" PRIu32
-	           ",\"start_ms\":%" PRIu64 ",\"wall_ms\":%" PRIu64 ",\"output_bytes\":%" PRIu64
-	           "}",
-	           s->spec.detach ? "true" : "false", s->spec.tty ? "true" : "false", r->created_ns,
-	           s->boot_ms, r->start_ms, s->main_ms ? clock_mono_ms() - s->main_ms : 0,
-	           r->output_bytes);
+	           "\"paused\":%s,\"detached\":%s,\"tty\":%s,\"created_ns\":%" PRIu64
+	           ",\"boot_ms\":%" PRIu32 ",\"start_ms\":%" PRIu64 ",\"wall_ms\":%" PRIu64
+	           ",\"output_bytes\":%" PRIu64 "}",
+	           s->paused ? "true" : "false", s->spec.detach ? "true" : "false",
+	           s->spec.tty ? "true" : "false", r->created_ns, s->boot_ms, r->start_ms,
+	           s->main_ms ? clock_mono_ms() - s->main_ms : 0, r->output_bytes);
 }
 
 /* The answer to all who asked. */
@@ -194,7 +196,8 @@ static void on_stats_deadline(uv_timer_t *t)
 /* A guest that does not answer does not keep anybody from the rest of the answer. */
 void sup_ask_stats(struct sup *s)
 {
-	if (s->state != SUP_RUNNING && s->state != SUP_READY) {
+	if ((s->state != SUP_RUNNING && s->state != SUP_READY) || sup_held(s)) {
+		s->stats_known = false; /* what it said earlier is not what it does now */
 		sup_answer_info(s);
 		return;
 	}
@@ -205,6 +208,27 @@ void sup_ask_stats(struct sup *s)
 	s->stats_asked = true;
 	wire_put(&s->agent->out, WIRE_STATS, 0, 0, s->epoch, span_of(NULL, 0));
 	sup_watch_agent(s);
+}
+
+int sup_write_info(const struct sup *s, struct err *e)
+{
+	struct state_info info = { .supervisor_pid = getpid(),
+		                   .level = (uint8_t)s->result.level,
+		                   .paused = s->paused,
+		                   .created_ns = s->result.created_ns };
+	size_t len = 0;
+
+	(void)snprintf(info.id, sizeof(info.id), "%s", s->id);
+	(void)snprintf(info.name, sizeof(info.name), "%s", s->result.name);
+	(void)snprintf(info.image, sizeof(info.image), "%s", s->result.image);
+	for (size_t i = 0; s->spec.argv[i] && len + 1 < sizeof(info.command); i++) {
+		int n = snprintf(info.command + len, sizeof(info.command) - len, "%s%s",
+		                 i > 0 ? " " : "", s->spec.argv[i]);
+
+		if (n > 0)
+			len += (size_t)n;
+	}
+	return state_write_info(s->dir_fd, &info, e);
 }
 
 static void on_wall(uv_timer_t *t)
@@ -223,6 +247,8 @@ static void on_idle_tick(uv_timer_t *t)
 	uint64_t now = clock_mono_ms();
 	uint64_t cpu = sup_engine_cpu_ms(s);
 
+	if (sup_held(s) || s->op.type != 0) /* it would, if we let it */
+		s->idle_since_ms = now;
 	if ((cpu - s->idle_cpu_ms) * 1000 > (uint64_t)SUP_IDLE_TICK_MS * SUP_IDLE_CPU_PERMILLE)
 		s->idle_since_ms = now;
 	s->idle_cpu_ms = cpu;
@@ -242,4 +268,24 @@ void sup_start_limits(struct sup *s)
 		s->idle_cpu_ms = sup_engine_cpu_ms(s);
 		(void)uv_timer_start(&s->idle, on_idle_tick, SUP_IDLE_TICK_MS, SUP_IDLE_TICK_MS);
 	}
+}
+
+/* Time in which it is made to stand still is not the command's. */
+void sup_stop_wall(struct sup *s)
+{
+	if (!uv_is_active((uv_handle_t *)&s->wall))
+		return;
+	uv_update_time(&s->loop);
+	s->wall_left_ms = uv_timer_get_due_in(&s->wall);
+	s->wall_stopped = true;
+	(void)uv_timer_stop(&s->wall);
+}
+
+void sup_resume_wall(struct sup *s)
+{
+	if (!s->wall_stopped)
+		return;
+	s->wall_stopped = false;
+	uv_update_time(&s->loop);
+	(void)uv_timer_start(&s->wall, on_wall, s->wall_left_ms, 0);
 }

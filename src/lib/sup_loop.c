@@ -4,6 +4,7 @@
 #include "base/fdio.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,6 +118,8 @@ void sup_reset_orphans(struct sup *s)
 
 		if (!st->used || st->client || st->kind == SUP_MAIN)
 			continue;
+		if (sup_held(s)) /* release() comes here again */
+			return;
 		if (link_room(s->agent) < SUP_ANSWER_BYTES) {
 			s->room_wanted = true;
 			return;
@@ -148,6 +151,7 @@ void sup_drop_client(struct sup_client *c)
 	c->attached = false;
 	c->input = false;
 	orphan_streams(c);
+	sup_op_client_gone(c);
 	uv_close((uv_handle_t *)&c->poll, on_client_closed);
 	if (owner)
 		s->owner = NULL;
@@ -310,13 +314,23 @@ static void on_engine_end(uv_poll_t *poll, int status, int events)
 
 /* --- timers and signals --- */
 
+/* A copy's whole memory may have to be read first. */
+static uint64_t ready_ms(const struct sup *s)
+{
+	if (s->spec.cold)
+		return SUP_BOOT_MS;
+	if (!spec_is_copy(&s->spec))
+		return SUP_RESTORE_MS;
+	return SUP_RESTORE_MS + s->spec.limits.memory_bytes / SUP_SAVE_BYTES_MS;
+}
+
 static void on_ready_deadline(uv_timer_t *t)
 {
 	struct sup *s = t->data;
 	char what[64];
 
-	(void)snprintf(what, sizeof(what), "the guest was not ready after %d s",
-	               (s->spec.cold ? SUP_BOOT_MS : SUP_RESTORE_MS) / 1000);
+	(void)snprintf(what, sizeof(what), "the guest was not ready after %" PRIu64 " s",
+	               ready_ms(s) / 1000);
 	if (s->key)
 		engine_died(s, what);
 	else
@@ -336,7 +350,8 @@ static void on_flush_deadline(uv_timer_t *t)
 
 	/* the caller may take its time over its output; nobody else holds us up */
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++)
-		if (s->clients[i].used && !s->clients[i].owner)
+		if (s->clients[i].used && !s->clients[i].owner &&
+		    !sup_op_outlives(s, &s->clients[i]))
 			sup_drop_client(&s->clients[i]);
 }
 
@@ -353,9 +368,14 @@ static int init_polls(struct sup *s)
 	s->log_poll_open = r == 0;
 	if (r == 0)
 		r = uv_poll_init(&s->loop, &s->listen_poll, s->listen_fd);
+	if (r == 0 && s->vm.control_fd >= 0)
+		r = uv_poll_init(&s->loop, &s->control_poll, s->vm.control_fd);
+	s->control_poll_open = r == 0 && s->vm.control_fd >= 0;
 	if (r < 0)
 		return r;
 	s->agent_poll.data = s->engine_poll.data = s->log_poll.data = s->listen_poll.data = s;
+	s->control_poll.data = s;
+	sup_watch_control(s);
 	(void)uv_poll_start(&s->engine_poll, UV_READABLE, on_engine_end);
 	(void)uv_poll_start(&s->log_poll, UV_READABLE, on_log);
 	(void)uv_poll_start(&s->listen_poll, UV_READABLE, on_listen);
@@ -364,8 +384,8 @@ static int init_polls(struct sup *s)
 
 static void init_timers(struct sup *s)
 {
-	uv_timer_t *const timers[] = { &s->deadline, &s->wall, &s->idle, &s->stats_timer,
-		                       &s->flush };
+	uv_timer_t *const timers[] = { &s->deadline,    &s->wall,  &s->idle,
+		                       &s->stats_timer, &s->flush, &s->hold_timer };
 
 	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
 		(void)uv_timer_init(&s->loop, timers[i]); /* only fills in the struct */
@@ -376,8 +396,7 @@ static void init_timers(struct sup *s)
 	s->term.data = s->interrupt.data = s;
 	(void)uv_signal_start(&s->term, on_signal, SIGTERM);
 	(void)uv_signal_start(&s->interrupt, on_signal, SIGINT);
-	(void)uv_timer_start(&s->deadline, on_ready_deadline,
-	                     s->spec.cold ? SUP_BOOT_MS : SUP_RESTORE_MS, 0);
+	(void)uv_timer_start(&s->deadline, on_ready_deadline, ready_ms(s), 0);
 }
 
 /* Everything but the connections, which close when they have been told the end. */
@@ -389,12 +408,15 @@ void sup_close_loop(struct sup *s)
 		(uv_handle_t *)&s->deadline,   (uv_handle_t *)&s->wall,
 		(uv_handle_t *)&s->idle,       (uv_handle_t *)&s->stats_timer,
 		(uv_handle_t *)&s->term,       (uv_handle_t *)&s->interrupt,
+		(uv_handle_t *)&s->hold_timer,
 	};
 
 	for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
 		if (!uv_is_closing(handles[i]))
 			uv_close(handles[i], NULL);
-	s->agent_poll_open = false;
+	if (s->control_poll_open)
+		uv_close((uv_handle_t *)&s->control_poll, NULL);
+	s->agent_poll_open = s->control_poll_open = false;
 	(void)uv_timer_start(&s->flush, on_flush_deadline, SUP_FLUSH_MS, 0);
 	uv_unref((uv_handle_t *)&s->flush);
 }

@@ -4,6 +4,7 @@
 #include "base/fdio.h"
 #include "base/spawn.h"
 #include "lib/build.h"
+#include "lib/start.h"
 #include "lib/state.h"
 
 #include <errno.h>
@@ -155,6 +156,7 @@ void sup_put_identity(struct sup *s)
 	struct wire_identity id = {
 		.realtime_ns = clock_real_ns(),
 		.pids_max = (uint32_t)s->spec.limits.pids,
+		.keep_stream = s->spec.main_pid > 0 ? SUP_MAIN_STREAM : 0,
 		.hostname = span_str(host ? host : s->id),
 	};
 
@@ -180,16 +182,12 @@ static int take_engine(struct sup *s, struct err *e)
  * The restore is told to begin and the new identity lies ready in the agent's socket, so the guest
  * reads it as the first thing it does.
  */
-static int restore(struct sup *s, const struct guest_files *g, struct err *e)
+static int restore_from(struct sup *s, const struct guest_files *g, const struct saved *from,
+                        uint32_t epoch, struct err *e)
 {
-	_own_(saved_close) struct saved t;
-	int r;
+	int r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, from, s->uid, &s->vm,
+	                      &s->scratch_fd, e);
 
-	saved_init(&t);
-	r = get_template(s, g, &t, e);
-	if (r == 0)
-		r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, &t, s->uid, &s->vm,
-		                  e);
 	if (r == 0)
 		r = take_engine(s, e);
 	if (r == 0)
@@ -198,11 +196,37 @@ static int restore(struct sup *s, const struct guest_files *g, struct err *e)
 		return err_set(e, r, "the guest's machine ended as it was started");
 	if (r < 0)
 		return r;
-	s->epoch = RESTORED_EPOCH;
+	s->epoch = epoch;
 	sup_put_identity(s);
 	return link_flush(s->agent) == -EPIPE
 	               ? err_set(e, -EPIPE, "%s ended at once", s->engine->words)
 	               : 0;
+}
+
+static int restore(struct sup *s, const struct guest_files *g, struct err *e)
+{
+	_own_(saved_close) struct saved t;
+	int r;
+
+	saved_init(&t);
+	r = get_template(s, g, &t, e);
+	return r == 0 ? restore_from(s, g, &t, RESTORED_EPOCH, e) : r;
+}
+
+/* A guest that ran is restored the same way, and what it was doing goes on. */
+static int copy(struct sup *s, const struct guest_files *g, struct err *e)
+{
+	const struct saved from = { .ram_fd = START_FD_RAM,
+		                    .state_fd = START_FD_SAVED,
+		                    .scratch_fd = START_FD_SCRATCH };
+	int r;
+
+	s->result.start = RESULT_START_SNAPSHOT;
+	sup_take_main(s);
+	r = restore_from(s, g, &from, s->spec.epoch + 1, e);
+	for (int fd = START_FD_RAM; fd <= START_FD_SCRATCH; fd++)
+		(void)close(fd);
+	return r;
 }
 
 static int boot(struct sup *s, const struct guest_files *g, struct err *e)
@@ -212,7 +236,8 @@ static int boot(struct sup *s, const struct guest_files *g, struct err *e)
 	s->result.start = RESULT_START_COLD;
 	s->boot = true;
 	s->epoch = BOOT_EPOCH;
-	r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm, e);
+	r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm,
+	               &s->scratch_fd, e);
 	return r == 0 ? take_engine(s, e) : r;
 }
 
@@ -304,16 +329,17 @@ static int open_engine_proc(struct sup *s, struct err *e)
 
 static int start_engine(struct sup *s, struct err *e)
 {
-	_own_(guest_files_close) struct guest_files g;
-	int r;
+	int r = guest_files_open(&s->paths, s->engine, &s->files, e);
 
-	guest_files_init(&g);
-	r = guest_files_open(&s->paths, s->engine, &g, e);
-	if (r == 0)
-		r = s->spec.cold ? boot(s, &g, e) : restore(s, &g, e);
-	if (r == 0)
-		r = open_engine_proc(s, e);
-	return r;
+	if (r < 0)
+		return r;
+	if (s->spec.cold)
+		r = boot(s, &s->files, e);
+	else if (spec_is_copy(&s->spec))
+		r = copy(s, &s->files, e);
+	else
+		r = restore(s, &s->files, e);
+	return r == 0 ? open_engine_proc(s, e) : r;
 }
 
 static int check_level(const struct sup *s, struct err *e)
@@ -335,6 +361,8 @@ int sup_start(struct sup *s, struct err *e)
 	s->result.engine = s->engine->name;
 	s->result.level = s->engine->hardware ? LEVEL_MICROVM : LEVEL_EMULATED;
 	r = check_level(s, e);
+	if (r == 0)
+		r = sup_write_info(s, e); /* again: the process behind the sandbox is known now */
 	if (r == 0)
 		r = make_cgroup(s, e);
 	if (r == 0)

@@ -8,19 +8,28 @@
  *           what each command is sent are whole frames that a supervisor may send, END the last of
  *           them; and after the end the loop runs out and nothing is left open
  *
- * There is no engine: its pidfd and log are a pipe that stays silent, its pid -1. Ending does its
- * file work on a state directory that is not there.
+ *           while the guest is held HOLD is the last thing that it was sent; a request that is over
+ *           leaves no draft, and the end leaves none
+ *
+ * There is no engine process: its pidfd and log are a pipe that stays silent, its pid -1, and what
+ * stops and saves it says yes, or no if the first byte says so. The state directory holds snapshots
+ * and nothing else.
  */
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "lib/sup.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 enum { PEERS = 4, STEPS_MAX = 400, FILL_MAX = WIRE_DATA_MAX + 2, READ_MAX = 1 << 20 };
@@ -37,10 +46,91 @@ struct bench {
 	struct sockaddr_un at;
 	socklen_t at_len;
 	int agent_fd, silent_fd;
+	bool engine_fails;
 	struct peer peers[PEERS]; /* 0 is the one that started the sandbox */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* --- an engine --- */
+
+static struct bench bench;
+static int state_fd = -1;
+
+static int say(struct err *e)
+{
+	return bench.engine_fails ? err_set(e, -EIO, "the engine does not want to") : 0;
+}
+
+static int fake_pause(const struct engine_vm *vm, uint64_t deadline_ms, struct err *e)
+{
+	(void)vm;
+	(void)deadline_ms;
+	(void)e;
+	return 0;
+}
+
+static int fake_snapshot(const struct engine_vm *vm, int state, int ram, uint64_t deadline_ms,
+                         struct err *e)
+{
+	(void)vm;
+	(void)ram;
+	(void)deadline_ms;
+	return pwrite(state, "state", 5, 0) == 5 ? say(e) : -EIO;
+}
+
+static bool fake_hush(const struct engine_vm *vm)
+{
+	(void)vm;
+	return false;
+}
+
+static const struct engine_ops fake_engine = {
+	.id = ENGINE_QEMU,
+	.name = "qemu",
+	.words = "nothing",
+	.pause = fake_pause,
+	.snapshot = fake_snapshot,
+	.resume = fake_pause,
+	.hush = fake_hush,
+};
+
+/* Drafts that are there. Snapshots are removed. */
+static int drafts(void)
+{
+	_own_fd_ int fd = openat(state_fd, "snapshots", O_RDONLY | O_DIRECTORY);
+	DIR *dir = fd >= 0 ? fdopendir(dup(fd)) : NULL;
+	const struct dirent *d;
+	int count = 0;
+
+	while (dir && (d = readdir(dir))) {
+		if (strncmp(d->d_name, ".tmp-", 5) == 0)
+			count++;
+		else if (d->d_name[0] != '.' && fd_remove_tree(fd, d->d_name, NULL) < 0)
+			abort();
+	}
+	if (dir)
+		(void)closedir(dir);
+	return count;
+}
+
+static char state_path[64];
+
+static void remove_state(void)
+{
+	(void)fd_remove_tree(AT_FDCWD, state_path, NULL);
+}
+
+static void make_state(void)
+{
+	(void)snprintf(state_path, sizeof(state_path), "/dev/shm/fuzz-sup-%d", (int)getpid());
+	if (mkdir(state_path, 0700) < 0 || atexit(remove_state) != 0)
+		abort();
+	state_fd = open(state_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	(void)setenv("UV_THREADPOOL_SIZE", "1", 1);
+	if (state_fd < 0)
+		abort();
+}
 
 static void send_all(int fd, const void *data, size_t len)
 {
@@ -69,10 +159,24 @@ static void check_stream(const struct sup *s, const struct sup_stream *st)
 	assert(!st->client || st->kind != SUP_MAIN);
 }
 
+static void check_hold(const struct sup *s)
+{
+	const struct buf *out = &s->agent->out;
+
+	if (sup_held(s) && out->len > 0)
+		assert(out->len >= WIRE_HEADER_BYTES &&
+		       out->at[out->len - WIRE_HEADER_BYTES + 2] == WIRE_HOLD);
+	assert(!s->paused || s->hold == SUP_HELD || s->state == SUP_ENDING);
+	assert(s->op.type != 0 || (!s->op.client && !s->op.working && !*s->op.save.draft.dir));
+	assert(!s->op.client ||
+	       (s->op.client->used && !uv_is_closing((uv_handle_t *)&s->op.client->poll)));
+}
+
 static void check(const struct sup *s)
 {
 	int inputs = 0;
 
+	check_hold(s);
 	check_link(s->agent);
 	for (size_t i = 0; i < SUP_STREAMS_MAX; i++)
 		if (s->streams[i].used)
@@ -288,10 +392,20 @@ static void begin(struct bench *b, uint8_t flags)
 	s->id = "0123456789ab";
 	s->started_ms = clock_mono_ms();
 	s->next_agent_id = SUP_MAIN_STREAM;
-	s->state_fd = s->dir_fd = s->disk_fd = s->lock_fd = s->cpu_fd = s->templates_fd = -1;
+	s->dir_fd = s->disk_fd = s->lock_fd = s->cpu_fd = s->status_fd = -1;
+	s->templates_fd = -1;
+	s->state_fd = state_fd;
+	s->scratch_fd = memfd_create("scratch", MFD_CLOEXEC);
+	s->spec.limits.memory_bytes = s->spec.limits.disk_bytes = 1 << 20;
+	s->spec.image = s->spec.image_id = "x";
+	s->engine = &fake_engine;
+	guest_files_init(&s->files);
+	s->files.engine = &fake_engine;
+	sup_save_init(s);
 	s->log = (struct outlog){ .dir_fd = -1, .fd = -1 };
 	buf_init(&s->said, s->words, sizeof(s->words));
 	engine_vm_init(&s->vm);
+	s->vm.ops = &fake_engine;
 	if (pipe(fds) < 0)
 		abort();
 	b->silent_fd = fds[1];
@@ -306,6 +420,14 @@ static void begin(struct bench *b, uint8_t flags)
 	make_listener(b);
 	for (int i = 1; i < PEERS; i++)
 		b->peers[i].fd = -1;
+	if (flags & 32) {
+		s->boot = s->spec.cold = false;
+		s->spec.from = "warm";
+		s->spec.epoch = s->epoch = 2;
+		s->spec.main_pid = flags & 64 ? 0 : 5;
+		sup_take_main(s);
+	}
+	b->engine_fails = flags & 128;
 	if (!s->owner || sup_open_loop(s, &e) < 0)
 		abort();
 }
@@ -326,6 +448,9 @@ static void finish(struct bench *b)
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++)
 		assert(!s->clients[i].used && !s->clients[i].link);
 	assert(!s->owner);
+	assert(s->op.type == 0 && drafts() == 0);
+	close_fd(&s->op.save.folder_fd);
+	close_fd(&s->scratch_fd);
 	link_free(s->agent);
 	close_fd(&b->agent_fd);
 	close_fd(&b->silent_fd);
@@ -336,13 +461,14 @@ static void finish(struct bench *b)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct bench bench;
 	struct bench *b = &bench;
 	struct span in = span_of(data, size);
 	uint8_t op;
 
 	if (!take_u8(&in, &op))
 		return 0;
+	if (state_fd < 0)
+		make_state();
 	b->s = calloc(1, sizeof(*b->s));
 	if (!b->s)
 		abort();
@@ -353,6 +479,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		step(b, op, &in);
 		(void)uv_run(&b->s->loop, UV_RUN_NOWAIT);
 		check(b->s);
+		while (b->s->op.working) { /* so that one input always does the same */
+			(void)uv_run(&b->s->loop, UV_RUN_ONCE);
+			check(b->s);
+		}
 	}
 	finish(b);
 	return 0;

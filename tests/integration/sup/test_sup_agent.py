@@ -32,7 +32,7 @@ LIES = {
     "HELLO when ready": ("boot(); send(hello())", "HELLO"),
     "IDENTITY_OK first": ("say(IDENTITY_OK)", "IDENTITY_OK"),
     "IDENTITY_OK twice": ("boot(); say(IDENTITY_OK)", "IDENTITY_OK"),
-    "a frame of a stream too early": ("say(DATA, 1, OUT, b'x')", "nobody opened"),
+    "a frame of a stream too early": ("say(DATA, 1, OUT, b'x')", "before IDENTITY_OK"),
     "EXIT before EXEC_OK": ("boot(); receive(EXEC); end()", "never started"),
     "DATA before EXEC_OK": ("boot(); receive(EXEC); say(DATA, 1, OUT, b'x')", "not started"),
     "EXEC_OK twice": ("start(); say(EXEC_OK, 1, payload=u32(43))", "EXEC_OK"),

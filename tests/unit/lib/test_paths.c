@@ -130,7 +130,8 @@ static struct paths at(const char *sub)
 
 TEST(makes_the_state_directory_private)
 {
-	static const char *const folders[] = { "", "images", "templates", "sandboxes", "ended" };
+	static const char *const folders[] = { "",          "images",    "templates",
+		                               "snapshots", "sandboxes", "ended" };
 	struct paths p = at("/a/b/state");
 	struct err e = { 0 };
 	struct stat st;

@@ -35,9 +35,12 @@ static struct spec full(void)
 		.minimum_level = LEVEL_MICROVM,
 		.tty = true,
 		.detach = true,
-		.cold = true,
 		.rows = 25,
 		.cols = 300,
+		.from = "warm",
+		.epoch = 3,
+		.main_pid = 41,
+		.main_stdin_eof = true,
 	};
 
 	return s;
@@ -88,6 +91,10 @@ static void check_same(const struct spec *a, const struct spec *b)
 	CHECK_EQ(a->foreground_tty, b->foreground_tty);
 	CHECK_EQ(a->rows, b->rows);
 	CHECK_EQ(a->cols, b->cols);
+	CHECK_STR(a->from, b->from);
+	CHECK_EQ(a->epoch, b->epoch);
+	CHECK_EQ(a->main_pid, b->main_pid);
+	CHECK_EQ(a->main_stdin_eof, b->main_stdin_eof);
 }
 
 /* Parses a copy that ends at an unreadable page. */
@@ -111,10 +118,12 @@ TEST(every_field_makes_the_round_trip)
 	struct spec s = full();
 
 	check_round_trip(&s);
-	s.tty = s.detach = s.cold = false;
-	s.stdin_open = s.remove = s.foreground_tty = true;
-	s.name = s.image_id = s.hostname = s.user = s.cwd = NULL;
+	s.tty = s.detach = false;
+	s.cold = s.stdin_open = s.remove = s.foreground_tty = true;
+	s.name = s.image_id = s.hostname = s.user = s.cwd = s.from = NULL;
 	s.envp = s.warm = NULL;
+	s.epoch = s.main_pid = 0;
+	s.main_stdin_eof = false;
 	check_round_trip(&s);
 	s.envp = s.warm = &argv_[4]; /* empty lists are not missing ones */
 	s.user = "";
@@ -317,6 +326,28 @@ TEST(the_largest_accepted_fits)
 	warm[SPEC_WARM_MAX] = NULL;
 	cmd[SPEC_WARM_STRING_MAX] = 'c';
 	CHECK_EQ(spec_check(&s, &e), -EINVAL);
+}
+
+TEST(a_copy_is_of_something)
+{
+	struct spec s = full();
+	struct err e = { 0 };
+
+	CHECK(spec_is_copy(&s));
+	CHECK_OK(spec_check(&s, &e), &e);
+	s.from = NULL;
+	CHECK_EQ(spec_check(&s, &e), -EINVAL);
+	s.from = "warm";
+	s.engine = SPEC_ENGINE_AUTO;
+	CHECK_EQ(spec_check(&s, &e), -EINVAL);
+	s.engine = SPEC_ENGINE_KVM;
+	s.epoch = UINT32_MAX; /* there is none after it */
+	CHECK_EQ(spec_check(&s, &e), -EINVAL);
+	s.epoch = 1;
+	s.cold = true;
+	CHECK_EQ(spec_check(&s, &e), -EINVAL);
+	s.epoch = 0;
+	CHECK_OK(spec_check(&s, &e), &e);
 }
 
 TEST(the_defaults_are_good)

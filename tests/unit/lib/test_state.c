@@ -21,12 +21,13 @@
 
 static int open_state(void)
 {
-	static const char *const folders[] = { "images", "templates", "sandboxes", "ended" };
+	static const char *const folders[] = { "images", "templates", "snapshots", "sandboxes",
+		                               "ended" };
 	struct err e = { 0 };
 	int fd = -1;
 
 	CHECK_OK(fd_open(test_tmpdir(), O_RDONLY | O_DIRECTORY, 0, &fd, &e), &e);
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
 		CHECK_EQ(mkdirat(fd, folders[i], 0700), 0);
 	return fd;
 }
@@ -169,6 +170,19 @@ TEST(sweep_removes_the_dead_and_only_them)
 	CHECK(!there(state_fd, "sandboxes/.new-bbbb00000006"));
 	CHECK(!there(state_fd, "sandboxes/.new-bbbb00000007"));
 	CHECK(there(state_fd, "sandboxes/not-ours"));
+}
+
+TEST(sweep_knows_snapshots_under_way)
+{
+	_own_fd_ int state_fd = open_state();
+
+	make_plain(state_fd, "snapshots/.tmp-dead", true);
+	age(state_fd, "snapshots/.tmp-dead", 2);
+	make_plain(state_fd, "snapshots/mine", false);
+	age(state_fd, "snapshots/mine", 100000);
+	state_sweep(state_fd);
+	CHECK(!there(state_fd, "snapshots/.tmp-dead"));
+	CHECK(there(state_fd, "snapshots/mine"));
 }
 
 TEST(sweep_knows_templates_under_way)
