@@ -41,6 +41,7 @@ enum cli_complete {
 	COMPLETE_SANDBOX,     /* live ones */
 	COMPLETE_ANY_SANDBOX, /* and ended ones */
 	COMPLETE_IMAGE,
+	COMPLETE_SNAPSHOT,
 	COMPLETE_COPY, /* a live sandbox with a colon behind it, or a file */
 	COMPLETE_VERB,
 	COMPLETE_SHELL, /* bash, zsh, fish */
@@ -71,8 +72,9 @@ struct verb {
 	const char *args;     /* its words in the usage line: "SANDBOX CMD [ARG...]"; "" for none */
 	const char *about;    /* lines of at most 80 columns, each ending in a newline; or NULL */
 	const char *examples; /* the same, commands as they are typed */
-	const struct opt *opts;         /* ends with OPT_END_ROW; NULL: only --help */
-	const struct verb *const *subs; /* NULL-ended: `berm image ls`; then run is NULL */
+	const struct opt *opts; /* ends with OPT_END_ROW; NULL: only --help */
+	/* NULL-ended: `berm image ls`. With run as well, what is no sub is run's first word. */
+	const struct verb *const *subs;
 	int (*run)(struct cli *c, const struct args *a); /* returns the exit status */
 	size_t words_min, words_max;
 	enum cli_complete words; /* what its words are */

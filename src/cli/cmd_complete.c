@@ -1,6 +1,7 @@
 #include "cli/reach.h"
 #include "cli/verbs.h"
 #include "image/store.h"
+#include "lib/snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -36,6 +37,17 @@ static int list_images(struct cli *c)
 	return 0;
 }
 
+static int list_snapshots(struct cli *c)
+{
+	_own_(snapshot_list_free) struct snapshot_list *list = NULL;
+
+	if (cli_state(c, NULL) < 0 || snapshot_list(c->state_fd, &list, NULL) < 0)
+		return CLI_EXIT_ERROR;
+	for (size_t i = 0; i < list->count; i++)
+		(void)printf("%s\n", list->rows[i].name);
+	return 0;
+}
+
 static int print_script(const char *shell, struct err *e)
 {
 	_own_free_ char *storage = malloc(CLI_SCRIPT_MAX);
@@ -62,6 +74,8 @@ static int run_complete(struct cli *c, const struct args *a)
 		return list_sandboxes(c, true, "");
 	if (strcmp(what, "images") == 0)
 		return list_images(c);
+	if (strcmp(what, "snapshots") == 0)
+		return list_snapshots(c);
 	if (strcmp(what, "copy") == 0)
 		return list_sandboxes(c, false, ":");
 	return print_script(what, &e) < 0 ? cli_fail(&e) : 0;

@@ -29,7 +29,7 @@ static bool read_result(struct cli *c, const struct state_info *info, struct res
 static void put_status(struct buf *b, const struct state_info *info, const struct result *res)
 {
 	if (!info->ended)
-		buf_put_str(b, info->level ? "running" : "starting");
+		buf_put_str(b, info->paused ? "paused" : info->level ? "running" : "starting");
 	else if (!res)
 		buf_put_str(b, "ended");
 	else if (res->reason == RESULT_EXITED || res->reason == RESULT_SIGNALED)
@@ -51,7 +51,8 @@ static void put_json(struct buf *b, const struct state_info *info, const struct 
 		buf_put_json_str(b, span_str(level_name(info->level)));
 	else
 		buf_put_str(b, "null");
-	buf_printf(b, ",\"supervisor_pid\":%d,\"ended\":%s,\"reason\":", info->supervisor_pid,
+	buf_printf(b, ",\"supervisor_pid\":%d,\"paused\":%s,\"ended\":%s,\"reason\":",
+	           info->supervisor_pid, info->paused && !info->ended ? "true" : "false",
 	           info->ended ? "true" : "false");
 	if (res)
 		buf_printf(b, "\"%s\",\"exit_code\":%u}", result_reason_name(res->reason),

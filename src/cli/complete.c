@@ -23,6 +23,8 @@ static const char *live_list(enum cli_complete what)
 		return "berm __complete ended";
 	case COMPLETE_IMAGE:
 		return "berm __complete images";
+	case COMPLETE_SNAPSHOT:
+		return "berm __complete snapshots";
 	case COMPLETE_COPY:
 		return "berm __complete copy";
 	case COMPLETE_NONE:
@@ -118,8 +120,16 @@ static void put_bash_group(struct buf *out, const struct verb *v)
 {
 	char path[64];
 
+	const char *list = live_list(v->words);
+
+	/* the second word: one of its verbs, or with `run` also what that takes */
 	buf_printf(out, "\t'%s') words=\"", v->name);
 	put_verb_names(out, v->subs);
+	if (v->run && list)
+		buf_printf(out, " $(%s 2>/dev/null)", list);
+	buf_put_str(out, "\"\n\t\topts=\"--help");
+	for (const struct opt *o = v->run ? v->opts : NULL; o && o->id; o++)
+		buf_printf(out, " --%s", o->name);
 	buf_put_str(out, "\" ;;\n");
 	for (size_t i = 0; v->subs[i]; i++) {
 		(void)snprintf(path, sizeof(path), "%s %s", v->name, v->subs[i]->name);
@@ -232,7 +242,7 @@ static void put_fish_one(struct buf *out, const struct verb *v)
 		put_fish_verb(out, seen, v->subs[i]);
 	}
 	(void)snprintf(seen, sizeof(seen), "__fish_seen_subcommand_from %s", v->name);
-	if (!v->subs)
+	if (v->run)
 		put_fish_verb(out, seen, v);
 }
 

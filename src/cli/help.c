@@ -51,16 +51,20 @@ void help_put_verb(struct buf *out, const char *path, const struct verb *v)
 {
 	static const struct opt help = { 1, 'h', "help", NULL, COMPLETE_NONE, "show this text" };
 
+	buf_put_str(out, "Usage: ");
+	if (v->run)
+		buf_printf(out, "berm %s%s%s%s\n", path, v->opts ? " [FLAGS]" : "",
+		           v->args[0] ? " " : "", v->args);
+	if (v->subs)
+		buf_printf(out, "%sberm %s VERB\n", v->run ? "       " : "", path);
+	buf_printf(out, "\n%s.\n", v->summary);
 	if (v->subs) {
-		buf_printf(out, "Usage: berm %s VERB\n\n%s.\n\nVerbs:\n", path, v->summary);
+		buf_put_str(out, "\nVerbs:\n");
 		put_verbs(out, v->subs);
-	} else {
-		buf_printf(out, "Usage: berm %s%s%s%s\n\n%s.\n", path, v->opts ? " [FLAGS]" : "",
-		           v->args[0] ? " " : "", v->args, v->summary);
 	}
 	if (v->about)
 		buf_printf(out, "\n%s", v->about);
-	if (!v->subs) {
+	if (v->run) {
 		buf_put_str(out, "\nFlags:\n");
 		for (const struct opt *o = v->opts; o && o->id; o++)
 			put_opt(out, o);

@@ -71,7 +71,7 @@ static int dispatch(struct cli *c, int argc, char *const *argv)
 		if (!v)
 			return unknown_verb(table, buf_cstr(&path), argv[0]);
 		buf_printf(&path, "%s%s", depth ? " " : "", v->name);
-		if (!v->subs)
+		if (!v->subs || (v->run && argc > 1 && !verb_find(v->subs, argv[1])))
 			return run_verb(c, buf_cstr(&path), v, argc, argv);
 		if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
 			return show_verb_help(buf_cstr(&path), v);

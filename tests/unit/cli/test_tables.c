@@ -48,7 +48,7 @@ static void check_verb(const char *path, const struct verb *v)
 	(void)path;
 	CHECK(v->name && v->summary && v->summary[0]);
 	CHECK(v->summary[strlen(v->summary) - 1] != '.');
-	CHECK(!v->run != !v->subs);
+	CHECK(v->run || v->subs);
 	if (v->run)
 		CHECK(v->args && v->words_min <= v->words_max);
 	if (v->about)

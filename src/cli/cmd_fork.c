@@ -1,0 +1,94 @@
+#include "cli/copies.h"
+#include "cli/reach.h"
+#include "cli/term.h"
+#include "cli/verbs.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { OPT_COUNT = 1, OPT_NAME, OPT_RM, OPT_TIME, OPT_IDLE, OPT_OUTPUT };
+
+/* clang-format off */
+static const struct opt fork_opts[] = {
+	{ OPT_COUNT, 'n', "count", "N", COMPLETE_NONE, "how many children (1)" },
+	{ OPT_NAME, 0, "name", "NAME", COMPLETE_NONE, "their name; several are NAME-1, NAME-2 and so on" },
+	{ OPT_RM, 0, "rm", NULL, COMPLETE_NONE, "keep no record of them once they have ended" },
+	{ OPT_TIME, 0, "time", "DURATION", COMPLETE_NONE, "end each after so long" },
+	{ OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
+	  "end each when nothing happens for so long" },
+	{ OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE, "end each after so much output" },
+	OPT_JSON_ROW,
+	OPT_END_ROW,
+};
+/* clang-format on */
+
+static const struct copies_ids ids = {
+	.count = OPT_COUNT,
+	.name = OPT_NAME,
+	.remove = OPT_RM,
+	.time = OPT_TIME,
+	.idle = OPT_IDLE,
+	.output = OPT_OUTPUT,
+};
+
+static int save(struct cli *c, const char *ref, struct snapshot **ret, struct err *e)
+{
+	static const char words[] = "copying the sandbox";
+	_own_(client_free) struct client *client = NULL;
+	struct spinner spinner = { .enabled = c->err_tty };
+	int r = reach_client(c, ref, NULL, &client, e);
+
+	if (r < 0)
+		return r;
+	spinner_say(&spinner, span_of(words, sizeof(words) - 1));
+	r = snapshot_fork(client, ret, e);
+	spinner_clear(&spinner);
+	return r < 0 ? err_wrap(e, "'%s' cannot be forked", ref) : 0;
+}
+
+static void finish(struct copies *cs)
+{
+	copies_drop_image(cs);
+}
+
+static int run_fork(struct cli *c, const struct args *a)
+{
+	__attribute__((cleanup(finish))) struct copies cs = { .count = 0 };
+	_own_(snapshot_free) struct snapshot *from = NULL;
+	struct err e = { 0 };
+
+	/* judged before the sandbox is made to stand still; taken again when its spec is there */
+	if (copies_take_flags(&cs, a, &ids, &e) < 0)
+		return cli_usage(a, "%s", e.text);
+	if (cli_state(c, &e) < 0 || save(c, a->words[0], &from, &e) < 0 ||
+	    snapshot_check(from, &c->paths, &e) < 0)
+		return cli_fail(&e);
+	cs.from = from;
+	cs.spec = snapshot_spec(from);
+	if (copies_take_flags(&cs, a, &ids, &e) < 0 || copies_open_image(&cs, c, &e) < 0)
+		return cli_fail(&e);
+	return copies_run(&cs, c);
+}
+
+const struct verb verb_fork = {
+	.name = "fork",
+	.summary = "Make copies of a running sandbox that go on from where it is",
+	.args = "SANDBOX",
+	.about =
+		"Memory, processes and disk are copied; the sandbox stands still for a moment and goes\n"
+		"on. Each child runs in the background with a name, machine-id, random numbers and clock\n"
+		"of its own; its main command goes on, its output begins anew (berm logs). Commands of\n"
+		"berm exec and cp that were running are cut off in the children. A program's own random\n"
+		"generator, if it keeps one, is copied too: have it seeded anew.\n"
+		"\n"
+		"All children are started, or none. Their ids are printed, a line each.\n",
+	.examples = "berm fork web\n"
+		    "berm fork -n 10 --name try warm\n"
+		    "for id in $(berm fork -n 3 --rm warm); do berm exec \"$id\" ./job & done\n"
+		    "berm fork --json web | jq -r '.[].id'\n",
+	.opts = fork_opts,
+	.run = run_fork,
+	.words_min = 1,
+	.words_max = 1,
+	.words = COMPLETE_SANDBOX,
+};

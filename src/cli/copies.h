@@ -1,0 +1,48 @@
+/*
+ * copies: starting copies of a saved guest: for `fork`, and for `restore` in the background.
+ *
+ * All or none: when one cannot be started, or berm is told to end meanwhile, those that were are
+ * ended again.
+ */
+#pragma once
+
+#include "cli/cli.h"
+#include "lib/snapshot.h"
+
+enum {
+	COPIES_MAX = 256,
+	COPY_NAME_BYTES = SPEC_NAME_MAX + 16, /* one that is too long, too */
+	COPIES_AT_ONCE = 4, /* on their way: each reads all of its memory, and uses a CPU for it */
+};
+
+struct image;
+
+struct copies {
+	const struct snapshot *from; /* borrowed */
+	struct image *image;         /* held until they run; after copies_open_image() */
+	struct spec spec;            /* of each, but for its name */
+	const char *name;            /* of one, or what several names begin with; NULL: none */
+	uint64_t count;
+};
+
+struct copy {
+	char id[SPEC_ID_LEN + 1];
+	char name[COPY_NAME_BYTES]; /* "" if it has none */
+	struct client *client;
+};
+
+/* How a verb's table calls the options that are taken here. */
+struct copies_ids {
+	int count, name, remove, time, idle, output;
+};
+
+/* Into cs->count, cs->name and cs->spec, judged. */
+_must_ int copies_take_flags(struct copies *cs, const struct args *a, const struct copies_ids *ids,
+                             struct err *e);
+
+/* The image of the saved guest, by its id. -ENOENT says what to import. */
+_must_ int copies_open_image(struct copies *cs, struct cli *c, struct err *e);
+void copies_drop_image(struct copies *cs);
+
+/* Starts them and prints their ids. Returns the exit status. */
+int copies_run(struct copies *cs, struct cli *c);
