@@ -282,6 +282,23 @@ int fd_copy_sparse(int src_fd, int dst_fd, struct err *e)
 
 static int remove_children(int fd, unsigned depth, struct err *e);
 
+/*
+ * Opens a directory to empty it. What came out of a guest or an archive can be a directory that its
+ * owner, who is not root, may not read or write: it is ours, so it gets the rights.
+ */
+static int open_to_empty(int dir_fd, const char *name, int *ret_fd, struct err *e)
+{
+	struct stat st;
+
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys(e, "remove '%s'", name);
+	/* fchmodat follows links. A name changed under our eyes, by a process of the same user, can
+	 * thus cost the user a mode of his own, which that process could have set itself. */
+	if (S_ISDIR(st.st_mode) && (st.st_mode & S_IRWXU) != S_IRWXU && geteuid() != 0)
+		(void)fchmodat(dir_fd, name, S_IRWXU, 0); /* if not, opening says why */
+	return fd_openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, ret_fd, e);
+}
+
 /* Removes one entry; a directory with all that is in it. */
 static int remove_entry(int dir_fd, const char *name, unsigned depth, struct err *e)
 {
@@ -294,7 +311,7 @@ static int remove_entry(int dir_fd, const char *name, unsigned depth, struct err
 		return err_sys(e, "remove '%s'", name);
 	if (depth >= FD_TREE_DEPTH_MAX)
 		return err_set(e, -ELOOP, "remove '%s': deeper than %d", name, FD_TREE_DEPTH_MAX);
-	r = fd_openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, &fd, e);
+	r = open_to_empty(dir_fd, name, &fd, e);
 	if (r < 0)
 		return r;
 	r = remove_children(steal_fd(&fd), depth + 1, e);

@@ -466,6 +466,23 @@ TEST(remove_tree_follows_no_link)
 	CHECK_OK(fd_remove_tree(top, "kept", &e), &e);
 }
 
+TEST(remove_tree_takes_the_rights_it_needs)
+{
+	_own_fd_ int top = tmpdir_fd();
+	bool root = geteuid() == 0; /* who needs none */
+	struct err e = { 0 };
+
+	CHECK(!root || (fchown(top, 65534, 65534) == 0 && seteuid(65534) == 0));
+	CHECK(mkdirat(top, "d", 0700) == 0);
+	CHECK(mkdirat(top, "d/shut", 0700) == 0);
+	put_file(top, "d/shut/file", "x");
+	CHECK(fchmodat(top, "d/shut", 0, 0) == 0);
+	CHECK(fchmodat(top, "d", 0500, 0) == 0);
+	CHECK_OK(fd_remove_tree(top, "d", &e), &e);
+	CHECK_EQ(count_entries(top), 0);
+	CHECK(!root || seteuid(0) == 0);
+}
+
 TEST(remove_tree_ends_at_its_depth)
 {
 	_own_fd_ int top = tmpdir_fd();

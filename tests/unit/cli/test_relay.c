@@ -75,14 +75,17 @@ static void fake_hello(struct fake *f, uint32_t version)
 	fake_put(f, &b);
 }
 
-static void fake_exit(struct fake *f, uint32_t code)
+/* EXIT and, with `end`, END: in one piece, as who does not want the END leaves at the EXIT. */
+static void fake_exit(struct fake *f, uint32_t code, const char *end)
 {
-	uint8_t storage[128];
+	uint8_t storage[256];
 	struct wire_exit x = { .value = code };
 	struct buf b;
 
 	buf_init(&b, storage, sizeof(storage));
 	wire_put_exit(&b, 1, 1, &x);
+	if (end)
+		wire_put(&b, WIRE_END, 0, 0, 1, span_str(end));
 	fake_put(f, &b);
 }
 
@@ -214,8 +217,7 @@ static void play_echo(struct fake *f)
 	}
 	fake_frame(f, WIRE_EOF, WIRE_OUT, 1, span_of(NULL, 0));
 	fake_frame(f, WIRE_EOF, WIRE_ERR, 1, span_of(NULL, 0));
-	fake_exit(f, 3);
-	fake_frame(f, WIRE_END, 0, 0, span_str("{\"a\":1}"));
+	fake_exit(f, 3, "{\"a\":1}");
 }
 
 static void play_yes(struct fake *f)
@@ -241,7 +243,7 @@ static void play_yes(struct fake *f)
 			_exit(61);
 		credit += v;
 	}
-	fake_exit(f, 1);
+	fake_exit(f, 1, NULL);
 }
 
 /* Ignores SIGPIPE and writes on: only SIGKILL ends it. */
@@ -266,7 +268,7 @@ static void play_stubborn(struct fake *f)
 			break;
 		told |= fr.type == WIRE_SIGNAL && v == SIGPIPE;
 	}
-	fake_exit(f, 1);
+	fake_exit(f, 1, NULL);
 }
 
 static void play_flood(struct fake *f)

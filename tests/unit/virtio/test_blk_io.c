@@ -1,5 +1,7 @@
 #include "blk_rig.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -56,6 +58,19 @@ static void wait_many(struct rig *r, const struct many *m, unsigned n, int want)
 		CHECK_EQ(*(uint8_t *)vdriver_at(&r->d, m->status + i, 1), want);
 }
 
+/* Waits for the interrupt, and then without asking for another, as vdriver_wait_used() would. */
+static void wait_many_quietly(struct rig *r, unsigned n)
+{
+	uint64_t until_ms = clock_mono_ms() + VDRIVER_WAIT_MS;
+	uint16_t head;
+	uint32_t len;
+
+	CHECK(vdriver_interrupt(&r->d, VDRIVER_WAIT_MS) != 0);
+	for (unsigned i = 0; i < n && clock_mono_ms() < until_ms;)
+		i += vdriver_used(&r->d, 0, &head, &len);
+	CHECK(clock_mono_ms() < until_ms);
+}
+
 TEST(a_batch_of_cached_reads_is_one_interrupt)
 {
 	EACH_WAY(no_ring)
@@ -73,7 +88,7 @@ TEST(a_batch_of_cached_reads_is_one_interrupt)
 			before = c.interrupts;
 			vdriver_set_used_event(&r.d, 0, r.d.q[0].next_used);
 			vdriver_kick(&r.d, 0);
-			wait_many(&r, &m, 64, OK);
+			wait_many_quietly(&r, 64);
 			virtio_get_counts(r.d.dev, &c);
 			CHECK_EQ(c.interrupts, before + 1);
 			CHECK(ram_has(&r, m.data, 0, 64 * PAGE, 1));
