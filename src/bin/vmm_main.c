@@ -1,7 +1,8 @@
 /*
  * berm-vmm: one virtual machine on KVM.
  *
- *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] (--restore [--wset] | --cmdline TEXT)
+ *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu]
+ *	         (--restore [--wset] | --cmdline TEXT [--fresh])
  *
  * Started by the supervisor with every fd placed (engine/kvm.h): /dev/kvm, memory, disks, kernel or
  * saved state, the agent's socket, the control socket, the log. It makes an
@@ -34,6 +35,7 @@ struct options {
 	uint64_t memory_mib, cpus, uid;
 	const char *cmdline;
 	bool restore, wset, host_cpu;
+	bool fresh; /* memory is no file's */
 };
 
 static int take_option(struct options *o, const char *name, const char *value, struct err *e)
@@ -61,6 +63,8 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 			o.restore = true;
 		else if (strcmp(argv[i], "--wset") == 0)
 			o.wset = true;
+		else if (strcmp(argv[i], "--fresh") == 0)
+			o.fresh = true;
 		else if (strcmp(argv[i], "--host-cpu") == 0)
 			o.host_cpu = true;
 		else if (i + 1 < argc)
@@ -70,7 +74,8 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 		if (r < 0)
 			return r;
 	}
-	if (o.memory_mib == 0 || o.cpus == 0 || o.restore == (o.cmdline != NULL))
+	if (o.memory_mib == 0 || o.cpus == 0 || o.restore == (o.cmdline != NULL) ||
+	    (o.fresh && o.restore))
 		return err_set(e, -EINVAL, "this program is started by berm");
 	*ret = o;
 	return 0;
@@ -116,7 +121,7 @@ static int prepare(const struct options *o, struct machine **ret, struct err *e)
 		.restore = o->restore,
 		.host_cpu = o->host_cpu,
 		.kvm_fd = KVM_AT_KVM,
-		.ram_fd = KVM_AT_RAM,
+		.ram_fd = o->fresh ? -1 : KVM_AT_RAM,
 		.image_fd = KVM_AT_IMAGE,
 		.scratch_fd = KVM_AT_SCRATCH,
 		.agent_fd = KVM_AT_AGENT,

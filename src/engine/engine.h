@@ -34,7 +34,9 @@ struct engine_config {
 	int initrd_fd;       /* not used by a restore */
 	int image_fd;        /* read only */
 	int scratch_fd;      /* read-write, private to this guest */
-	int ram_fd;          /* read-write when it is to be kept (ram_shared), else read only */
+	/* read-write when it is to be kept (ram_shared), else read only; -1, for a boot by kvm:
+	 * memory that nobody keeps needs no file, and is faster without */
+	int ram_fd;
 	uint64_t ram_bytes;
 	bool ram_shared; /* true: what the guest writes stays in the file: a template being built */
 	int incoming_fd; /* saved device state to restore, or -1 to boot */

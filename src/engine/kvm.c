@@ -33,6 +33,8 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 		if (c->wset_fd >= 0)
 			engine_add(a, "--wset");
 	} else {
+		if (c->ram_fd < 0)
+			engine_add(a, "--fresh");
 		engine_add(a, "--cmdline");
 		/* our monitor has a keyboard controller's reset line, and no other reset */
 		engine_add(a, "%s reboot=k", c->cmdline);

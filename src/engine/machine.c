@@ -105,8 +105,10 @@ static int make_device(struct machine *m, unsigned slot, const struct virtio_pla
 	case SLOT_RNG:
 		return rng_new(at, ret, e);
 	case SLOT_BALLOON:
-		return balloon_new(at, &(struct balloon_config){ .mem_private = c->restore }, ret,
-		                   e);
+		return balloon_new(at,
+		                   &(struct balloon_config){ .mem_private = c->restore,
+		                                             .mem_fresh = c->ram_fd < 0 },
+		                   ret, e);
 	case SLOT_COUNT:
 		break;
 	}
@@ -139,7 +141,7 @@ int machine_new(const struct machine_config *c, struct machine **ret, struct err
 		.kvm_fd = c->kvm_fd,
 		.ram_fd = c->ram_fd,
 		.ram_bytes = c->ram_bytes,
-		.ram_shared = !c->restore,
+		.ram_shared = !c->restore && c->ram_fd >= 0,
 		.cpus = c->cpus,
 		.host_cpu = c->host_cpu,
 		.ended = on_ended,

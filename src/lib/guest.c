@@ -378,9 +378,11 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 		r = guest_format_scratch(scratch, e);
 	if (r < 0)
 		return r;
-	ram = memfd_create("berm-ram", MFD_CLOEXEC);
-	if (ram < 0 || ftruncate(ram, (off_t)spec->limits.memory_bytes) < 0)
-		return err_sys(e, "make the guest's memory");
+	if (g->engine->id != ENGINE_KVM) {
+		ram = memfd_create("berm-ram", MFD_CLOEXEC);
+		if (ram < 0 || ftruncate(ram, (off_t)spec->limits.memory_bytes) < 0)
+			return err_sys(e, "make the guest's memory");
+	}
 	buf_init(&b, cmdline, sizeof(cmdline));
 	put_cmdline(&b, g, &first);
 	c.cmdline = cmdline;

@@ -15,7 +15,8 @@
  * The specification lets a reported page read as it was or as zeros, and we hold inflated ones to
  * the same. How a page is given up so depends on what backs it.
  *
- * Shared memory is a file's: MADV_REMOVE punches a hole into it.
+ * Shared memory is a file's: MADV_REMOVE punches a hole into it. Memory without a file is dropped:
+ * MADV_DONTNEED.
  *
  * A private mapping of a template is the trap. MADV_DONTNEED there drops the guest's copy, and the
  * next look brings the template's bytes back: what the guest had before it was forked, maybe what
@@ -57,7 +58,7 @@ enum {
 struct balloon {
 	struct virtio_dev *dev; /* from activate to reset */
 	const struct guest_mem *mem;
-	bool mem_private;
+	bool mem_private, mem_fresh;
 	_Atomic uint32_t target; /* pages; the configuration's num_pages */
 	_Atomic uint32_t actual; /* what the driver says it has */
 	uint64_t pages;          /* up to and with the last of RAM, holes included */
@@ -127,10 +128,10 @@ static void give_up(struct balloon *b, struct run r)
 	if (r.count == 0 || !guest_mem_iov(b->mem, gpa_of(r.first * GUEST_PAGE_BYTES),
 	                                   r.count * GUEST_PAGE_BYTES, &at))
 		return;
-	if (!b->mem_private)
-		done = madvise(at.iov_base, at.iov_len, MADV_REMOVE) == 0;
-	else if (replaced(b, r, false))
+	if (b->mem_fresh || (b->mem_private && replaced(b, r, false)))
 		done = madvise(at.iov_base, at.iov_len, MADV_DONTNEED) == 0;
+	else if (!b->mem_private)
+		done = madvise(at.iov_base, at.iov_len, MADV_REMOVE) == 0;
 	else
 		done = replace(b, r, &at);
 	if (done)
@@ -403,15 +404,16 @@ bool balloon_has_replaced(const struct virtio_dev *dev, struct gpa at)
 	       (b->replaced[page / WORD_BITS] >> (page % WORD_BITS) & 1) != 0;
 }
 
-static int make_balloon(const struct guest_mem *mem, bool mem_private, struct balloon **ret,
-                        struct err *e)
+static int make_balloon(const struct guest_mem *mem, const struct balloon_config *c,
+                        struct balloon **ret, struct err *e)
 {
 	_own_(balloon_free) struct balloon *b = calloc(1, sizeof(*b));
 
 	if (!b)
 		return err_set(e, -ENOMEM, "out of memory");
 	b->mem = mem;
-	b->mem_private = mem_private;
+	b->mem_private = c->mem_private;
+	b->mem_fresh = c->mem_fresh;
 	for (unsigned i = 0; i < mem->slot_count; i++) {
 		const struct guest_slot *s = &mem->slots[i];
 		uint64_t end = (s->start + s->bytes) / GUEST_PAGE_BYTES;
@@ -421,7 +423,7 @@ static int make_balloon(const struct guest_mem *mem, bool mem_private, struct ba
 			               "virtio-balloon: memory that begins within a page");
 		b->pages = end > b->pages ? end : b->pages;
 	}
-	if (mem_private) {
+	if (c->mem_private) {
 		/* 32 KiB a GiB, of which only what is used is ever touched */
 		b->replaced = calloc(b->pages / WORD_BITS + 1, sizeof(*b->replaced));
 		if (!b->replaced)
@@ -445,7 +447,7 @@ int balloon_new(const struct virtio_place *at, const struct balloon_config *c,
 		.irq_fd = at->irq_fd,
 	};
 	struct balloon *b = NULL;
-	int r = make_balloon(at->mem, c->mem_private, &b, e);
+	int r = make_balloon(at->mem, c, &b, e);
 
 	if (r < 0)
 		return r;

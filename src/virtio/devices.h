@@ -62,10 +62,12 @@ _must_ int rng_new(const struct virtio_place *at, struct virtio_dev **ret, struc
 /*
  * balloon.c: pages the guest gives up, by inflating and by free page reporting. With
  * mem_private (a private mapping of a template) pages are replaced by fresh anonymous ones, as
- * MADV_DONTNEED would bring the template's bytes back.
+ * MADV_DONTNEED would bring the template's bytes back. With mem_fresh there is no file behind
+ * memory, so it only has to be dropped. With neither, memory is a file, which gets holes.
  */
 struct balloon_config {
 	bool mem_private;
+	bool mem_fresh;
 };
 _must_ int balloon_new(const struct virtio_place *at, const struct balloon_config *c,
                        struct virtio_dev **ret, struct err *e);

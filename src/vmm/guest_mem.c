@@ -175,6 +175,8 @@ static int check_file(int fd, uint64_t bytes, struct err *e)
 			"a guest has %ju MiB to %ju GiB of memory in whole pages, not %ju bytes",
 			(uintmax_t)(GUEST_MEM_MIN >> 20), (uintmax_t)(GUEST_MEM_MAX >> 30),
 			(uintmax_t)bytes);
+	if (fd < 0)
+		return 0;
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, "guest memory");
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < bytes)
@@ -185,11 +187,15 @@ static int check_file(int fd, uint64_t bytes, struct err *e)
 
 static int map_slot(struct guest_slot *s, uint8_t *at, int fd, bool shared, struct err *e)
 {
-	int flags = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE);
-	void *got = mmap(at, s->bytes, PROT_READ | PROT_WRITE, flags, fd, (off_t)s->file_off);
+	int flags = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE) |
+	            (fd < 0 ? MAP_ANONYMOUS : 0);
+	void *got = mmap(at, s->bytes, PROT_READ | PROT_WRITE, flags, fd,
+	                 fd < 0 ? 0 : (off_t)s->file_off);
 
 	if (got == MAP_FAILED)
 		return err_sys(e, "map %ju MiB of guest memory", (uintmax_t)(s->bytes >> 20));
+	if (fd < 0)
+		(void)madvise(got, s->bytes, MADV_HUGEPAGE); /* a host without them is slower */
 	s->base = got;
 	return 0;
 }
@@ -197,8 +203,8 @@ static int map_slot(struct guest_slot *s, uint8_t *at, int fd, bool shared, stru
 /* Opened now: a jail may close /proc later. Without it saving reads all of the memory. */
 static int open_helpers(int fd, bool shared, struct guest_mem *m, struct err *e)
 {
-	m->file_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (m->file_fd < 0)
+	m->file_fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0 && m->file_fd < 0)
 		return err_sys(e, "keep the memory file");
 	if (!shared && fd_open("/proc/self/pagemap", O_RDONLY, 0, &m->pagemap_fd, NULL) < 0)
 		m->pagemap_fd = -1;
@@ -211,6 +217,8 @@ int guest_mem_map(int fd, uint64_t bytes, bool shared, struct guest_mem *ret, st
 	uint8_t *at;
 	int r = check_file(fd, bytes, e);
 
+	if (r == 0 && fd < 0 && shared)
+		r = err_set(e, -EBADF, "memory that is kept needs a file");
 	if (r < 0)
 		return r;
 	plan(bytes, &m);

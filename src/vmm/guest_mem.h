@@ -4,7 +4,7 @@
  * Hostile   every address and length comes from the guest, which also changes the memory while we
  *           look at it. So: check here, copy once, judge the copy.
  * Shape     up to GUEST_SLOTS_MAX ranges of guest-physical addresses, each one host mapping,
- *           cut out of one file: RAM below the MMIO hole, the rest from 4 GiB on
+ *           cut out of one file, or of none: RAM below the MMIO hole, the rest from 4 GiB on
  * Errors    bool: false when any byte lies outside RAM; then nothing was read or written
  * Owns      the mapping, if made by guest_mem_map()
  * Threads   any; the mapping does not move while the machine lives
@@ -57,8 +57,10 @@ struct guest_mem {
 /*
  * Maps `bytes` (a multiple of the page size, GUEST_MEM_MIN to GUEST_MEM_MAX) of `fd` from its
  * start. shared: what the guest writes goes to the file; else it stays ours (copy on write). fd
- * is borrowed. Memory no access may reach lies before, between and behind
- * the slots, and none of it gets into a core dump. -EINVAL: the size, or a file shorter than it.
+ * is borrowed; -1: no file but fresh memory of ours, in huge pages where the host has them, which
+ * saves a booting guest most of its page faults. Memory no access may reach lies before, between
+ * and behind the slots, and none of it gets into a core dump. -EINVAL: the size, or a file
+ * shorter than it.
  */
 _must_ int guest_mem_map(int fd, uint64_t bytes, bool shared, struct guest_mem *ret, struct err *e);
 void guest_mem_unmap(struct guest_mem *m);

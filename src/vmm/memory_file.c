@@ -194,7 +194,7 @@ static bool is_own(const struct walk *w, const struct memory_base *base, uint64_
 	enum page_kind kind = kind_of(w->entries[i]);
 
 	return kind == PAGE_OWN ||
-	       (kind == PAGE_ABSENT && base->replaced &&
+	       (kind == PAGE_ABSENT && base && base->replaced &&
 	        base->replaced(base->arg, gpa_of(w->slot->start + (w->first + i) * PAGE)));
 }
 
@@ -218,12 +218,12 @@ static int save_window(const struct walk *w, const struct memory_base *base, int
 		bool own = is_own(w, base, i);
 		uint64_t page = w->first + i;
 		uint64_t off = w->slot->file_off + page * PAGE;
-		int r;
+		int r = 0;
 
 		n = run_length(w, base, i, own);
 		if (own)
 			r = save_pages(out_fd, w->slot->base + page * PAGE, n, off, e);
-		else
+		else if (base)
 			r = copy_base(base->fd, out_fd, off, off + n * PAGE, e);
 		if (r < 0)
 			return r;
@@ -280,7 +280,7 @@ int memory_save(const struct guest_mem *m, const struct memory_base *base, int o
 		const struct guest_slot *s = &m->slots[i];
 		int r;
 
-		if (base && m->pagemap_fd >= 0)
+		if (m->pagemap_fd >= 0 && (base || m->file_fd < 0))
 			r = save_private(m, s, base, out_fd, e);
 		else if (!base && m->file_fd >= 0 && m->pagemap_fd < 0)
 			r = save_shared(m, s, out_fd, e);

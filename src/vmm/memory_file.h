@@ -7,8 +7,8 @@
  * its own, the rest are the file's. /proc/self/pagemap tells them apart (a page that is present or
  * swapped out, and not the file's, is its own), so that a save takes only its own pages from
  * memory and copies the rest from file to file, which costs nothing where the file system shares
- * extents. Pages of zeros become holes. Without pagemap all pages are taken from memory: the
- * result is the same.
+ * extents. Memory that has no file behind it is a base of holes. Pages of zeros become holes.
+ * Without pagemap all pages are taken from memory: the result is the same.
  *
  * Which pages a guest touched between its restore and now can be recorded as extents and stored
  * with the template (STATE_WSET). The next one populates them in a few calls before it runs,

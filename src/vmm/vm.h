@@ -45,7 +45,7 @@ struct vm;
 
 struct vm_config {
 	int kvm_fd; /* /dev/kvm, borrowed */
-	int ram_fd; /* borrowed */
+	int ram_fd; /* borrowed; -1: see guest_mem_map() */
 	uint64_t ram_bytes;
 	bool ram_shared; /* see guest_mem_map() */
 	uint32_t cpus;

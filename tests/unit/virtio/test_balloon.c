@@ -63,7 +63,8 @@ static void make(struct rig *r, bool mem_private)
 	struct virtio_dev *dev = NULL;
 	struct err e;
 
-	CHECK_OK(balloon_new(&at, &(struct balloon_config){ mem_private }, &dev, &e), &e);
+	CHECK_OK(balloon_new(&at, &(struct balloon_config){ .mem_private = mem_private }, &dev, &e),
+	         &e);
 	vdriver_start(&r->d, dev);
 	CHECK(vdriver_probe(&r->d, F_ALL, 0));
 	r->array = vdriver_alloc(&r->d, 20000, 4);
@@ -251,6 +252,29 @@ TEST(shared_memory_gets_holes)
 {
 	shared(memfd_create("ram", MFD_CLOEXEC));
 	shared(openat(AT_FDCWD, test_tmpdir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+}
+
+TEST(memory_without_a_file_is_dropped)
+{
+	struct rig r;
+	struct virtio_place at;
+	struct virtio_dev *dev = NULL;
+	struct err e;
+
+	vdriver_init(&r.d);
+	r.fd = -1;
+	at = vdriver_place(&r.d);
+	CHECK_OK(balloon_new(&at, &(struct balloon_config){ .mem_fresh = true }, &dev, &e), &e);
+	vdriver_start(&r.d, dev);
+	CHECK(vdriver_probe(&r.d, F_ALL, 0));
+	write_all(&r, PAGES_AT, 256 * PAGE, GUEST_BYTE);
+	CHECK_EQ(report(&r, PAGES_AT + 16 * PAGE, 128 * PAGE), 0);
+	CHECK(all(&r, PAGES_AT, 16 * PAGE, GUEST_BYTE));
+	CHECK(all(&r, PAGES_AT + 16 * PAGE, 128 * PAGE, 0));
+	CHECK_EQ(counts(&r).dropped_pages, 128);
+	CHECK_EQ(counts(&r).maps, 0);
+	CHECK(!balloon_has_replaced(r.d.dev, gpa_of(PAGES_AT + 16 * PAGE)));
+	vdriver_fini(&r.d);
 }
 
 TEST(what_cannot_be_dropped_stays)
@@ -480,7 +504,7 @@ TEST(the_number_of_mappings_has_an_end)
 	r.d.borrowed = true;
 	at = vdriver_place(&r.d);
 	at.mem = &mem;
-	CHECK_OK(balloon_new(&at, &(struct balloon_config){ true }, &dev, &e), &e);
+	CHECK_OK(balloon_new(&at, &(struct balloon_config){ .mem_private = true }, &dev, &e), &e);
 	vdriver_start(&r.d, dev);
 	CHECK(vdriver_probe(&r.d, F_ALL, 0));
 	before = mappings();
@@ -610,7 +634,7 @@ static int restore(struct saved *s, struct vdriver *d, struct span in)
 
 	vdriver_init_over(d, &s->r->d);
 	at = vdriver_place(d);
-	CHECK_OK(balloon_new(&at, &(struct balloon_config){ true }, &dev, &e), &e);
+	CHECK_OK(balloon_new(&at, &(struct balloon_config){ .mem_private = true }, &dev, &e), &e);
 	vdriver_attach(d, dev);
 	return virtio_load(dev, in, &e);
 }
@@ -653,7 +677,7 @@ TEST(every_allocation_may_fail)
 	{
 		struct virtio_dev *dev = NULL;
 		struct err e;
-		int r = balloon_new(&at, &(struct balloon_config){ true }, &dev, &e);
+		int r = balloon_new(&at, &(struct balloon_config){ .mem_private = true }, &dev, &e);
 
 		if (failalloc_hit()) {
 			CHECK_EQ(r, -ENOMEM);

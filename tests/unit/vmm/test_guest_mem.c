@@ -205,6 +205,24 @@ TEST(a_private_mapping_leaves_the_file_alone)
 	(void)close(fd);
 }
 
+TEST(memory_needs_no_file)
+{
+	struct err e = { 0 };
+	struct guest_mem m;
+	uint8_t v = 7;
+
+	CHECK_OK(guest_mem_map(-1, 5 * GIB, false, &m, &e), &e);
+	CHECK(m.file_fd < 0 && m.slot_count == 2);
+	CHECK(guest_mem_read(&m, gpa_of(GUEST_HOLE_END), &v, 1));
+	CHECK_EQ(v, 0);
+	CHECK(guest_mem_write(&m, gpa_of(0), "x", 1));
+	CHECK(guest_mem_write(&m, gpa_of(GUEST_HOLE_END + 2 * GIB - 1), "y", 1));
+	CHECK(guest_mem_read(&m, gpa_of(0), &v, 1));
+	CHECK_EQ(v, 'x');
+	guest_mem_unmap(&m);
+	CHECK_EQ(guest_mem_map(-1, 4097, false, &m, &e), -EINVAL);
+}
+
 /* Does a store there end the process? */
 static bool is_guarded(volatile uint8_t *at)
 {

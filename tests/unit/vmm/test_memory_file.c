@@ -202,6 +202,27 @@ TEST(a_shared_mapping_is_its_file)
 	(void)close(out);
 }
 
+TEST(memory_without_a_file)
+{
+	struct err e = { 0 };
+	struct guest_mem m;
+	int out = memfd(0);
+
+	map(-1, false, &m);
+	CHECK(m.file_fd < 0 && m.pagemap_fd >= 0);
+	set_page(&m, 1, 0x11);
+	set_page(&m, 2, 0);
+	set_page(&m, PAGES - 1, 0x99);
+	CHECK_OK(memory_save(&m, NULL, out, &e), &e);
+	CHECK_EQ(file_page(out, 1), 0x11);
+	CHECK_EQ(file_page(out, PAGES - 1), 0x99);
+	CHECK(is_hole(out, 0));
+	CHECK(is_hole(out, 2));
+	CHECK(is_hole(out, PAGES / 2));
+	guest_mem_unmap(&m);
+	(void)close(out);
+}
+
 TEST(memory_of_the_callers)
 {
 	struct err e = { 0 };
