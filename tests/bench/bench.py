@@ -1,5 +1,6 @@
 """What the benchmarks share: statistics, JSON lines, and QEMU driven by hand as the peer."""
 
+import functools
 import glob
 import json
 import os
@@ -23,7 +24,7 @@ import wire  # noqa: E402
 
 STAGE = os.environ.get("BERM_STAGE", os.path.join(TOP, "build", "stage"))
 SHARE = os.path.join(STAGE, "share", "berm")
-RUNS = int(os.environ.get("BENCH_RUNS", "20"))
+RUNS = int(os.environ.get("BENCH_RUNS") or "20")
 MEMORY_MIB = 512
 RESTORED_EPOCH = 2
 QMP_RESTORE = (
@@ -39,6 +40,7 @@ def percentile(values, p):
     return values[min(len(values) - 1, int(len(values) * p / 100))]
 
 
+@functools.lru_cache(maxsize=None)
 def commit():
     got = subprocess.run(["git", "-C", TOP, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return got.stdout.strip() or None
@@ -65,6 +67,8 @@ def report(name, values, digits=1, **more):
         "cpus": os.cpu_count(),
         "kernel": platform.release(),
     }
+    if os.environ.get("BENCH_WHERE"):  # machine or kvmhost: where KVM was
+        row["where"] = os.environ["BENCH_WHERE"]
     row.update(more)
     print(json.dumps(row), flush=True)
 

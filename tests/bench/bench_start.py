@@ -52,7 +52,7 @@ def hand_boot(work, image):
     q = bench.Qemu(work, image, ram, scratch, "off")
     peer = wire.Peer(q.agent)
     peer.expect(wire.HELLO, 60)
-    peer.send(wire.HELLO_OK, payload=(1).to_bytes(4, "little"))
+    peer.send(wire.HELLO_OK, payload=wire.VERSION.to_bytes(4, "little"))
     peer.identity()
     bench.first_answer(peer)
     took = (time.perf_counter() - start) * 1000
