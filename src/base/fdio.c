@@ -294,8 +294,9 @@ static int open_to_empty(int dir_fd, const char *name, int *ret_fd, struct err *
 		return err_sys(e, "remove '%s'", name);
 	/* fchmodat follows links. A name changed under our eyes, by a process of the same user, can
 	 * thus cost the user a mode of his own, which that process could have set itself. */
-	if (S_ISDIR(st.st_mode) && (st.st_mode & S_IRWXU) != S_IRWXU && geteuid() != 0)
-		(void)fchmodat(dir_fd, name, S_IRWXU, 0); /* if not, opening says why */
+	if (S_ISDIR(st.st_mode) && (st.st_mode & S_IRWXU) != S_IRWXU && geteuid() != 0 &&
+	    fchmodat(dir_fd, name, S_IRWXU, 0) < 0)
+		return err_sys(e, "remove '%s'", name);
 	return fd_openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, ret_fd, e);
 }
 
