@@ -173,6 +173,12 @@ BERM_API int berm_config_set_output_limit(struct berm_config *c, uint64_t bytes,
 /* BERM_ENGINE_*: what runs the guest. AUTO takes the best that works here. */
 BERM_API int berm_config_set_engine(struct berm_config *c, int engine, struct berm_err *e);
 
+/*
+ * Not 0: the guest's CPUs have all that the host's have, AVX-512 and AMX among it, and not only
+ * what x86-64-v3 machines have in common. Engine kvm only: a start on another fails.
+ */
+BERM_API int berm_config_set_host_cpu(struct berm_config *c, int on, struct berm_err *e);
+
 /* BERM_LEVEL_*: the least that is accepted. A start that cannot give it fails. */
 BERM_API int berm_config_set_minimum_level(struct berm_config *c, int level, struct berm_err *e);
 

@@ -31,6 +31,7 @@ enum {
 	OPT_OUTPUT,
 	OPT_ENGINE,
 	OPT_MINIMUM,
+	OPT_HOST_CPU,
 	OPT_COLD,
 	OPT_WARM,
 	OPT_RESULT,
@@ -68,6 +69,8 @@ const struct opt run_opts[] = {
 	{ OPT_ENGINE, 0, "engine", "auto|kvm|qemu", COMPLETE_NONE, "what runs the guest (auto)" },
 	{ OPT_MINIMUM, 0, "minimum", "microvm|emulated|process", COMPLETE_NONE,
 	  "the least boundary accepted (emulated)" },
+	{ OPT_HOST_CPU, 0, "host-cpu", NULL, COMPLETE_NONE,
+	  "all of the host's CPU, not a common one; kvm only" },
 	{ OPT_COLD, 0, "cold", NULL, COMPLETE_NONE, "boot; neither use nor make a template" },
 	{ OPT_WARM, 0, "warm", "CMD", COMPLETE_NONE,
 	  "run CMD before the template is saved; repeatable" },
@@ -234,6 +237,9 @@ static void take_switch(struct run *r, int id)
 		break;
 	case OPT_COLD:
 		r->spec.cold = true;
+		break;
+	case OPT_HOST_CPU:
+		r->spec.host_cpu = true;
 		break;
 	default:
 		break; /* OPT_JSON: main has seen it */

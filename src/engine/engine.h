@@ -42,7 +42,8 @@ struct engine_config {
 	int incoming_fd; /* saved device state to restore, or -1 to boot */
 	int wset_fd;     /* of a restore: what touched() wrote for this template, or -1 */
 	uint32_t cpus;
-	uid_t uid; /* what root has it run as; 0: stay who we are */
+	bool host_cpu; /* kvm: all of the host's CPU, as when it was saved; else the baseline */
+	uid_t uid;     /* what root has it run as; 0: stay who we are */
 };
 
 struct engine_ops;

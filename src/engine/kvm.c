@@ -24,6 +24,8 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 	engine_add(a, "%" PRIu64, c->ram_bytes >> 20);
 	engine_add(a, "--cpus");
 	engine_add(a, "%" PRIu32, c->cpus);
+	if (c->host_cpu)
+		engine_add(a, "--host-cpu");
 	if (c->uid > 0) {
 		engine_add(a, "--uid");
 		engine_add(a, "%u", (unsigned)c->uid);

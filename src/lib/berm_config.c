@@ -343,6 +343,14 @@ int berm_config_set_minimum_level(struct berm_config *c, int level, struct berm_
 	return 0;
 }
 
+int berm_config_set_host_cpu(struct berm_config *c, int on, struct berm_err *e)
+{
+	if (!c)
+		return no_config(e);
+	c->host_cpu = on != 0;
+	return 0;
+}
+
 int berm_config_set_cold(struct berm_config *c, int on, struct berm_err *e)
 {
 	if (!c)

@@ -76,7 +76,7 @@ struct berm_config {
 	struct words main;
 	struct spec_limits limits;
 	uint8_t engine, level;
-	bool cold, detached;
+	bool cold, detached, host_cpu;
 };
 
 struct slot {

@@ -368,6 +368,7 @@ static int make_plan(struct berm_sandbox *sb, struct plan *p, struct err *e)
 	s->engine = c->engine;
 	s->minimum_level = c->level;
 	s->cold = c->cold;
+	s->host_cpu = c->host_cpu;
 	s->detach = c->detached;
 	r = find_image(sb->b, p, e);
 	if (r < 0)

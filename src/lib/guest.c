@@ -94,11 +94,12 @@ int guest_pick_engine(const struct spec *spec, int state_fd, const struct engine
 	if (r < 0 && spec->engine == SPEC_ENGINE_KVM)
 		return r;
 	*ret = r == 0 && v.kind == PROBE_GOOD ? &engine_kvm : &engine_qemu;
-	if (spec->engine == SPEC_ENGINE_AUTO || *ret == &engine_kvm)
+	if ((spec->engine == SPEC_ENGINE_AUTO && !spec->host_cpu) || *ret == &engine_kvm)
 		return 0;
 	buf_init(&b, text, sizeof(text));
 	probe_put_verdict(&b, &v);
-	return err_set(e, -ENOTSUP, "--engine kvm cannot work here: %s%s%s", buf_cstr(&b),
+	return err_set(e, -ENOTSUP, "%s cannot work here: %s%s%s",
+	               spec->host_cpu ? "--host-cpu" : "--engine kvm", buf_cstr(&b),
 	               *probe_remedy(&v) ? "; " : "", probe_remedy(&v));
 }
 
@@ -162,6 +163,13 @@ static void put_cpu(struct buf *b)
 #endif
 }
 
+static void put_size(struct buf *b, const struct spec *spec)
+{
+	buf_printf(b, "cpus %" PRIu32 "%s\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n",
+	           spec->limits.cpus, spec->host_cpu ? " host" : "", spec->limits.memory_bytes,
+	           spec->limits.disk_bytes);
+}
+
 void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec)
 {
 	struct stat st;
@@ -176,8 +184,7 @@ void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec
 	put_cpu(b);
 	buf_printf(b, "cmdline %s\n", g->cmdline);
 	buf_printf(b, "image %s\n", spec->image_id);
-	buf_printf(b, "cpus %" PRIu32 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n", spec->limits.cpus,
-	           spec->limits.memory_bytes, spec->limits.disk_bytes);
+	put_size(b, spec);
 	for (size_t i = 0; spec->warm && spec->warm[i]; i++)
 		buf_printf(b, "warm %zu %s\n", strlen(spec->warm[i]), spec->warm[i]);
 }
@@ -211,8 +218,7 @@ int guest_put_machine(struct buf *b, const struct guest_files *g, const struct s
 		r = put_contents(b, "qemu", g->qemu_fd, e);
 	put_cpu(b);
 	buf_printf(b, "cmdline %s\nimage %s\n", g->cmdline, spec->image_id);
-	buf_printf(b, "cpus %" PRIu32 "\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n", spec->limits.cpus,
-	           spec->limits.memory_bytes, spec->limits.disk_bytes);
+	put_size(b, spec);
 	return r;
 }
 
@@ -309,6 +315,7 @@ static struct engine_config config(const struct paths *p, const struct guest_fil
 		.incoming_fd = -1,
 		.wset_fd = -1,
 		.cpus = spec->limits.cpus,
+		.host_cpu = spec->host_cpu,
 		.uid = uid,
 	};
 }

@@ -240,7 +240,9 @@ int spec_check(const struct spec *s, struct err *e)
 	if (spec_is_copy(s) &&
 	    (!s->from || s->cold || s->engine == SPEC_ENGINE_AUTO || s->epoch == UINT32_MAX))
 		return err_set(e, -EINVAL, "a copy of a guest is of something, and of one engine");
+	if (s->host_cpu && s->engine == SPEC_ENGINE_QEMU)
+		return err_set(e, -EINVAL, "--host-cpu: a software CPU is its own; leave it away");
 	if (s->minimum_level < LEVEL_PROCESS || s->minimum_level > LEVEL_MICROVM)
-		return err_set(e, -EINVAL, "--isolation: must be microvm, emulated or process");
+		return err_set(e, -EINVAL, "--minimum: must be microvm, emulated or process");
 	return 0;
 }

@@ -75,6 +75,7 @@ struct spec {
 	bool detach;         /* outlives the connection that started it */
 	bool remove;         /* detached: leave no record when it ends by itself */
 	bool cold;           /* boot; do not use or make a template */
+	bool host_cpu;       /* all the host's CPU has, not the baseline; engine kvm only */
 	bool foreground_tty; /* the caller sits at a terminal: progress is wanted */
 	uint16_t rows, cols;
 	/*

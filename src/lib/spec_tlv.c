@@ -55,6 +55,7 @@ static const struct field fields[] = {
 	{ 28, KIND_U32, true, 0, AT(epoch) },
 	{ 29, KIND_U32, true, 0, AT(main_pid) },
 	{ 30, KIND_BOOL, true, 0, AT(main_stdin_eof) },
+	{ 31, KIND_BOOL, true, 0, AT(host_cpu) },
 };
 #undef AT
 /* clang-format on */

@@ -206,8 +206,9 @@ def save_and_restore(program, folder, machines, options, user):
     m.wait_until("query-status", lambda r: r["status"] != "inmigrate")
     m.ask("cont")
     check_confined(m)
-    flags = m.ram_fd_flags()
-    assert flags and all(f & os.O_ACCMODE == os.O_RDONLY for f in flags)
+    if ROOT:  # nobody else may look into a jailed process
+        flags = m.ram_fd_flags()
+        assert flags and all(f & os.O_ACCMODE == os.O_RDONLY for f in flags)
     m.quit()
     os.close(state)
     with open(folder / "ram", "rb") as f:

@@ -295,7 +295,8 @@ def test_gone_while_it_waits(sup, how):
         c.close() if how == "closes" else c.sock.shutdown(socket.SHUT_WR)
         time.sleep(0.1)
         assert suptest.busy(pid) < 0.2
-        assert sockets(pid) == 3  # the agent's, the engine's and the listening one
+        if os.geteuid() == 0:  # nobody else may look into a jailed process
+            assert sockets(pid) == 3  # the agent's, the engine's and the listening one
 
 
 def test_output_that_nobody_reads_goes_on(sup):

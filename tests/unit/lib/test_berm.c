@@ -380,6 +380,8 @@ TEST(bounds_are_told_when_they_are_set)
 		OK(berm_config_add_warmup(c, "true", &err));
 	BAD(-E2BIG, "more than 16", berm_config_add_warmup(c, "true", &err));
 	BAD(-EINVAL, "cold", berm_config_set_cold(c, 1, &err));
+	OK(berm_config_set_host_cpu(c, 1, &err));
+	BAD(-EINVAL, "config is NULL", berm_config_set_host_cpu(NULL, 1, &err));
 	BAD(-EINVAL, "config is NULL", berm_config_set_cpus(NULL, 1, &err));
 	CHECK_EQ(berm_config_set_cpus(c, 0, NULL), -EINVAL); /* nobody wants to know */
 	berm_config_free(c);

@@ -88,6 +88,7 @@ static void check_same(const struct spec *a, const struct spec *b)
 	CHECK_EQ(a->detach, b->detach);
 	CHECK_EQ(a->remove, b->remove);
 	CHECK_EQ(a->cold, b->cold);
+	CHECK_EQ(a->host_cpu, b->host_cpu);
 	CHECK_EQ(a->foreground_tty, b->foreground_tty);
 	CHECK_EQ(a->rows, b->rows);
 	CHECK_EQ(a->cols, b->cols);
@@ -119,7 +120,7 @@ TEST(every_field_makes_the_round_trip)
 
 	check_round_trip(&s);
 	s.tty = s.detach = false;
-	s.cold = s.stdin_open = s.remove = s.foreground_tty = true;
+	s.cold = s.stdin_open = s.remove = s.foreground_tty = s.host_cpu = true;
 	s.name = s.image_id = s.hostname = s.user = s.cwd = s.from = NULL;
 	s.envp = s.warm = NULL;
 	s.epoch = s.main_pid = 0;
@@ -350,6 +351,19 @@ TEST(a_copy_is_of_something)
 	CHECK_OK(spec_check(&s, &e), &e);
 }
 
+TEST(a_software_cpu_is_not_the_hosts)
+{
+	struct err e = { 0 };
+	struct spec s = full();
+
+	s.host_cpu = true;
+	s.engine = SPEC_ENGINE_KVM;
+	CHECK_OK(spec_check(&s, &e), &e);
+	s.engine = SPEC_ENGINE_QEMU;
+	CHECK_EQ(spec_check(&s, &e), -EINVAL);
+	CHECK(strstr(e.text, "--host-cpu") != NULL);
+}
+
 TEST(the_defaults_are_good)
 {
 	struct err e = { 0 };
@@ -410,8 +424,8 @@ TEST(each_bound_names_its_flag)
 	BAD("--env 'x'", s.envp = no_value);
 	BAD("--env", s.envp = no_name);
 	BAD("--engine", s.engine = 9);
-	BAD("--isolation", s.minimum_level = 0);
-	BAD("--isolation", s.minimum_level = 4);
+	BAD("--minimum", s.minimum_level = 0);
+	BAD("--minimum", s.minimum_level = 4);
 	BAD("image", s.image = NULL);
 	BAD("image id", s.image_id = "abc");
 	BAD("no command", s.argv = NULL);
