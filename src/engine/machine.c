@@ -230,6 +230,18 @@ static int load_device(struct machine *m, const struct state_section *s, bool se
 	return virtio_load(m->devs[s->instance], s->payload, e);
 }
 
+static void on_brought_in(void *arg, struct gpa at, uint64_t bytes)
+{
+	vm_prefault(arg, at, bytes);
+}
+
+static int bring_in(struct machine *m, struct span wset, struct err *e)
+{
+	const struct memory_visitor visitor = { on_brought_in, m->vm };
+
+	return memory_populate(vm_mem(m->vm), wset, &visitor, e);
+}
+
 static int load_section(struct machine *m, const struct state_section *s, bool seen[SLOT_COUNT],
                         struct err *e)
 {
@@ -242,7 +254,7 @@ static int load_section(struct machine *m, const struct state_section *s, bool s
 	case STATE_VCPU:
 		return vm_load_section(m->vm, s, e);
 	case STATE_WSET:
-		return memory_populate(vm_mem(m->vm), s->payload, e);
+		return bring_in(m, s->payload, e);
 	case STATE_MEMORY:
 	case STATE_END:
 		return 0;
@@ -303,7 +315,7 @@ void machine_populate(struct machine *m, int wset_fd)
 
 	if (n < 0)
 		(void)err_sys(&e, "read the working set");
-	else if (n == 0 || memory_populate(vm_mem(m->vm), span_of(m->state, (size_t)n), &e) == 0)
+	else if (n == 0 || bring_in(m, span_of(m->state, (size_t)n), &e) == 0)
 		return;
 	log_warn("the guest starts without its first pages: %s", e.text);
 }

@@ -1,6 +1,7 @@
 /*
  * The profiles: tables built from profiles/NAME.def, with the paths and limits that go with them.
  */
+#include "base/kernel_gaps.h"
 #include "jail/internal.h"
 
 #include <asm/prctl.h>

@@ -14,6 +14,7 @@ enum {
 	WINDOW_PAGES = 4096, /* of pagemap read at a time: 32 KiB of it, 16 MiB of memory */
 	COPY_BYTES = 1 << 17,
 	EXTENT_BYTES = 16,
+	CLUSTER_GAP = 8,   /* pages: see struct cluster */
 	GAP_MAX = 1 << 20, /* pages; merging over it leaves one extent a GiB or fewer */
 };
 #define PM_PRESENT (UINT64_C(1) << 63)
@@ -417,19 +418,6 @@ static int populate(uint8_t *at, uint64_t bytes, bool written, struct err *e)
 	return 0;
 }
 
-/* The part of an extent that lies in a slot. */
-static int populate_slot(const struct guest_slot *s, const struct extent *x, struct err *e)
-{
-	uint64_t first = s->file_off / PAGE;
-	uint64_t end = first + s->bytes / PAGE;
-	uint64_t from = x->first > first ? x->first : first;
-	uint64_t to = x->first + x->pages < end ? x->first + x->pages : end;
-
-	if (from >= to)
-		return 0;
-	return populate(s->base + (from - first) * PAGE, (to - from) * PAGE, x->written, e);
-}
-
 static bool take_extent(struct span *in, uint64_t pages, uint64_t *after, struct extent *ret)
 {
 	uint32_t count;
@@ -461,24 +449,87 @@ static bool is_sound(struct span in, uint64_t pages)
 	return true;
 }
 
-int memory_populate(const struct guest_mem *m, struct span in, struct err *e)
+/* Brings in, or tells the visitor of, each part of an extent that lies in a slot. */
+static int in_slots(const struct guest_mem *m, const struct extent *x,
+                    const struct memory_visitor *visitor, struct err *e)
+{
+	for (unsigned i = 0; i < m->slot_count; i++) {
+		const struct guest_slot *s = &m->slots[i];
+		uint64_t first = s->file_off / PAGE;
+		uint64_t end = first + s->bytes / PAGE;
+		uint64_t from = x->first > first ? x->first : first;
+		uint64_t to = x->first + x->pages < end ? x->first + x->pages : end;
+		int r = 0;
+
+		if (from >= to)
+			continue;
+		if (visitor)
+			visitor->in(visitor->arg, gpa_of(s->start + (from - first) * PAGE),
+			            (to - from) * PAGE);
+		else
+			r = populate(s->base + (from - first) * PAGE, (to - from) * PAGE,
+			             x->written, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Extents with little between them: a page more is read for less than a system call more. */
+struct cluster {
+	struct span extents;
+	struct extent all;
+};
+
+static bool take_cluster(struct span *in, uint64_t pages, struct cluster *ret)
+{
+	struct span at = *in;
+	uint64_t after = 0;
+	struct extent x;
+
+	if (!take_extent(&at, pages, &after, &ret->all))
+		return false;
+	ret->all.written = false;
+	ret->extents = *in;
+	for (*in = at; take_extent(&at, pages, &after, &x); *in = at) {
+		if (x.first - (ret->all.first + ret->all.pages) > CLUSTER_GAP)
+			break;
+		ret->all.pages = after - ret->all.first;
+	}
+	ret->extents.len -= in->len;
+	return true;
+}
+
+/* All of it as the file's, then copies of what will be written. */
+static int bring_in(const struct guest_mem *m, struct cluster *c,
+                    const struct memory_visitor *visitor, struct err *e)
+{
+	uint64_t after = 0;
+	struct extent x;
+	int r = in_slots(m, &c->all, NULL, e);
+
+	while (r == 0 && take_extent(&c->extents, m->bytes / PAGE, &after, &x))
+		if (x.written)
+			r = in_slots(m, &x, NULL, e);
+	return r == 0 && visitor ? in_slots(m, &c->all, visitor, e) : r;
+}
+
+int memory_populate(const struct guest_mem *m, struct span in, const struct memory_visitor *visitor,
+                    struct err *e)
 {
 	uint64_t pages = m->bytes / PAGE;
-	uint64_t after = 0;
+	struct cluster c;
 	uint32_t count;
-	struct extent x;
 
 	if (!is_sound(in, pages))
 		return err_set(e, -EBADMSG, "it is damaged: the pages needed first");
 	if (!take_le32(&in, &count))
 		return -EBADMSG;
-	while (take_extent(&in, pages, &after, &x)) {
-		for (unsigned i = 0; i < m->slot_count; i++) {
-			int r = populate_slot(&m->slots[i], &x, e);
+	while (take_cluster(&in, pages, &c)) {
+		int r = bring_in(m, &c, visitor, e);
 
-			if (r < 0)
-				return r;
-		}
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

@@ -54,5 +54,12 @@ _must_ int memory_save(const struct guest_mem *m, const struct memory_base *base
 /* Puts the pages touched so far, as a payload of STATE_WSET. -ENOTSUP: no pagemap. */
 _must_ int memory_touched(const struct guest_mem *m, struct buf *b, struct err *e);
 
-/* Brings the pages of such a payload in. -EBADMSG. */
-_must_ int memory_populate(const struct guest_mem *m, struct span in, struct err *e);
+/* Who is told of each range of RAM that is in now. */
+struct memory_visitor {
+	void (*in)(void *arg, struct gpa at, uint64_t bytes);
+	void *arg;
+};
+
+/* Brings the pages of such a payload in. visitor: may be NULL. -EBADMSG. */
+_must_ int memory_populate(const struct guest_mem *m, struct span in,
+                           const struct memory_visitor *visitor, struct err *e);

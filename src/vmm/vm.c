@@ -3,6 +3,7 @@
 #include "base/ck.h"
 #include "base/clock.h"
 #include "base/fdio.h"
+#include "base/kernel_gaps.h"
 #include "vmm/boot.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm_parts.h"
@@ -20,7 +21,8 @@
 enum {
 	API_VERSION = 12,
 	CREATE_TRIES = 100, /* KVM_CREATE_VM waits for a lock and gives up at any signal */
-	GSI_MAX = 23,       /* pins of the IOAPIC, less one */
+	PREFAULT_TRIES = 16,
+	GSI_MAX = 23,                  /* pins of the IOAPIC, less one */
 	REQ_XCOMP_GUEST_PERM = 0x1025, /* Source: asm/prctl.h, Linux 5.17 */
 	XFEATURE_XTILEDATA = 18,
 };
@@ -172,6 +174,7 @@ static int set_up_chips(struct vm *vm, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "KVM_CREATE_IRQCHIP: %s", strerror(-r));
 	harden(vm);
+	vm->can_prefault = has_cap(vm, KVM_CAP_PRE_FAULT_MEMORY) > 0;
 	return 0;
 }
 
@@ -419,6 +422,19 @@ int vm_boot(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, st
 		return err_set(e, r, "KVM_SET_SREGS: %s", strerror(-r));
 	r = kvm_call(vm->ops, first->fd, KVM_SET_REGS, &regs);
 	return r < 0 ? err_set(e, r, "KVM_SET_REGS: %s", strerror(-r)) : 0;
+}
+
+void vm_prefault(struct vm *vm, struct gpa at, uint64_t bytes)
+{
+	struct kvm_pre_fault_memory range = { .gpa = at.v, .size = bytes };
+	int r = vm->can_prefault ? 0 : -ENOTSUP;
+
+	/* it does a part at a time, and writes into range what is left */
+	for (unsigned i = 0; i < PREFAULT_TRIES && r == 0 && range.size > 0; i++) {
+		r = kvm_call(vm->ops, vm->vcpus[0].fd, KVM_PRE_FAULT_MEMORY, &range);
+		if (r == -EINTR || r == -EAGAIN)
+			r = 0;
+	}
 }
 
 /* Under the lock: what every CPU is to do now. */

@@ -37,6 +37,7 @@ struct vm {
 	int fd;
 	struct guest_mem mem;
 	bool host_cpu;
+	bool can_prefault; /* KVM_PRE_FAULT_MEMORY */
 	void (*ended)(void *arg);
 	void (*paused)(void *arg);
 	void *arg;

@@ -34,7 +34,7 @@ static int load(struct vm *vm, struct span in, struct err *e)
 		int r;
 
 		if (s.type == STATE_WSET)
-			r = memory_populate(&vm->mem, s.payload, e);
+			r = memory_populate(&vm->mem, s.payload, NULL, e);
 		else
 			r = vm_load_section(vm, &s, e);
 		assert(r == 0 || (r == e->code && e->len > 0));

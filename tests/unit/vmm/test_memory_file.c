@@ -311,7 +311,7 @@ TEST(the_working_set_comes_back)
 
 	map(base, false, &m);
 	CHECK(!is_present(&m, 5, &own));
-	CHECK_OK(memory_populate(&m, buf_span(&b), &e), &e);
+	CHECK_OK(memory_populate(&m, buf_span(&b), NULL, &e), &e);
 	CHECK(is_present(&m, 5, &own));
 	CHECK(own);
 	CHECK(is_present(&m, 6, &own));
@@ -320,6 +320,56 @@ TEST(the_working_set_comes_back)
 	CHECK(!own);
 	CHECK(!is_present(&m, 2000, &own));
 	CHECK_EQ(get_page(&m, 5), 0); /* the file's bytes, not the other guest's */
+	guest_mem_unmap(&m);
+	(void)close(base);
+}
+
+struct told {
+	unsigned ranges;
+	uint64_t first, pages; /* of the last */
+};
+
+static void tell(void *arg, struct gpa at, uint64_t bytes)
+{
+	struct told *t = arg;
+
+	t->ranges++;
+	t->first = at.v / PAGE;
+	t->pages = bytes / PAGE;
+}
+
+/* Pages with little between them come in together, and only what was written becomes a copy. */
+TEST(neighbours_come_in_together)
+{
+	static uint8_t room[1 << 18];
+	struct err e = { 0 };
+	struct told told = { 0 };
+	const struct memory_visitor visitor = { tell, &told };
+	struct guest_mem m;
+	int base = base_file();
+	bool own;
+	struct buf b;
+
+	map(base, false, &m);
+	set_page(&m, 1000, 0x55);
+	CHECK_EQ(get_page(&m, 1003), 0);
+	set_page(&m, 1005, 0x66);
+	set_page(&m, 1100, 0x77);
+	buf_init(&b, room, sizeof(room));
+	CHECK_OK(memory_touched(&m, &b, &e), &e);
+	guest_mem_unmap(&m);
+
+	map(base, false, &m);
+	CHECK_OK(memory_populate(&m, buf_span(&b), &visitor, &e), &e);
+	CHECK_EQ(told.ranges, 2);
+	CHECK_EQ(told.first, 1100);
+	CHECK_EQ(told.pages, 1);
+	for (uint64_t page = 1000; page <= 1005; page++) {
+		CHECK(is_present(&m, page, &own));
+		CHECK_EQ(own, page == 1000 || page == 1005);
+	}
+	CHECK(!is_present(&m, 1006, &own));
+	CHECK(is_present(&m, 1100, &own));
 	guest_mem_unmap(&m);
 	(void)close(base);
 }
@@ -349,7 +399,7 @@ TEST(a_scattered_set_is_merged)
 	guest_mem_unmap(&m);
 
 	CHECK_OK(guest_mem_map(base, pages * PAGE, false, &m, &e), &e);
-	CHECK_OK(memory_populate(&m, buf_span(&b), &e), &e);
+	CHECK_OK(memory_populate(&m, buf_span(&b), NULL, &e), &e);
 	for (uint64_t i = 0; i < pages; i += 2) {
 		CHECK(is_present(&m, i, &own));
 		CHECK(!own); /* nothing is copied for a neighbour's sake */
@@ -375,7 +425,7 @@ static int populate(const struct guest_mem *m, uint32_t count, const uint64_t x[
 	buf_put_le32(&b, count);
 	for (unsigned i = 0; i < have; i++)
 		put_extent(&b, x[i][0], (uint32_t)x[i][1], (uint32_t)x[i][2]);
-	return memory_populate(m, buf_span(&b), &e);
+	return memory_populate(m, buf_span(&b), NULL, &e);
 }
 
 TEST(a_hostile_set_is_refused)
@@ -403,7 +453,7 @@ TEST(a_hostile_set_is_refused)
 	CHECK_EQ(populate(&m, 1, far, 1), -EBADMSG);
 	CHECK_EQ(populate(&m, 1, wrap, 1), -EBADMSG);
 	CHECK_EQ(populate(&m, 1, flags, 1), -EBADMSG);
-	CHECK_EQ(memory_populate(&m, span_of("", 0), &e), -EBADMSG);
+	CHECK_EQ(memory_populate(&m, span_of("", 0), NULL, &e), -EBADMSG);
 	guest_mem_unmap(&m);
 	(void)close(base);
 }

@@ -2,6 +2,7 @@
 #include "tiny.h"
 
 #include "base/clock.h"
+#include "base/kernel_gaps.h"
 #include "failalloc.h"
 #include "vmm/vm_parts.h"
 
@@ -637,6 +638,53 @@ TEST(each_refusal_of_kvm_is_told)
 
 		CHECK_EQ(new_on(&p, &e), bad[i].code);
 		CHECK_STR(e.text, bad[i].text);
+	}
+}
+
+/* A KVM that maps two pages at a time, and is interrupted once. */
+struct slow_kvm {
+	bool able;
+	unsigned calls;
+	uint64_t mapped, next;
+};
+
+static int slow_call(void *arg, int fd, unsigned long request, void *data)
+{
+	struct kvm_pre_fault_memory *range = data;
+	struct slow_kvm *k = arg;
+	uint64_t part;
+
+	if (request == KVM_CHECK_EXTENSION && (unsigned long)data == KVM_CAP_PRE_FAULT_MEMORY)
+		return k->able;
+	if (request != KVM_PRE_FAULT_MEMORY)
+		return kvm_call(kvm_ops_real(), fd, request, data);
+	if (k->calls++ == 1)
+		return -EINTR;
+	part = range->size < 8192 ? range->size : 8192;
+	CHECK_EQ(range->gpa, k->next);
+	k->next += part;
+	k->mapped += part;
+	range->gpa += part;
+	range->size -= part;
+	return 0;
+}
+
+TEST(pages_are_mapped_ahead_where_kvm_can)
+{
+	for (int able = 0; able <= 1; able++) {
+		struct slow_kvm k = { .able = able, .next = 0x100000 };
+		struct kvm_ops ops = { slow_call, &k };
+		struct vm_config c = { .ram_fd = -1, .ram_bytes = TINY_RAM, .cpus = 1 };
+		struct err e = { 0 };
+		struct vm *vm = NULL;
+
+		c.kvm_fd = tiny_kvm();
+		CHECK_OK(vm_new_on(&ops, &c, &vm, &e), &e);
+		vm_prefault(vm, gpa_of(0x100000), 5 * 4096);
+		CHECK_EQ(k.mapped, able ? 5 * 4096 : 0);
+		CHECK_EQ(k.calls, able ? 4 : 0);
+		vm_free(vm);
+		(void)close(c.kvm_fd);
 	}
 }
 
