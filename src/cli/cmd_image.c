@@ -3,6 +3,7 @@
 #include "base/fdio.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "cli/image_hold.h"
 #include "cli/verbs.h"
 #include "image/ref.h"
 #include "image/store.h"
@@ -500,21 +501,36 @@ static const struct opt rm_opts[] = {
 	OPT_END_ROW,
 };
 
+static int remove_one(struct image_store *s, const struct image_hold *hold, const char *ref,
+                      bool force, enum image_removed *ret, struct err *e)
+{
+	const char *user = image_hold_user(hold, s, ref);
+	int r = image_remove(s, ref, force, ret, e);
+
+	if (r == -EBUSY && user)
+		return err_set(e, r,
+		               "snapshot '%s' runs on image '%s': remove that first (berm snapshot "
+		               "rm), or use --force",
+		               user, ref);
+	return r;
+}
+
 static int run_rm(struct cli *c, const struct args *a)
 {
 	_own_(image_store_free) struct image_store *s = NULL;
+	_own_(image_hold_free) struct image_hold *hold = NULL;
 	bool force = args_has(a, OPT_FORCE);
 	struct err e = { 0 };
 	int status = 0;
 
-	if (open_store(c, &s, &e) < 0)
+	if (open_store(c, &s, &e) < 0 || image_hold_new(c->state_fd, s, &hold, &e) < 0)
 		return cli_fail(&e);
 	image_store_sweep(s);
 	for (size_t i = 0; i < a->word_count; i++) {
 		enum image_removed removed;
 
 		err_clear(&e);
-		if (image_remove(s, a->words[i], force, &removed, &e) < 0) {
+		if (remove_one(s, hold, a->words[i], force, &removed, &e) < 0) {
 			status = fail_ref(&e);
 			continue;
 		}
@@ -549,6 +565,7 @@ static const struct verb image_rm_verb = {
 static int run_prune(struct cli *c, const struct args *a)
 {
 	_own_(image_store_free) struct image_store *s = NULL;
+	_own_(image_hold_free) struct image_hold *hold = NULL;
 	char storage[64];
 	struct err e = { 0 };
 	unsigned images;
@@ -556,7 +573,8 @@ static int run_prune(struct cli *c, const struct args *a)
 	struct buf b;
 
 	(void)a;
-	if (open_store(c, &s, &e) < 0 || image_prune(s, &images, &bytes, &e) < 0)
+	if (open_store(c, &s, &e) < 0 || image_hold_new(c->state_fd, s, &hold, &e) < 0 ||
+	    image_prune(s, &images, &bytes, &e) < 0)
 		return cli_fail(&e);
 	if (c->json) {
 		(void)printf("{\"images\":%u,\"disk_bytes\":%llu}\n", images,
