@@ -151,6 +151,7 @@ static int differ(const struct snapshot *s, struct span then, struct span now, s
 {
 	struct span a = span_of("", 0);
 	struct span b = span_of("", 0);
+	char tail[2 * SHOWN_VALUE_MAX + 32];
 	struct span word;
 	struct span was;
 	struct span is;
@@ -159,12 +160,14 @@ static int differ(const struct snapshot *s, struct span then, struct span now, s
 		continue;
 	is = value_of(b, &word);
 	was = value_of(a, &word);
-	return err_set(
-		e, -EXDEV,
-		"%s%s%s cannot be restored here: it was saved with %s (%.*s; here it is %.*s)",
-		*s->name ? "snapshot '" : "the sandbox", s->name, *s->name ? "'" : "",
-		meaning(word), (int)was.len, (const char *)was.at, (int)is.len,
-		(const char *)is.at);
+	if (span_equal(was, is)) /* they differ behind what is shown */
+		tail[0] = '\0';
+	else
+		(void)snprintf(tail, sizeof(tail), " (%.*s; here it is %.*s)", (int)was.len,
+		               (const char *)was.at, (int)is.len, (const char *)is.at);
+	return err_set(e, -EXDEV, "%s%s%s cannot be restored here: it was saved with %s%s",
+	               *s->name ? "snapshot '" : "the sandbox", s->name, *s->name ? "'" : "",
+	               meaning(word), tail);
 }
 
 int snapshot_check(const struct snapshot *s, const struct paths *p, struct err *e)
