@@ -53,6 +53,21 @@ def rootfs(tmp_path_factory):
     return images.rootfs_tar(tmp_path_factory.mktemp("image") / "rootfs.tar")
 
 
+@pytest.fixture
+def own_stage(stage, tmp_path):
+    """An installation of this test alone, to be broken; its images are shared by links."""
+    copy = tmp_path / "stage"
+    shutil.copytree(stage, copy, ignore=shutil.ignore_patterns("images"))
+    return copy
+
+
+@pytest.fixture
+def broken(own_stage, fresh_berm, rootfs):
+    """berm of that installation, with the small image imported."""
+    images.import_image(fresh_berm, rootfs, "busybox")
+    return sandboxes.Berm(fresh_berm.state_dir, str(own_stage))
+
+
 @pytest.fixture(scope="session")
 def bb(stage, shared_state, rootfs):
     """The name of that image in the shared state. Its guests start in a fraction of a second."""

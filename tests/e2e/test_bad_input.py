@@ -9,25 +9,10 @@ import tarfile
 import images
 import pytest
 import sandboxes
-from sandboxes import Stopwatch, one_line, stretched
+from sandboxes import Stopwatch, mounted, one_line, stretched
 
 IMPORT = '"$BERM" image import --name busybox -q "$1" && '
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
-
-
-@pytest.fixture
-def own_stage(stage, tmp_path):
-    """An installation of this test alone, to be broken; its images are shared by links."""
-    copy = tmp_path / "stage"
-    shutil.copytree(stage, copy, ignore=shutil.ignore_patterns("images"))
-    return copy
-
-
-@pytest.fixture
-def broken(own_stage, fresh_berm, rootfs):
-    """berm of that installation, with the small image imported."""
-    images.import_image(fresh_berm, rootfs, "busybox")
-    return sandboxes.Berm(fresh_berm.state_dir, str(own_stage))
 
 
 def share(berm):
@@ -151,22 +136,6 @@ def test_state_that_others_may_write_to(stage, tmp_path):
     state.mkdir()
     state.chmod(0o777)
     assert str(state) in sandboxes.Berm(state, stage).refused(125, "ps")
-
-
-def mounted(options, script, berm, *words, timeout=90):
-    """Runs a shell script in which $STATE is a tmpfs of its own, gone with the script."""
-    state = os.path.join(os.path.dirname(berm.state_dir), "mounted")
-    os.makedirs(state, exist_ok=True)
-    before = f"mount -t tmpfs -o mode=700,{options} none {state} || exit 99; "
-    before += f"export BERM_STATE_DIR={state}; "
-    return subprocess.run(
-        ["unshare", "--mount", "bash", "-c", before + script, "bash", *words],
-        env={**berm.env, "BERM": berm.path, "STATE": state},
-        capture_output=True,
-        text=True,
-        timeout=stretched(timeout),
-        check=False,
-    )
 
 
 @ROOT

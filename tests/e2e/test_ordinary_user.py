@@ -145,3 +145,17 @@ def test_state_of_root_is_not_theirs(mine, berm):
     """Pointed at somebody else's state, it refuses with a word."""
     own = sandboxes.Berm(berm.state_dir, os.path.dirname(os.path.dirname(mine.path)), mine.user)
     own.refused(125, "ps")
+
+
+def test_copies(mine, bb):
+    sandbox = mine.ok("run", "-d", "--rm", bb, "sh", "-c", "while :; do echo on; sleep 0.1; done")
+    sandbox = sandbox.strip()
+    mine.ok("snapshot", "-q", sandbox, "warm")
+    mine.ok("pause", sandbox)
+    copies = [mine.ok("fork", "--rm", sandbox).strip(), mine.ok("restore", "-d", "--rm", "warm").strip()]
+    mine.ok("resume", sandbox)
+    for one in (sandbox, *copies):
+        wait_for("it goes on", lambda: "on" in mine.ok("logs", one))
+        assert mine.ok("exec", one, "hostname").strip() == one
+    mine.ok("snapshot", "rm", "warm")
+    mine.ok("stop", "-t", "0", sandbox, *copies)

@@ -142,9 +142,9 @@ def unfinished(state_dir):
     for name in listing(os.path.join(state_dir, "sandboxes")):
         if name != ".names":  # the lock of names, an empty file
             found.append(f"sandboxes/{name}")
-    for folder in ("templates", "ended", "images"):
+    for folder in ("templates", "snapshots", "ended", "images"):
         for name in listing(os.path.join(state_dir, folder)):
-            if name.startswith((".tmp-", ".new-")):
+            if name.startswith((".tmp-", ".new-")) or folder == "snapshots":
                 found.append(f"{folder}/{name}")
     for top, _, names in os.walk(state_dir):
         for name in names:

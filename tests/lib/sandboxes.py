@@ -115,6 +115,22 @@ def finish(proc, seconds):
     return proc.returncode, out, err
 
 
+def mounted(options, script, berm, *words, timeout=90):
+    """Runs a shell script in which $STATE is a tmpfs of its own, gone with the script."""
+    state = os.path.join(os.path.dirname(berm.state_dir), "mounted")
+    os.makedirs(state, exist_ok=True)
+    before = f"mount -t tmpfs -o mode=700,{options} none {state} || exit 99; "
+    before += f"export BERM_STATE_DIR={state}; "
+    return subprocess.run(
+        ["unshare", "--mount", "bash", "-c", before + script, "bash", *words],
+        env={**berm.env, "BERM": berm.path, "STATE": state},
+        capture_output=True,
+        text=True,
+        timeout=stretched(timeout),
+        check=False,
+    )
+
+
 class Stopwatch:
     def __init__(self):
         self.began = time.monotonic()

@@ -64,6 +64,8 @@ LIES = {
     "PONG unasked": ("start(); say(PONG, payload=bytes(8))", "nobody asked"),
     "PONG flood": ("start(); send(frame(PONG, payload=bytes(8)) * 100000)", "nobody asked"),
     "FREEZE_OK unasked": ("start(); say(FREEZE_OK)", "nobody asked"),
+    "HOLD_OK unasked": ("start(); say(HOLD_OK)", "nobody asked"),
+    "RELEASE_OK unasked": ("start(); say(RELEASE_OK)", "nobody asked"),
     "QUIESCE_OK unasked": ("start(); say(QUIESCE_OK)", "nobody asked"),
     "EVENT of no kind": ("start(); say(EVENT, payload=bytes(10))", "event"),
     "EVENT flood": (
