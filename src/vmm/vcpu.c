@@ -13,7 +13,6 @@
 enum {
 	PORT_KEYBOARD = 0x64,
 	KEYBOARD_RESET = 0xfe,
-	EXIT_MEMORY_FAULT = 39, /* Source: linux/kvm.h, Linux 6.8 */
 };
 
 static void count(_Atomic uint64_t *n)
@@ -242,8 +241,10 @@ static bool judge_failure(struct vcpu *v, int r)
 	}
 	if (r == -EAGAIN) /* a CPU that waited for its start has got it */
 		return true;
-	if (r == -EFAULT && v->run->exit_reason == EXIT_MEMORY_FAULT)
-		vm_finish(v->vm, VM_END_HOST, "the host cannot back guest memory (KVM_RUN: %s)",
+	if (r == -EFAULT) /* what we hand to KVM is mapped, so it is the guest's memory */
+		vm_finish(v->vm, VM_END_HOST,
+		          "the host cannot back guest memory: the disk it is on is full or "
+		          "failing, or the host is out of memory (KVM_RUN: %s)",
 		          strerror(-r));
 	else
 		vm_finish(v->vm, VM_END_HOST, "KVM_RUN: %s", strerror(-r));

@@ -612,6 +612,32 @@ TEST(creating_is_tried_again_after_a_signal)
 	CHECK_STR(e.text, "KVM_CREATE_VM: Interrupted system call");
 }
 
+/* As on a file system that has no page left for a hole: KVM_RUN itself fails. */
+TEST(memory_the_host_cannot_give_ends_the_machine_with_a_word)
+{
+	struct picky p = { KVM_RUN, 0, -EFAULT, 1 };
+	struct kvm_ops ops = { picky_call, &p };
+	struct tiny t = { .kvm_fd = tiny_kvm(), .ram_fd = tiny_memfd("ram", TINY_RAM) };
+	struct vm_config c = { .kvm_fd = t.kvm_fd,
+		               .ram_fd = t.ram_fd,
+		               .ram_bytes = TINY_RAM,
+		               .cpus = 1,
+		               .ended = tiny_on_ended,
+		               .arg = &t };
+	char text[VM_END_TEXT_MAX];
+	struct err e = { 0 };
+
+	t.ended_fd = eventfd(0, EFD_CLOEXEC);
+	t.paused_fd = -1;
+	CHECK_OK(vm_new_on(&ops, &c, &t.vm, &e), &e);
+	tiny_start(&t, false);
+	tiny_wait(t.ended_fd);
+	CHECK_EQ(vm_end(t.vm, text), VM_END_HOST);
+	CHECK_STR(text, "the host cannot back guest memory: the disk it is on is full or failing, "
+	                "or the host is out of memory (KVM_RUN: Bad address)");
+	tiny_free(&t);
+}
+
 TEST(each_refusal_of_kvm_is_told)
 {
 	static const struct {
