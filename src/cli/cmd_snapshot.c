@@ -288,8 +288,9 @@ static int inspect(struct cli *c, const char *name, struct err *e)
 	if (!storage)
 		return err_set(e, -ENOMEM, "out of memory");
 	r = snapshot_open(c->state_fd, name, &s, e);
-	if (r == 0)
-		r = find_row(c->state_fd, name, &list, &row, e);
+	if (r < 0)
+		return r;
+	r = find_row(c->state_fd, name, &list, &row, e);
 	if (r < 0)
 		return r;
 	if (snapshot_check(s, &c->paths, &why) == 0)
