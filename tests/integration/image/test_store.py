@@ -229,6 +229,7 @@ def test_captured_unpack(store, tmp_path, says, meta, disk, more):
 def test_known_but_damaged(store, tmp_path):
     """Finding it here is no success when what is here cannot run."""
     a = add(store, tmp_path, "a")
+    os.chmod(store.disk("a"), 0o600)  # it is read-only, which stops all but root
     with open(store.disk("a"), "wb"):
         pass
     store.refuses(DAMAGED, "is damaged", "import", "-q", tmp_path / "a.tar")
