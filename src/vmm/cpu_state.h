@@ -14,8 +14,9 @@
  * Time stamp counters go on from where they stood: the first CPU's by its value, the others' by
  * their distance to it, so that they stay as equal as they were.
  *
- * Hostile   the bytes: counts, sizes, MSRs by number. What registers hold is KVM's to judge; a
- *           guest can load any value itself
+ * Hostile   the bytes: counts, sizes, MSRs by number, and the one register bit that KVM takes from
+ *           us though not from the guest (nested virtualization). What registers hold otherwise is
+ *           KVM's to judge; a guest can load any value itself
  * Source    Documentation/virt/kvm/api.rst, section 4; Linux arch/x86/include/uapi/asm/kvm.h for
  *           the structures, which go into the bytes as they are
  */

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define EFER_SVME (UINT64_C(1) << 12) /* Source: AMD APM volume 2, 3.1.7 */
+
 /*
  * Shape: a length and that many bytes for each of mp, regs, sregs, xcrs, debug, lapic, events; u32
  * tsc_khz | u64 tsc_offset | u32 count of MSRs, each u32 index | u64 value | u32 bytes of xsave and
@@ -94,6 +96,9 @@ int cpu_state_parse(struct span in, struct cpu_state *ret)
 		return -EBADMSG;
 	/* a guest of ours has no firmware: nobody put a handler where SMM would begin */
 	if (got.xcrs.nr_xcrs > KVM_MAX_XCRS || got.tsc_khz == 0 || got.events.smi.smm != 0)
+		return -EBADMSG;
+	/* a guest cannot set it, as its CPUID lacks SVM; KVM_SET_SREGS does not ask the CPUID */
+	if (got.sregs.efer & EFER_SVME)
 		return -EBADMSG;
 	*ret = got;
 	return 0;

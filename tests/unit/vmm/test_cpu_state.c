@@ -491,6 +491,9 @@ TEST(counts_and_sizes_are_bounded)
 	s.events.smi.smm = 1;
 	CHECK_EQ(cpu_state_parse(put_sample(&s, room), &got), -EBADMSG);
 	sample(&s);
+	s.sregs.efer |= 1 << 12; /* SVM: nested virtualization */
+	CHECK_EQ(cpu_state_parse(put_sample(&s, room), &got), -EBADMSG);
+	sample(&s);
 	s.xsave_bytes = 4095;
 	CHECK_EQ(cpu_state_parse(put_sample(&s, room), &got), -EBADMSG);
 	/* the count of MSRs, made too large in place */
