@@ -437,8 +437,11 @@ static void serve(struct blk *b)
 			b->hungry = true; /* and the next completion comes back here */
 			break;
 		}
-		if (!took && !virtqueue_enable_kicks(q))
+		if (took)
+			continue;
+		if (!virtqueue_enable_kicks(q))
 			break;
+		t.requests--; /* a ring that is empty and not, by turns, ends the turn as well */
 	}
 	tell(b);
 }
