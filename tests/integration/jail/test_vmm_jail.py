@@ -68,9 +68,10 @@ def placed(fds, user):
 
 
 class Machine:
-    """One berm-vmm, as its engine starts it."""
+    """One berm-vmm, as its engine starts it. `files` replaces fds of its own, `log` is its log."""
 
-    def __init__(self, program, ram, incoming, restore=False, cpus=2, options=(), user=None):
+    def __init__(self, program, ram, incoming, restore=False, cpus=2, options=(), user=None,
+                 memory_mib=MEMORY_MIB, cmdline="quiet", files=None, log=None):
         self.agent, agent = socket.socketpair()
         self.control, control = socket.socketpair(type=socket.SOCK_SEQPACKET)
         self.control.settimeout(SECONDS_MAX)
@@ -82,11 +83,11 @@ class Machine:
             KVM: os.open("/dev/kvm", os.O_RDWR),
         }
         fds = {AGENT: agent.fileno(), CONTROL: control.fileno(), RAM: ram, INCOMING: incoming,
-               **own}
-        argv = [program, "--memory", str(MEMORY_MIB), "--cpus", str(cpus), *options]
-        argv += ["--restore"] if restore else ["--cmdline", "quiet"]
+               **own, **(files or {})}
+        argv = [program, "--memory", str(memory_mib), "--cpus", str(cpus), *options]
+        argv += ["--restore"] if restore else ["--cmdline", cmdline]
         self.process = subprocess.Popen(argv, preexec_fn=placed(fds, user), close_fds=False,
-                                        env={}, stdin=subprocess.DEVNULL)
+                                        env={}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for s in (agent, control):
             s.close()
         for fd in own.values():
