@@ -1,11 +1,13 @@
 #include "base/spawn.h"
 
 #include "base/fdio.h"
+#include "base/idmap.h"
 #include "base/kernel_gaps.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -99,19 +101,42 @@ static int exec(const struct spawn *s)
 	return -errno;
 }
 
+/* A way to make a child, and what it needs for that. */
+struct way {
+	unsigned long flags; /* of clone(2): the namespaces it begins in */
+	struct idmap ids;    /* with CLONE_NEWUSER */
+	pid_t parent;
+};
+
+enum { NOT_THIS_WAY = 1 }; /* beside 0 and -errno: the host refuses these namespaces */
+
+/*
+ * A process that died before its child asked for PDEATHSIG tells it nothing. In a pid namespace of
+ * our own it has no number for us, dead or alive; but it alone reads the report, and its fds are
+ * closed before its children are told of its death.
+ */
+static bool parent_gone(const struct way *w, int report_fd)
+{
+	struct pollfd p = { .fd = report_fd };
+
+	return w->flags ? poll(&p, 1, 0) != 0 : getppid() != w->parent;
+}
+
 /* Runs in the child; never returns. The report fd says why the exec failed, or closes by it. */
-static _Noreturn void child(const struct spawn *s, int report_fd, pid_t parent)
+static _Noreturn void child(const struct spawn *s, const struct way *w, int report_fd)
 {
 	int r = place_fds(s, &report_fd);
 
+	if (r == 0 && w->flags & CLONE_NEWUSER && idmap_write(&w->ids, NULL) < 0)
+		r = NOT_THIS_WAY;
 	if (r == 0) {
 		if (s->own_session)
 			(void)setsid();
 		reset_signals();
 		if (!s->outlive) {
 			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (getppid() != parent)
-				_exit(127); /* it died before we could ask */
+			if (parent_gone(w, report_fd))
+				_exit(127);
 		}
 		r = exec(s);
 	}
@@ -120,7 +145,7 @@ static _Noreturn void child(const struct spawn *s, int report_fd, pid_t parent)
 	_exit(127);
 }
 
-/* 0 when the pipe closed by a successful exec, else the child's errno. */
+/* 0 when the pipe closed by a successful exec, else what the child says. */
 static int read_report(int fd)
 {
 	int r = 0;
@@ -243,28 +268,35 @@ static int spawn_orphan(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, s
 	return 0;
 }
 
-int spawn_child(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e)
+/*
+ * clone() by hand, as no wrapper makes a process with namespaces and a memory of its own; that this
+ * runs no handlers of pthread_atfork() is fine for a child that makes nothing but system calls.
+ */
+static pid_t make_child(const struct way *w)
+{
+	return w->flags ? (pid_t)syscall(SYS_clone, w->flags | SIGCHLD, NULL, NULL, NULL, NULL)
+	                : fork();
+}
+
+static int start_child(const struct spawn *s, const struct way *w, pid_t *ret_pid, int *ret_pidfd,
+                       struct err *e)
 {
 	_own_fd_ int report_read = -1;
 	_own_fd_ int report_write = -1;
 	_own_fd_ int pidfd = -1;
-	pid_t parent = getpid();
 	int fds[2];
 	pid_t pid;
 	int r;
 
-	assert(s->fd_count >= 3 && s->fd_count <= SPAWN_FDS_MAX);
-	if (s->orphan)
-		return spawn_orphan(s, ret_pid, ret_pidfd, e);
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_sys(e, "pipe");
 	report_read = fds[0];
 	report_write = fds[1];
-	pid = fork();
+	pid = make_child(w);
 	if (pid < 0)
-		return err_sys(e, "fork");
+		return w->flags ? NOT_THIS_WAY : err_sys(e, "fork");
 	if (pid == 0)
-		child(s, report_write, parent);
+		child(s, w, report_write);
 	(void)close(steal_fd(&report_write));
 	r = read_report(report_read);
 	if (r == 0) {
@@ -272,13 +304,34 @@ int spawn_child(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct er
 		if (pidfd < 0)
 			r = -errno;
 	}
-	if (r < 0) {
+	if (r != 0) {
 		(void)kill(pid, SIGKILL);
 		(void)waitpid(pid, NULL, 0);
+	}
+	if (r < 0) {
 		errno = -r;
 		return err_sys(e, "start '%s'", s->path);
 	}
-	*ret_pid = pid;
-	*ret_pidfd = steal_fd(&pidfd);
-	return 0;
+	if (r == 0) {
+		*ret_pid = pid;
+		*ret_pidfd = steal_fd(&pidfd);
+	}
+	return r;
+}
+
+int spawn_child(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e)
+{
+	struct way w = { .parent = getpid() };
+	int r = NOT_THIS_WAY;
+
+	assert(s->fd_count >= 3 && s->fd_count <= SPAWN_FDS_MAX);
+	if (s->orphan)
+		return spawn_orphan(s, ret_pid, ret_pidfd, e);
+	if (s->own_pids) {
+		idmap_self(&w.ids);
+		w.flags = geteuid() == 0 ? CLONE_NEWPID : CLONE_NEWPID | CLONE_NEWUSER;
+		r = start_child(s, &w, ret_pid, ret_pidfd, e);
+		w.flags = 0;
+	}
+	return r == NOT_THIS_WAY ? start_child(s, &w, ret_pid, ret_pidfd, e) : r;
 }

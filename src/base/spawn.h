@@ -4,6 +4,12 @@
  * Nothing leaks across: fd map[i] arrives as fd i, everything above is closed, signals are reset,
  * the environment is the one given. The child dies with its parent (PR_SET_PDEATHSIG) unless told
  * not to. An exec that fails is reported here, in the parent, with its errno.
+ *
+ * With own_pids it is PID 1 of a pid namespace of its own, which ends with it, and sees no process
+ * outside; where the host does not permit that (an ordinary user needs a user namespace for it) it
+ * is an ordinary child. It finds out by getpid() == 1, and its getppid() is then 0. For its parent
+ * nothing differs: pid, pidfd, exit code and signals are as ever. Signals without a handler that it
+ * sends itself are ignored, so that an abort() shows as a SIGSEGV.
  */
 #pragma once
 
@@ -23,6 +29,7 @@ struct spawn {
 	unsigned fd_count;       /* at least 3 */
 	bool own_session;        /* setsid: no terminal, no signals from it */
 	bool outlive;            /* do not die with the parent thread */
+	bool own_pids;           /* a pid namespace of its own, where that is permitted */
 	bool orphan;             /* nobody's child here, as a library needs it; implies outlive */
 };
 

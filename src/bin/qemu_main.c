@@ -135,6 +135,7 @@ static int close_jail(const struct options *o, const char *preload, struct jail_
 		.gid = (gid_t)o->gid,
 		.die_with_parent = true,
 		.parent = getppid(),
+		.parent_fd = STDOUT_FILENO, /* the log */
 	};
 
 	return jail_enter(&jail_profile_qemu, &params, ret_report, e);

@@ -95,6 +95,7 @@ static int close_jail(const struct options *o, struct err *e)
 		.gid = (gid_t)o->uid,
 		.die_with_parent = true,
 		.parent = getppid(),
+		.parent_fd = STDOUT_FILENO, /* the log */
 	};
 
 	return jail_enter(&jail_profile_vmm, &params, NULL, e);

@@ -70,7 +70,7 @@ static int kvm_start(const struct engine_config *c, struct engine_vm *ret_vm, st
 	_own_fd_ int log = -1;
 	char program[PATH_MAX];
 	struct engine_args args = { .count = 0 };
-	struct spawn s = { .fd_count = KVM_AT_COUNT, .own_session = true };
+	struct spawn s = { .fd_count = KVM_AT_COUNT, .own_session = true, .own_pids = true };
 	int r;
 
 	assert(c->ram_bytes % (1 << 20) == 0);

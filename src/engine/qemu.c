@@ -185,7 +185,7 @@ static int qemu_start(const struct engine_config *c, struct engine_vm *ret_vm, s
 	_own_fd_ int log = -1;
 	char launcher[PATH_MAX];
 	struct engine_args args = { .count = 0 };
-	struct spawn s = { .fd_count = AT_COUNT, .own_session = true };
+	struct spawn s = { .fd_count = AT_COUNT, .own_session = true, .own_pids = true };
 	int r;
 
 	assert(c->ram_bytes % (1 << 20) == 0);

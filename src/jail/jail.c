@@ -18,6 +18,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -81,11 +82,19 @@ int jail_no_new_privs(struct err *e)
 	return 0;
 }
 
-int jail_die_with(pid_t parent, struct err *e)
+/* A parent outside our pid namespace is 0, alive or not, but its end of the pipe goes with it. */
+static bool parent_lives(pid_t parent, int parent_fd)
+{
+	struct pollfd p = { .fd = parent_fd };
+
+	return getppid() == parent && (parent != 0 || poll(&p, 1, 0) == 0);
+}
+
+int jail_die_with(pid_t parent, int parent_fd, struct err *e)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return err_sys(e, "parent death signal");
-	if (getppid() != parent)
+	if (!parent_lives(parent, parent_fd))
 		return err_set(e, -ESRCH, "the process that started this one is gone");
 	return 0;
 }
@@ -112,7 +121,7 @@ static int enter_identity(const struct jail_profile *p, const struct jail_params
 	if (r == 0 && !p->keep_dumpable && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		r = err_sys(e, "not dumpable");
 	if (r == 0 && params->die_with_parent)
-		r = jail_die_with(params->parent, e);
+		r = jail_die_with(params->parent, params->parent_fd, e);
 	return r;
 }
 
@@ -202,21 +211,36 @@ static const struct {
 	{ JAIL_NS_PID, "pid" },
 };
 
-void jail_put_report(struct buf *b, const struct jail_report *r)
+static void put_ns(struct buf *b, unsigned ns)
 {
 	const char *between = "";
+
+	for (size_t i = 0; i < sizeof(ns_names) / sizeof(ns_names[0]); i++) {
+		if (!(ns & ns_names[i].ns))
+			continue;
+		buf_printf(b, "%s%s", between, ns_names[i].name);
+		between = "+";
+	}
+}
+
+void jail_put_report(struct buf *b, const struct jail_report *r)
+{
+	unsigned missing = r->ns_wanted & ~(r->ns_got | JAIL_NS_USER);
 
 	if (r->landlock)
 		buf_printf(b, "landlock %u, ", r->landlock_abi);
 	if (r->seccomp)
 		buf_put_str(b, "seccomp, ");
-	if (r->ns_got)
+	if (r->ns_got) {
 		buf_put_str(b, "namespaces ");
-	for (size_t i = 0; i < sizeof(ns_names) / sizeof(ns_names[0]); i++) {
-		if (!(r->ns_got & ns_names[i].ns))
-			continue;
-		buf_printf(b, "%s%s", between, ns_names[i].name);
-		between = "+";
+		put_ns(b, r->ns_got);
+		buf_put_str(b, ", ");
 	}
-	buf_printf(b, "%suid %u", r->ns_got ? ", " : "", r->uid);
+	if (r->new_root)
+		buf_put_str(b, "own root, ");
+	buf_printf(b, "uid %u", r->uid);
+	if (!missing)
+		return;
+	buf_put_str(b, "; not permitted: ");
+	put_ns(b, missing);
 }

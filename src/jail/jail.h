@@ -157,6 +157,7 @@ struct jail_params {
 	gid_t gid;
 	bool die_with_parent; /* PDEATHSIG, and fail if `parent` is not the parent any more */
 	pid_t parent;         /* getppid() at the start; 0 is one outside our pid namespace */
+	int parent_fd;        /* then: a pipe or socket to it, whose other end it alone has */
 };
 
 /* What was reached. All fields are for people, audit and `berm inspect`. */
@@ -206,7 +207,7 @@ _must_ int jail_root(const struct jail_profile *p, const struct jail_params *par
 _must_ int jail_user(uid_t uid, gid_t gid, uint64_t caps_kept, struct err *e);
 _must_ int jail_caps(uint64_t kept, struct err *e);
 _must_ int jail_no_new_privs(struct err *e);
-_must_ int jail_die_with(pid_t parent, struct err *e);
+_must_ int jail_die_with(pid_t parent, int parent_fd, struct err *e);
 _must_ int jail_landlock(const struct jail_profile *p, const struct jail_params *params,
                          struct jail_report *ret, struct err *e);
 _must_ int jail_seccomp(const struct jail_profile *p, struct err *e);
@@ -224,17 +225,21 @@ _must_ int jail_userns_permitted(void);
 /* The uid a sandbox's engine runs as when root starts it: stable for one id, in the range above. */
 uid_t jail_uid_for(const char *sandbox_id);
 
-/* "landlock 7, seccomp, namespaces user+mount+net, uid 1000" for logs and `inspect`. */
+/*
+ * For logs and `inspect`: "landlock 7, seccomp, namespaces user+mount+net, own root, uid 1000", and
+ * behind it what was wanted and is not there.
+ */
 struct buf;
 void jail_put_report(struct buf *b, const struct jail_report *r);
 
 /*
  * What the kernel says of another process's jail, which that process cannot colour. Of its first
- * thread; Landlock and namespaces are not told to others.
+ * thread; Landlock, and namespaces but that of pids, are not told to others.
  */
 struct jail_seen {
 	bool seccomp;
 	bool no_new_privs;
+	bool own_pids;    /* PID 1 of a pid namespace of its own */
 	uint32_t filters; /* of seccomp, one over the other; 0: this kernel does not say */
 	uint64_t caps;    /* in force */
 	uid_t uid;
@@ -243,5 +248,5 @@ struct jail_seen {
 /* status_fd: its /proc/PID/status, open. -ESRCH: it has ended. -EBADMSG: it is none. */
 _must_ int jail_see(int status_fd, struct jail_seen *ret);
 _must_ int jail_seen_parse(struct span text, struct jail_seen *ret);
-/* "seccomp 2 deep, no new privileges, no capabilities, uid 1000" */
+/* "seccomp 2 deep, no new privileges, no capabilities, own pid namespace, uid 1000" */
 void jail_put_seen(struct buf *b, const struct jail_seen *s);

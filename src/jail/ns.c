@@ -1,8 +1,7 @@
 /*
  * Namespaces, uid and capabilities: what the kernel's older isolation gives.
  */
-#include "base/buf.h"
-#include "base/fdio.h"
+#include "base/idmap.h"
 #include "jail/internal.h"
 
 #include <errno.h>
@@ -15,7 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { MAP_LINE_MAX = 64, CAP_NUMBERS_MAX = 64 };
+enum { CAP_NUMBERS_MAX = 64 };
 
 static const struct ns_flag {
 	unsigned ns;
@@ -34,38 +33,6 @@ static int clone_flags(unsigned wanted)
 		if (wanted & ns_flags[i].ns)
 			got |= ns_flags[i].flag;
 	return got;
-}
-
-static int write_map(const char *path, const char *text, struct err *e)
-{
-	_own_fd_ int fd = -1;
-	int r = fd_open(path, O_WRONLY, 0, &fd, e);
-
-	if (r < 0)
-		return r;
-	/* one write: the kernel takes a map only whole */
-	if (write(fd, text, strlen(text)) < 0)
-		return err_sys(e, "write '%s'", path);
-	return 0;
-}
-
-/* We stay who we are: one id, mapped to itself. Nobody else exists in there. */
-static int map_ids(uid_t uid, gid_t gid, struct err *e)
-{
-	char line[MAP_LINE_MAX];
-	struct buf b;
-	int r = write_map("/proc/self/setgroups", "deny", e);
-
-	if (r < 0)
-		return r;
-	buf_init(&b, line, sizeof(line));
-	buf_printf(&b, "%u %u 1", uid, uid);
-	r = write_map("/proc/self/uid_map", buf_cstr(&b), e);
-	if (r < 0)
-		return r;
-	buf_reset(&b);
-	buf_printf(&b, "%u %u 1", gid, gid);
-	return write_map("/proc/self/gid_map", buf_cstr(&b), e);
 }
 
 /* Each alone, so that one the kernel lacks does not cost us the others. */
@@ -88,10 +55,10 @@ int jail_namespaces(unsigned wanted, unsigned *ret_got, int *ret_errno, struct e
 {
 	unsigned plain = wanted & ~(unsigned)(JAIL_NS_USER | JAIL_NS_PID);
 	unsigned got = wanted & JAIL_NS_PID && getpid() == 1 ? JAIL_NS_PID : 0;
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
+	struct idmap ids;
 	int why = 0;
 
+	idmap_self(&ids);
 	if (plain && unshare(clone_flags(plain)) == 0) {
 		got |= plain;
 	} else if (plain && errno == EPERM && wanted & JAIL_NS_USER) {
@@ -99,7 +66,7 @@ int jail_namespaces(unsigned wanted, unsigned *ret_got, int *ret_errno, struct e
 		if (unshare(CLONE_NEWUSER) < 0) {
 			why = errno;
 		} else {
-			int r = map_ids(uid, gid, e);
+			int r = idmap_write(&ids, e);
 
 			if (r < 0)
 				return r; /* half in: without its map we are nobody */

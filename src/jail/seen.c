@@ -50,7 +50,9 @@ static bool take_value(struct span name, struct span value, struct jail_seen *s,
 		*seen |= 8;
 		if (!span_to_u64(value, &n))
 			return false;
-		s->seccomp = n == 2; /* SECCOMP_MODE_FILTER */
+		s->seccomp = n == 2;         /* SECCOMP_MODE_FILTER */
+	} else if (span_is(name, "NSpid")) { /* in ours, and in each one below it */
+		s->own_pids = value.len > 2 && memcmp(value.at + value.len - 2, "\t1", 2) == 0;
 	} else if (span_is(name, "Seccomp_filters")) {
 		if (!span_to_u64(value, &n) || n > UINT32_MAX)
 			return false;
@@ -105,5 +107,6 @@ void jail_put_seen(struct buf *b, const struct jail_seen *s)
 		buf_put_str(b, "no capabilities, ");
 	else
 		buf_printf(b, "capabilities 0x%" PRIx64 ", ", s->caps);
+	buf_put_str(b, s->own_pids ? "own pid namespace, " : "no pid namespace, ");
 	buf_printf(b, "uid %u", (unsigned)s->uid);
 }

@@ -98,6 +98,9 @@ def test_jail_is_reported(mine, bb):
         host = mine.inspect(sandbox)["host"]
         assert "landlock" in host["supervisor_jail"] and "seccomp" in host["supervisor_jail"]
         assert "no capabilities" in host["engine_jail"] and "seccomp" in host["engine_jail"]
+        with open(f"/proc/{host['engine_pid']}/status", encoding="ascii") as f:
+            (pids,) = (line.split()[1:] for line in f if line.startswith("NSpid:"))
+        assert ("own pid namespace" in host["engine_jail"]) == (pids[1:] == ["1"])
         assert host["cgroup"] in ("none", "v1", "v2")
         if host["cgroup"] == "none":
             assert host["cgroup_missing"], "a missing cgroup is to be explained"

@@ -1,18 +1,23 @@
 #include "base/spawn.h"
 
 #include "base/fdio.h"
+#include "base/idmap.h"
 #include "test.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 enum {
 	FIRST = 3, /* the numbered files below are fds 3 to 9 */
@@ -236,7 +241,7 @@ TEST(own_session_has_no_terminal_of_ours)
 }
 
 /* A parent that spawns `sleep` and is killed. Returns whether the sleeper died within the wait. */
-static bool dies_with_parent(bool outlive)
+static bool dies_with_parent(bool outlive, bool own_pids)
 {
 	const char *const argv[] = { "sleep", "1000", NULL };
 	struct spawn s = { .path = "/bin/sleep", .argv = argv, .fds = { -1, -1, -1 } };
@@ -250,6 +255,7 @@ static bool dies_with_parent(bool outlive)
 
 	s.fd_count = 3;
 	s.outlive = outlive;
+	s.own_pids = own_pids;
 	CHECK_OK(fd_socketpair(fds, &e), &e);
 	parent = fork();
 	CHECK(parent >= 0);
@@ -274,12 +280,214 @@ static bool dies_with_parent(bool outlive)
 
 TEST(a_child_dies_with_its_parent)
 {
-	CHECK(dies_with_parent(false));
+	CHECK(dies_with_parent(false, false));
 }
 
 TEST(a_child_told_to_outlives_its_parent)
 {
-	CHECK(!dies_with_parent(true));
+	CHECK(!dies_with_parent(true, false));
+}
+
+/* --- a pid namespace --- */
+
+/* Says its pid, uid and gid as it sees them, and whether it can signal the process $PID. */
+static const char look_around[] =
+	"echo $$; while read -r k v w; do case $k in Uid:|Gid:) echo $v;; esac; "
+	"done </proc/self/status; kill -0 $PID 2>/dev/null && echo sees; exit 5";
+
+struct looked {
+	pid_t pid; /* its own word */
+	uint64_t uid, gid;
+	bool sees;
+	int exit_code;
+};
+
+static uint64_t take_number(struct span *in)
+{
+	struct span line;
+	uint64_t n = UINT64_MAX;
+
+	return take_until(in, '\n', &line) && span_to_u64(line, &n) ? n : UINT64_MAX;
+}
+
+/* In a child that becomes `uid` first, if that is not 0; it gives its exit code for a failure. */
+static int look_as(uid_t uid, struct looked *ret)
+{
+	const char *const argv[] = { "sh", "-c", look_around, NULL };
+	struct spawn s = { .path = "/bin/sh", .argv = argv, .fds = { -1, -1, 2 }, .fd_count = 3 };
+	char text[32];
+	const char *const env[] = { text, NULL };
+	struct span in;
+	char room[256];
+	int pidfd;
+	pid_t pid;
+	ssize_t n;
+	int fds[2];
+
+	(void)snprintf(text, sizeof(text), "PID=%d", (int)getpid());
+	if (uid && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 ||
+	            setresuid(uid, uid, uid) < 0 || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0))
+		return 120;
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return 121;
+	s.fds[1] = fds[1];
+	s.envp = env;
+	s.own_pids = true;
+	if (spawn_child(&s, &pid, &pidfd, NULL) < 0)
+		return 122;
+	(void)close(fds[1]);
+	ret->exit_code = wait_exit(pid, pidfd);
+	n = read(fds[0], room, sizeof(room));
+	if (n <= 0)
+		return 123;
+	in = span_of(room, (size_t)n);
+	ret->pid = (pid_t)take_number(&in);
+	ret->uid = take_number(&in);
+	ret->gid = take_number(&in);
+	ret->sees = in.len > 0;
+	return 0;
+}
+
+static struct looked look(int (*as)(struct looked *ret))
+{
+	struct looked *got =
+		mmap(NULL, sizeof(*got), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status = 0;
+	pid_t pid;
+
+	CHECK(got != MAP_FAILED);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0)
+		_exit(as(got));
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFEXITED(status));
+	CHECK_EQ(WEXITSTATUS(status), 0);
+	return *got;
+}
+
+enum { SOMEBODY = 47003 };
+
+static int as_i_am(struct looked *ret)
+{
+	return look_as(0, ret);
+}
+
+static int as_somebody(struct looked *ret)
+{
+	return look_as(geteuid() == 0 ? SOMEBODY : 0, ret);
+}
+
+/* Root of a user namespace that may make no pid namespaces. */
+static int where_none_is_left(struct looked *ret)
+{
+	struct idmap ids;
+	int fd;
+
+	idmap_self(&ids);
+	if (unshare(CLONE_NEWUSER) < 0 || idmap_write(&ids, NULL) < 0 ||
+	    fd_open("/proc/sys/user/max_pid_namespaces", O_WRONLY, 0, &fd, NULL) < 0 ||
+	    write(fd, "0", 1) != 1)
+		return 124;
+	return look_as(0, ret);
+}
+
+TEST(a_pid_namespace_of_its_own)
+{
+	struct looked got;
+
+	if (geteuid() != 0)
+		TEST_SKIP("needs root");
+	got = look(as_i_am);
+	CHECK_EQ(got.pid, 1);
+	CHECK_EQ(got.uid, 0);
+	CHECK_EQ(got.gid, 0);
+	CHECK(!got.sees);
+	CHECK_EQ(got.exit_code, 5);
+}
+
+TEST(a_pid_namespace_for_an_ordinary_user)
+{
+	struct looked got = look(as_somebody);
+
+	CHECK_EQ(got.uid, geteuid() == 0 ? SOMEBODY : geteuid());
+	CHECK_EQ(got.gid, geteuid() == 0 ? SOMEBODY : getegid());
+	CHECK_EQ(got.exit_code, 5);
+	if (got.pid != 1)
+		TEST_SKIP("this machine does not permit user namespaces");
+	CHECK(!got.sees);
+}
+
+TEST(without_a_pid_namespace_it_starts_all_the_same)
+{
+	struct looked got;
+
+	if (geteuid() != 0)
+		TEST_SKIP("needs root");
+	got = look(where_none_is_left);
+	CHECK(got.pid > 1);
+	CHECK(got.sees);
+	CHECK_EQ(got.exit_code, 5);
+}
+
+TEST(a_child_in_its_own_pid_namespace_dies_with_its_parent)
+{
+	CHECK(dies_with_parent(false, true));
+}
+
+/* Whoever is killed between the clone and the child's word for its death signal leaves nobody. */
+TEST(a_parent_killed_at_any_moment_leaves_nobody)
+{
+	const char *const argv[] = { "sleep", "1000", NULL };
+	struct spawn s = { .path = "/bin/sleep", .argv = argv, .fds = { -1, -1, 2, -1 } };
+
+	s.fd_count = 4;
+	s.own_pids = true;
+	for (int i = 0; i < 100; i++) {
+		const struct timespec wait = { .tv_nsec = i * 20000 };
+		struct pollfd p = { .events = POLLIN };
+		pid_t parent;
+		int fds[2];
+
+		CHECK_EQ(pipe2(fds, O_CLOEXEC), 0);
+		s.fds[3] = fds[1];
+		parent = fork();
+		CHECK(parent >= 0);
+		if (parent == 0) {
+			int pidfd;
+			pid_t pid;
+
+			if (spawn_child(&s, &pid, &pidfd, NULL) < 0)
+				_exit(1);
+			for (;;)
+				(void)pause();
+		}
+		(void)nanosleep(&wait, NULL);
+		(void)kill(parent, SIGKILL);
+		CHECK_EQ(waitpid(parent, NULL, 0), parent);
+		(void)close(fds[1]);
+		p.fd = fds[0];
+		CHECK_EQ(poll(&p, 1, WAIT_MS), 1); /* the end of file: nobody has it any more */
+		CHECK(p.revents & POLLHUP);
+		(void)close(fds[0]);
+	}
+}
+
+TEST(an_exec_that_fails_in_a_pid_namespace_is_told)
+{
+	const char *const argv[] = { "x", NULL };
+	struct spawn s = { .argv = argv, .fds = { -1, -1, -1 }, .fd_count = 3 };
+	struct err e = { 0 };
+	int pidfd = -7;
+	pid_t pid = -7;
+
+	s.own_pids = true;
+	s.path = "/nonexistent/program";
+	CHECK_EQ(spawn_child(&s, &pid, &pidfd, &e), -ENOENT);
+	CHECK_EQ(pid, -7);
+	CHECK_EQ(pidfd, -7);
+	CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1);
+	CHECK_EQ(errno, ECHILD);
 }
 
 /* --- orphans --- */

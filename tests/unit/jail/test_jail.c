@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -483,7 +484,43 @@ TEST(a_parent_that_is_already_gone_fails_closed)
 {
 	struct err e = { 0 };
 
-	CHECK_EQ(jail_die_with(getpid(), &e), -ESRCH);
+	CHECK_EQ(jail_die_with(getpid(), -1, &e), -ESRCH);
+}
+
+/* A parent outside our pid namespace is judged by its pipe. Here we only say that it is 0. */
+static int dies_with_pipe(int fd)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		if (unshare(CLONE_NEWPID) < 0)
+			_exit(77);
+		pid = fork();
+		if (pid == 0)
+			_exit(getppid() != 0 ? 101 : -jail_die_with(0, fd, NULL));
+		if (waitpid(pid, &status, 0) != pid)
+			_exit(102);
+		_exit(WEXITSTATUS(status));
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	return WEXITSTATUS(status);
+}
+
+TEST(a_parent_outside_the_pid_namespace_is_its_pipe)
+{
+	int fds[2];
+	int got;
+
+	CHECK_EQ(pipe2(fds, O_CLOEXEC), 0);
+	got = dies_with_pipe(fds[1]);
+	if (got == 77)
+		TEST_SKIP("needs the right to make a pid namespace");
+	CHECK_EQ(got, 0);
+	(void)close(fds[0]);
+	CHECK_EQ(dies_with_pipe(fds[1]), ESRCH);
+	CHECK_EQ(dies_with_pipe(-1), 0); /* an fd that nobody gave says nothing */
 }
 
 TEST(report_reads_well)
@@ -496,6 +533,12 @@ TEST(report_reads_well)
 	buf_init(&b, text, sizeof(text));
 	jail_put_report(&b, &r);
 	CHECK_STR(buf_cstr(&b), "landlock 4, seccomp, namespaces user+net, uid 7");
+	r.new_root = true;
+	r.ns_wanted = JAIL_NS_ALL & ~JAIL_NS_CGROUP;
+	buf_reset(&b);
+	jail_put_report(&b, &r);
+	CHECK_STR(buf_cstr(&b), "landlock 4, seccomp, namespaces user+net, own root, uid 7; "
+	                        "not permitted: mount+ipc+uts+pid");
 }
 
 TEST_MAIN()

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 static const char jailed[] = "Name:\tberm-vmm\nUmask:\t0022\nState:\tS (sleeping)\nPid:\t77\n"
+			     "NSpid:\t77\t1\n"
 			     "Uid:\t1879048193\t1879048193\t1879048193\t1879048193\n"
 			     "CapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"
 			     "Seccomp_filters:\t2\nCpus_allowed:\t3\n";
@@ -29,12 +30,13 @@ static void check_text(const char *status, const char *wanted)
 
 TEST(a_jail_is_put_into_words)
 {
-	check_text(jailed, "seccomp 2 deep, no new privileges, no capabilities, uid 1879048193");
+	check_text(jailed, "seccomp 2 deep, no new privileges, no capabilities, own pid namespace, "
+	                   "uid 1879048193");
 	check_text("Uid:\t0\t0\t0\t0\nCapEff:\t000001fffeffffff\nNoNewPrivs:\t0\nSeccomp:\t0\n",
-	           "no seccomp, capabilities 0x1fffeffffff, uid 0");
+	           "no seccomp, capabilities 0x1fffeffffff, no pid namespace, uid 0");
 	/* before Linux 5.9 the filters are not counted */
 	check_text("Uid:\t5\t5\t5\t5\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n",
-	           "seccomp, no new privileges, no capabilities, uid 5");
+	           "seccomp, no new privileges, no capabilities, no pid namespace, uid 5");
 }
 
 TEST(every_prefix_is_no_status_or_a_whole_one)
