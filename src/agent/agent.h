@@ -43,6 +43,7 @@ struct agent {
 	struct port port;
 	struct cgroups cg;
 	struct identity_files names;
+	bool boot_id_hidden;
 	struct stream streams[WIRE_STREAMS_MAX];
 	struct child spare;
 	uint64_t refill_ms; /* when to make the next spare; 0: not planned */

@@ -165,6 +165,7 @@ void control_settle(struct agent *a)
 		return;
 	a->quiescing = false;
 	cgroup_kill_left(&a->cg); /* what warm-up commands left running is not for every child */
+	identity_show_boot_id(a);
 	stream_refill(a);
 	identity_open(&a->names);
 	sync();
@@ -178,6 +179,18 @@ static int on_poweroff(struct agent *a, const struct wire_frame *f)
 	if (wire_parse_u32(f->payload, &grace_ms) < 0)
 		return -EPROTO;
 	power_begin(a, grace_ms);
+	return 0;
+}
+
+static int on_exec(struct agent *a, const struct wire_frame *f)
+{
+	struct span payload = f->payload;
+	uint32_t flags;
+
+	/* the rest of it is the child's to read */
+	if (take_le32(&payload, &flags) && flags & WIRE_EXEC_WARM)
+		identity_hide_boot_id(a);
+	stream_open(a, f);
 	return 0;
 }
 
@@ -205,7 +218,7 @@ static const struct control_rule rules[WIRE_TYPE_COUNT] = {
 	[WIRE_HOLD] = { on_hold },
 	[WIRE_RELEASE] = { on_release, .while_held = true },
 	[WIRE_POWEROFF] = { on_poweroff },
-	[WIRE_EXEC] = { on_open },
+	[WIRE_EXEC] = { on_exec },
 	[WIRE_PUT] = { on_open },
 	[WIRE_GET] = { on_open },
 	[WIRE_DATA] = { stream_frame },

@@ -3,6 +3,7 @@
 #include "agent/agent.h"
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -17,6 +19,7 @@ enum {
 	NS_PER_S = 1000000000,
 	HOSTS_MAX = 256 + 2 * WIRE_HOSTNAME_MAX,
 	ID_TEXT_BYTES = 2 * WIRE_MACHINE_ID_BYTES + 2,
+	UUID_TEXT_MAX = 64, /* 36 and a newline */
 };
 
 static int add_entropy(int random_fd, const uint8_t *seed, struct err *e)
@@ -176,6 +179,46 @@ static int set_hostname(const struct identity_files *f, struct span name, struct
 	if (hosts_are_ours(f))
 		write_hosts(f, text);
 	return 0;
+}
+
+static const char boot_id[] = "/proc/sys/kernel/random/boot_id";
+static const char other_id[] = "/run/.boot_id";
+
+/* A random UUID of the kernel's, each time another, into a file of its own. */
+static int make_other_id(struct err *e)
+{
+	_own_free_ char *text = NULL;
+	_own_fd_ int fd = -1;
+	size_t len = 0;
+	int r = fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/uuid", UUID_TEXT_MAX, &text,
+	                     &len, e);
+
+	if (r == 0)
+		r = fd_open(other_id, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0444, &fd, e);
+	return r == 0 ? fd_write_all(fd, text, len, e) : r;
+}
+
+void identity_hide_boot_id(struct agent *a)
+{
+	struct err e = { 0 };
+	int r;
+
+	if (a->boot_id_hidden)
+		return;
+	r = make_other_id(&e);
+	if (r == 0 && mount(other_id, boot_id, NULL, MS_BIND, NULL) < 0)
+		r = err_sys(&e, "mount over '%s'", boot_id);
+	(void)unlink(other_id);
+	a->boot_id_hidden = r == 0;
+	if (r < 0)
+		log_warn("%s", e.text);
+}
+
+void identity_show_boot_id(struct agent *a)
+{
+	if (a->boot_id_hidden && umount2(boot_id, MNT_DETACH) < 0)
+		log_warn("unmount '%s': %s", boot_id, strerror(errno));
+	a->boot_id_hidden = false;
 }
 
 int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *e)

@@ -4,6 +4,11 @@
  * In this order: entropy into the kernel's generator and a reseed, so that nothing is drawn from
  * the state the template was saved with; the clock; host name and machine-id; the workload's
  * limits. Only then is IDENTITY_OK said and may a command start.
+ *
+ * The kernel draws /proc/sys/kernel/random/boot_id when it is first read. So each child of a
+ * template has its own, if nobody read it before the template was saved; while warm-up commands run
+ * another file lies over it. That is gone when the template is saved: for good it would do harm, as
+ * a user namespace may mount a /proc only where nothing lies over parts of the one it sees.
  */
 #pragma once
 
@@ -35,6 +40,12 @@ void identity_init(struct identity_files *f);
 
 /* Opens them, after closing what was open. Only below an /etc that is a directory. */
 void identity_open(struct identity_files *f);
+
+/* Another boot_id for as long as warm-up commands run; of no effect the second time. */
+void identity_hide_boot_id(struct agent *a);
+
+/* The kernel's own again, which nobody has read. */
+void identity_show_boot_id(struct agent *a);
 
 /* /etc/hostname and /etc/hosts for this name, whatever they held. */
 void identity_write_names(const struct identity_files *f, const char *hostname);

@@ -142,7 +142,9 @@ static int greet(struct builder *b, struct err *e)
 static void put_warm_exec(struct builder *b, uint32_t stream, const char *command)
 {
 	const char *const argv[] = { "/bin/sh", "-c", command, NULL };
-	struct wire_exec x = { .cwd = span_str("/"), .user = span_str("") };
+	struct wire_exec x = { .flags = WIRE_EXEC_WARM,
+		               .cwd = span_str("/"),
+		               .user = span_str("") };
 
 	wire_put_exec(&b->link->out, stream, BOOT_EPOCH, &x, argv, b->spec->envp);
 }

@@ -149,7 +149,11 @@ struct wire_identity {
 	struct span hostname; /* WIRE_HOSTNAME_MAX of [A-Za-z0-9._-]; empty keeps the present one */
 };
 
-enum { WIRE_EXEC_TTY = 1, WIRE_EXEC_STDIN = 2 }; /* without STDIN the command reads /dev/null */
+enum {
+	WIRE_EXEC_TTY = 1,
+	WIRE_EXEC_STDIN = 2, /* without it the command reads /dev/null */
+	WIRE_EXEC_WARM = 4,  /* for a template: until QUIESCE the guest has another boot_id */
+};
 
 struct wire_rlimit {
 	uint32_t resource; /* RLIMIT_* of the guest's architecture */

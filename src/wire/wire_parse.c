@@ -269,7 +269,8 @@ int wire_parse_exec(struct span payload, struct wire_exec *ret)
 	    !take_text(&payload, WIRE_PATH_MAX, &got.cwd) || !take_le32(&payload, &got.argc) ||
 	    !take_le32(&payload, &got.envc) || !take_rlimits(&payload, &got))
 		return -EBADMSG;
-	if (got.flags & ~(uint32_t)(WIRE_EXEC_TTY | WIRE_EXEC_STDIN) || got.argc == 0)
+	if (got.flags & ~(uint32_t)(WIRE_EXEC_TTY | WIRE_EXEC_STDIN | WIRE_EXEC_WARM) ||
+	    got.argc == 0)
 		return -EBADMSG;
 	if (!take_list(&payload, got.argc, &got.argv) ||
 	    !take_list(&payload, got.envc, &got.envv) || payload.len != 0)

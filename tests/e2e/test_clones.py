@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import time
+import uuid
 
 import pytest
 
@@ -28,7 +29,7 @@ print(json.dumps({
 """
 DIFFER = [
     "kernel_uuid", "urandom", "getrandom", "random", "uuid4", "token", "temporary", "machine_id",
-    "hostname",
+    "hostname", "boot_id",
 ]
 
 
@@ -78,9 +79,37 @@ def test_clocks_are_the_hosts(clones):
         assert c["early"] < 2 and c["late"] < 2, (c["early"], c["late"])
 
 
-def test_boot_id_is_of_the_template(clones):
-    """A known limit: the kernel makes it once per boot and offers no way to renew it."""
-    assert {len(c["boot_id"]) for c in clones} == {36}
+def test_boot_ids_are_well_formed(clones):
+    for c in clones:
+        assert uuid.UUID(c["boot_id"]).version == 4
+
+
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+def test_boot_id_is_one_in_a_clone(berm):
+    """Wherever it is read: later, in another mount namespace, in a /proc of one's own."""
+    script = f"""
+        {BOOT_ID}; sleep 0.1; {BOOT_ID}
+        unshare -m {BOOT_ID}
+        unshare -fp --mount-proc {BOOT_ID}
+        setpriv --reuid 1000 --regid 1000 --clear-groups unshare -Urmfp --mount-proc {BOOT_ID}
+    """
+    got = berm.ok("run", "--", "sh", "-e", "-c", script).split()
+    assert len(got) == 5 and len(set(got)) == 1, got
+
+
+def test_boot_id_is_no_template_s_even_if_its_warm_up_reads_it(berm, bb):
+    command = f"{BOOT_ID}; echo warm > /warmed"
+    got = [berm.ok("run", "--warm", command, bb, "sh", "-c", f"cat /warmed; {BOOT_ID}").split()
+           for _ in range(3)]
+    assert [g[0] for g in got] == ["warm"] * 3
+    assert len({g[1] for g in got}) == 3, got
+
+
+def test_boot_id_after_a_cold_start(berm, bb):
+    got = {berm.ok("run", "--cold", bb, "sh", "-c", BOOT_ID) for _ in range(2)}
+    assert len(got) == 2
 
 
 def test_hostname_is_the_id(berm, bb):

@@ -24,7 +24,7 @@ TYPES = dict(
 globals().update(TYPES)
 NAMES = {v: k for k, v in TYPES.items()}
 IN, OUT, ERR = 0, 1, 2
-TTY, STDIN = 1, 2
+TTY, STDIN, WARM = 1, 2, 4
 AT_USER, AT_CWD, AT_EXEC, AT_SYSTEM, AT_PATH = 1, 2, 3, 4, 5
 EVENT_OOM, EVENT_PIDS, EVENT_DISK = 1, 2, 3
 ENTRY_END, ENTRY_FILE, ENTRY_DIR, ENTRY_LINK = 0, 1, 2, 3

@@ -3,6 +3,7 @@
 import os
 import struct
 import time
+import uuid
 
 import guest
 import pytest
@@ -56,6 +57,27 @@ def test_identity(boot):
         limits = p.sh("cd /sys/fs/cgroup/workload; cat pids.max memory.max")[1].split()
         assert limits == [b"41", str(64 << 20).encode()]  # one for the child that waits
         assert p.sh("pidof sleep")[1] == b""  # what warm-up left behind did not survive QUIESCE
+
+
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id; grep -c boot_id /proc/mounts"
+
+
+def test_boot_id_is_drawn_after_warming_up(boot):
+    """The kernel draws it once, at the first read. What a warm-up command reads is another one."""
+    with boot() as g:
+        g.handshake()
+        p = g.peer
+        warm = [p.sh(BOOT_ID, flags=wire.WARM)[1].split() for _ in range(2)]
+        assert warm[0] == warm[1] and warm[0][1] == b"1"
+        p.send(wire.QUIESCE)
+        p.expect(wire.QUIESCE_OK, 5)
+        p.identity(epoch=2)
+        own = [p.sh(BOOT_ID)[1].split() for _ in range(2)]
+        assert own[0] == own[1] and own[0][1] == b"0"  # nothing lies over it any more
+        assert own[0][0] != warm[0][0]
+        for text in (own[0][0], warm[0][0]):
+            assert uuid.UUID(text.decode()).version == 4
+        assert p.sh("ls -A /run")[1] == b""
 
 
 def test_equal_entropy_is_not_equal_output(boot):

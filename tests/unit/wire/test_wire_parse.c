@@ -336,7 +336,7 @@ static void refuse_change(uint8_t type, enum payload_kind kind, size_t at, uint8
 TEST(exec_refuses)
 {
 	/* flags 4 | rows 2 | cols 2 | user 2+8 | cwd 2+4 | argc | envc | rlimit_count | ... */
-	refuse_change(WIRE_EXEC, P_EXEC, 0, 4);    /* an unknown flag */
+	refuse_change(WIRE_EXEC, P_EXEC, 0, 8);    /* an unknown flag */
 	refuse_change(WIRE_EXEC, P_EXEC, 8, 129);  /* user too long */
 	refuse_change(WIRE_EXEC, P_EXEC, 12, 0);   /* NUL in the user */
 	refuse_change(WIRE_EXEC, P_EXEC, 20, 0);   /* NUL in the directory */
