@@ -190,8 +190,8 @@ static int make_other_id(struct err *e)
 	_own_free_ char *text = NULL;
 	_own_fd_ int fd = -1;
 	size_t len = 0;
-	int r = fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/uuid", UUID_TEXT_MAX, &text,
-	                     &len, e);
+	int r = fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/uuid", UUID_TEXT_MAX, &text, &len,
+	                     e);
 
 	if (r == 0)
 		r = fd_open(other_id, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0444, &fd, e);

@@ -24,11 +24,15 @@
  * else, and no cryptographic hash is on the path of every start.
  *
  * Two processes that want the same missing template meet at <name>.lock: one builds, the other
- * waits and then finds it. A builder that dies leaves a .tmp directory whose lock nobody holds;
- * state_sweep() removes those.
+ * waits and then finds it. A lock is worth something only on the file that has its name at that
+ * moment, so the holder may remove the file before he lets go, and a waiter who then gets the lock
+ * of a file without a name takes it for a miss. A builder that dies leaves its lock file, and a
+ * .tmp directory whose lock nobody holds; state_sweep() removes those.
  */
 
 enum { LOCK_POLL_NS = 20000000, NAME_LEN = 16 };
+
+static const char lock_suffix[] = ".lock";
 
 static void name_of(struct span key, char ret[TEMPLATE_NAME_MAX])
 {
@@ -79,33 +83,125 @@ void template_drop(int templates_fd, struct span key)
 	(void)saved_remove(templates_fd, name, NULL);
 }
 
-int template_lock(int templates_fd, struct span key, uint64_t timeout_ms, int *ret_lock_fd,
-                  struct err *e)
+void template_lock_init(struct template_lock *l)
 {
-	const struct timespec pause = { .tv_nsec = LOCK_POLL_NS };
-	uint64_t deadline = clock_mono_ms() + timeout_ms;
-	char name[TEMPLATE_NAME_MAX];
-	char path[TEMPLATE_NAME_MAX + 8];
-	_own_fd_ int fd = -1;
+	*l = (struct template_lock){ .templates_fd = -1, .fd = -1 };
+}
+
+/* Is the open file still the one at its path? Else who held it before us has removed it. */
+static bool still_there(int templates_fd, const char *name, int fd)
+{
+	struct stat ours;
+	struct stat there;
+
+	return fstat(fd, &ours) == 0 &&
+	       fstatat(templates_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+/* 0: held. -EAGAIN: somebody else has it, or had it and took the file away: try again. */
+static int try_lock(int templates_fd, const char *name, int flags, int *fd, struct err *e)
+{
 	int r;
 
+	if (*fd < 0) {
+		r = fd_openat(templates_fd, name, O_RDWR | O_NOFOLLOW | flags, 0600, fd, e);
+		if (r < 0)
+			return r;
+	}
+	if (flock(*fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK || errno == EINTR ? -EAGAIN
+		                                              : err_sys(e, "lock a template");
+	if (still_there(templates_fd, name, *fd))
+		return 0;
+	(void)close(steal_fd(fd));
+	return -EAGAIN;
+}
+
+/* For whoever waits too long. Another's number, or none, would be misleading, but no more. */
+static void write_pid(int fd)
+{
+	char text[32];
+	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+
+	if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)n, 0) != n)
+		return;
+}
+
+static int waited_too_long(int fd, uint64_t waited_ms, struct err *e)
+{
+	char text[32] = "";
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	uint64_t pid = 0;
+	struct span all = span_of(text, n > 0 ? (size_t)n : 0);
+	struct span line;
+
+	if (!take_until(&all, '\n', &line) || !span_to_u64(line, &pid))
+		pid = 0;
+	return err_set(e, -ETIMEDOUT,
+	               "another process (pid %" PRIu64 ") has been building this template for over "
+	               "%" PRIu64 " s: wait for it or end it, or start with --cold",
+	               pid, waited_ms / 1000);
+}
+
+int template_lock(int templates_fd, struct span key, const struct template_wait *w,
+                  struct template_lock *ret, struct err *e)
+{
+	const struct timespec pause = { .tv_nsec = LOCK_POLL_NS };
+	uint64_t deadline = clock_mono_ms() + w->timeout_ms;
+	char name[TEMPLATE_NAME_MAX];
+	struct template_lock got;
+	_own_fd_ int fd = -1;
+	bool told = false;
+	int r;
+
+	template_lock_init(&got);
 	name_of(key, name);
-	(void)snprintf(path, sizeof(path), "%s.lock", name);
-	r = fd_openat(templates_fd, path, O_RDWR | O_CREAT, 0600, &fd, e);
-	if (r < 0)
-		return r;
+	(void)snprintf(got.name, sizeof(got.name), "%s%s", name, lock_suffix);
 	/* flock has no deadline of its own, and an alarm would be the whole process's */
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return err_sys(e, "lock a template");
+	while ((r = try_lock(templates_fd, got.name, O_CREAT, &fd, e)) == -EAGAIN) {
+		if (fd < 0)
+			continue; /* a new file: no need to wait */
 		if (clock_mono_ms() >= deadline)
-			return err_set(
-				e, -ETIMEDOUT,
-				"another process has been building this template for too long");
+			return waited_too_long(fd, w->timeout_ms, e);
+		if (!told && w->waiting)
+			w->waiting(w->arg);
+		told = true;
 		(void)nanosleep(&pause, NULL);
 	}
-	*ret_lock_fd = steal_fd(&fd);
+	if (r < 0)
+		return r;
+	write_pid(fd);
+	got.templates_fd = templates_fd;
+	got.fd = steal_fd(&fd);
+	*ret = got;
 	return 0;
+}
+
+/* The file goes first: whoever gets the lock of it then sees that it is none, and makes another. */
+void template_unlock(struct template_lock *l)
+{
+	if (l->fd < 0)
+		return;
+	(void)unlinkat(l->templates_fd, l->name, 0);
+	own_close_fd(&l->fd);
+	template_lock_init(l);
+}
+
+void template_unlock_scope(struct template_lock *l)
+{
+	template_unlock(l);
+}
+
+void template_sweep_lock(int templates_fd, const char *name)
+{
+	size_t len = strlen(name);
+	_own_fd_ int fd = -1;
+
+	if (len != NAME_LEN + sizeof(lock_suffix) - 1 || strcmp(name + NAME_LEN, lock_suffix) != 0)
+		return;
+	if (try_lock(templates_fd, name, 0, &fd, NULL) == 0)
+		(void)unlinkat(templates_fd, name, 0);
 }
 
 /* Removes the least recently used templates beyond the number kept. Best effort. */

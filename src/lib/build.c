@@ -259,20 +259,32 @@ static int build_draft(const struct paths *p, const struct guest_files *g, const
 	return r;
 }
 
+/* Nobody to tell is no reason to stop. */
+static void tell_waiting(void *arg)
+{
+	static const char line[] =
+		BUILD_PROGRESS_MARK "waiting for another berm that prepares this template\n";
+
+	(void)arg;
+	(void)!write(BUILD_FD_REPORT, line, sizeof(line) - 1);
+}
+
 int build_template(const struct paths *p, const struct spec *spec, const struct engine_ops *engine,
                    int templates_fd, int image_fd, struct err *e)
 {
 	_own_(guest_files_close) struct guest_files g;
 	_own_(saved_close) struct saved found;
 	_own_(draft_close) struct draft d;
+	_own_(template_unlock) struct template_lock lock;
+	const struct template_wait wait = { .timeout_ms = BUILD_WAIT_MS, .waiting = tell_waiting };
 	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
-	_own_fd_ int lock = -1;
 	struct buf b;
 	int r;
 
 	guest_files_init(&g);
 	saved_init(&found);
 	draft_init(&d);
+	template_lock_init(&lock);
 	if (!key)
 		return err_set(e, -ENOMEM, "out of memory");
 	buf_init(&b, key, TEMPLATE_KEY_MAX);
@@ -282,7 +294,7 @@ int build_template(const struct paths *p, const struct spec *spec, const struct 
 	guest_put_key(&b, &g, spec);
 	if (!buf_ok(&b))
 		return err_set(e, -E2BIG, "the warm-up commands are too long");
-	r = template_lock(templates_fd, buf_span(&b), BUILD_BOOT_MS + BUILD_WARM_MS, &lock, e);
+	r = template_lock(templates_fd, buf_span(&b), &wait, &lock, e);
 	if (r < 0)
 		return r;
 	if (template_open(templates_fd, buf_span(&b), &found, NULL) == 0)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 enum {
+	BUILD_WAIT_MS = 540000, /* for another's build; the supervisor gives up soon after */
 	BUILD_BOOT_MS = 60000,  /* 1 s as a rule; a machine under load takes a few */
 	BUILD_WARM_MS = 120000, /* each warm-up command */
 	BUILD_REST_MS = 30000,  /* sync of the scratch disk */
@@ -24,12 +25,16 @@ enum {
 
 /* fds of berm-template, after stdio */
 enum {
-	BUILD_FD_REPORT = 3,    /* pipe: the error's text, nothing when all went well */
+	/* pipe: lines for the waiting caller, each behind BUILD_PROGRESS_MARK; then perhaps why
+	 * it failed */
+	BUILD_FD_REPORT = 3,
 	BUILD_FD_SPEC = 4,      /* the spec's bytes */
 	BUILD_FD_TEMPLATES = 5, /* directory */
 	BUILD_FD_IMAGE = 6,
 	BUILD_FD_COUNT = 7,
 };
+
+#define BUILD_PROGRESS_MARK "+"
 
 _must_ int build_template(const struct paths *p, const struct spec *spec,
                           const struct engine_ops *engine, int templates_fd, int image_fd,

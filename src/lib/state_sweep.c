@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/fdio.h"
+#include "engine/template.h"
 #include "jail/cgroup.h"
 
 #include <errno.h>
@@ -114,6 +115,8 @@ static void sweep_saved(int state_fd, const char *folder)
 			sweep_unfinished(dirfd(dir), d->d_name, STATE_START_GRACE_MS);
 		else if (starts_with(d->d_name, ".tmp-"))
 			sweep_unfinished(dirfd(dir), d->d_name, STATE_LOCK_GRACE_MS);
+		else
+			template_sweep_lock(dirfd(dir), d->d_name);
 	}
 }
 

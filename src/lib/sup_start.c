@@ -40,20 +40,47 @@ static bool owner_gone(const struct sup *s)
 	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
 }
 
+/* What berm-template says: lines to pass on, then perhaps why it failed (build.h). */
+struct report {
+	int fd;
+	char text[ERR_TEXT_MAX];
+	size_t len;
+};
+
+static void read_report(struct sup *s, struct report *rep)
+{
+	ssize_t n = read(rep->fd, rep->text + rep->len, sizeof(rep->text) - 1 - rep->len);
+	char *end;
+
+	if (n <= 0)
+		return;
+	rep->len += (size_t)n;
+	rep->text[rep->len] = '\0';
+	while (rep->text[0] == BUILD_PROGRESS_MARK[0] && (end = strchr(rep->text, '\n'))) {
+		*end = '\0';
+		progress(s, rep->text + 1);
+		rep->len -= (size_t)(end + 1 - rep->text);
+		memmove(rep->text, end + 1, rep->len + 1);
+	}
+}
+
 /* Waits for the builder; gives up when the caller goes away. */
-static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct err *e)
+static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct report *rep, struct err *e)
 {
 	uint64_t deadline = clock_mono_ms() + SUP_BUILD_MS;
 	int r = -ETIMEDOUT;
 
 	while (clock_mono_ms() < deadline) {
-		struct pollfd p[2] = {
+		struct pollfd p[3] = {
 			{ .fd = pidfd, .events = POLLIN },
 			{ .fd = s->spec.detach || !s->owner ? -1 : s->owner->link->fd },
+			{ .fd = rep->fd, .events = POLLIN },
 		};
 
-		if (poll(p, 2, 1000) < 0 && errno != EINTR)
+		if (poll(p, 3, 1000) < 0 && errno != EINTR)
 			break;
+		if (p[2].revents & POLLIN)
+			read_report(s, rep);
 		if (p[0].revents & POLLIN) {
 			r = 0;
 			break;
@@ -74,7 +101,7 @@ static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct err *e)
 	return 0;
 }
 
-static int run_builder(struct sup *s, int report_fd, struct err *e)
+static int run_builder(struct sup *s, int report_fd, struct report *rep, struct err *e)
 {
 	const char *const argv[] = { "berm-template", s->engine->name, NULL };
 	char path[PATH_MAX + 32];
@@ -91,7 +118,7 @@ static int run_builder(struct sup *s, int report_fd, struct err *e)
 	(void)snprintf(path, sizeof(path), "%s/berm-template", s->paths.libexec);
 	r = spawn_child(&sp, &pid, &pidfd, e);
 	if (r == 0)
-		r = wait_builder(s, pid, pidfd, e);
+		r = wait_builder(s, pid, pidfd, rep, e);
 	return r;
 }
 
@@ -99,23 +126,20 @@ static int build(struct sup *s, struct err *e)
 {
 	_own_fd_ int report_read = -1;
 	_own_fd_ int report_write = -1;
-	char text[ERR_TEXT_MAX];
+	struct report rep = { .fd = -1 };
 	int fds[2];
-	ssize_t n;
 	int r;
 
 	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_sys(e, "pipe");
-	report_read = fds[0];
+	report_read = rep.fd = fds[0];
 	report_write = fds[1];
 	progress(s, "preparing a template for this image and size (first start only)");
-	r = run_builder(s, report_write, e);
+	r = run_builder(s, report_write, &rep, e);
 	if (r < 0)
 		return r;
-	n = read(report_read, text, sizeof(text) - 1);
-	if (n > 0)
-		return err_set(e, -EIO, "prepare a template: %.*s", (int)n, text);
-	return 0;
+	read_report(s, &rep);
+	return rep.len > 0 ? err_set(e, -EIO, "prepare a template: %s", rep.text) : 0;
 }
 
 /* Opens the template, having it built first where there is none. */

@@ -162,6 +162,39 @@ def test_first_start_that_is_killed_leaves_the_other_alone(fresh_berm, rootfs):
     fresh_berm.ok("ps")
 
 
+def test_a_builder_that_is_killed_frees_the_next_at_once(fresh_berm, rootfs):
+    """By kill -9, in the middle of its work. Nothing of it is left then, nor of the other."""
+    images.import_image(fresh_berm, rootfs, "busybox")
+    flags = [*SMALL, "--warm", "test -e /w || sleep 2; touch /w"]
+    first = fresh_berm.start("run", *flags, "busybox", "true")
+    (builder,) = wait_for("a builder", lambda: fresh_berm.by_program("berm-template"))
+    second = fresh_berm.start("run", *flags, "busybox", "echo", "second")
+
+    def waits():
+        return len(fresh_berm.by_program("berm-template")) == 2
+
+    wait_for("one that waits", waits)
+    os.kill(builder, 9)
+    assert finish(first, 60)[0] == 125
+    code, out, err = finish(second, 60)
+    assert (code, out) == (0, b"second\n"), err
+    time.sleep(1.1)
+    fresh_berm.ok("ps")
+    folder = os.path.join(fresh_berm.state_dir, "templates")
+    assert set(os.listdir(folder)) == templates(fresh_berm)  # no lock, no draft
+
+
+def test_waiting_for_anothers_template_is_said(fresh_berm, rootfs):
+    images.import_image(fresh_berm, rootfs, "busybox")
+    flags = [*SMALL, "--warm", "sleep 2"]
+    first = fresh_berm.start("run", *flags, "busybox", "true")
+    wait_for("a builder", lambda: fresh_berm.by_program("berm-template"))
+    with fresh_berm.terminal("run", *flags, "busybox", "true", cols=100) as t:
+        t.expect("waiting for another berm that prepares this template", 30)
+        assert t.wait() == 0
+    assert finish(first, 60)[0] == 0
+
+
 def test_changed_installation_makes_a_new_one(small, stage, tmp_path):
     """The same bytes in another file: nobody reads 16 MB at each start to be sure of that."""
     copy = tmp_path / "stage"

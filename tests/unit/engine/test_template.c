@@ -6,10 +6,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 enum { RAM_BYTES = 8 << 20, DISK_BYTES = 4 << 20 };
 
@@ -274,18 +278,135 @@ TEST(a_discarded_draft_leaves_nothing)
 	CHECK_EQ(entries(dir), 0);
 }
 
+static void count_up(void *arg)
+{
+	int *count = arg;
+
+	(*count)++;
+}
+
+static const struct template_wait long_wait = { .timeout_ms = 20000 };
+
 TEST(one_builder_at_a_time)
 {
 	_own_fd_ int dir = folder();
-	_own_fd_ int first = -1;
-	_own_fd_ int second = -1;
+	struct template_lock first;
+	struct template_lock second;
+	struct err e = { 0 };
+	int told = 0;
+	const struct template_wait wait = { 50, count_up, &told };
+	char text[64];
+
+	template_lock_init(&first);
+	template_lock_init(&second);
+	CHECK_OK(template_lock(dir, key(), &wait, &first, &e), &e);
+	CHECK_EQ(told, 0);
+	CHECK_EQ(entries(dir), 1);
+	CHECK_EQ(template_lock(dir, key(), &wait, &second, &e), -ETIMEDOUT);
+	CHECK_EQ(second.fd, -1);
+	CHECK_EQ(told, 1);
+	(void)snprintf(text, sizeof(text), "(pid %d)", (int)getpid());
+	CHECK(strstr(e.text, text) != NULL);
+	template_unlock(&first);
+	CHECK_EQ(entries(dir), 0);
+	CHECK_OK(template_lock(dir, key(), &wait, &second, &e), &e);
+	template_unlock(&second);
+	template_unlock(&second);
+	CHECK_EQ(entries(dir), 0);
+}
+
+/* Two locks at once would show in the counter: it is read, waited for and written. */
+static void take_turns(int dir, uint32_t *in, uint32_t *sum)
+{
+	for (int i = 0; i < 40; i++) {
+		struct template_lock l;
+
+		template_lock_init(&l);
+		if (template_lock(dir, key(), &long_wait, &l, NULL) < 0)
+			_exit(1);
+		if (__atomic_fetch_add(in, 1, __ATOMIC_SEQ_CST) != 0)
+			_exit(2);
+		(*sum)++;
+		(void)sched_yield();
+		(void)__atomic_fetch_sub(in, 1, __ATOMIC_SEQ_CST);
+		if (i % 10 == 0)
+			template_sweep_lock(dir, l.name); /* held: stays */
+		template_unlock(&l);
+	}
+	_exit(0);
+}
+
+TEST(no_two_hold_it_while_its_file_comes_and_goes)
+{
+	_own_fd_ int dir = folder();
+	uint32_t *shared =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pids[4];
+
+	CHECK(shared != MAP_FAILED);
+	for (int i = 0; i < 4; i++) {
+		pids[i] = fork();
+		CHECK(pids[i] >= 0);
+		if (pids[i] == 0)
+			take_turns(dir, &shared[0], &shared[1]);
+	}
+	for (int i = 0; i < 4; i++) {
+		int status = 0;
+
+		CHECK_EQ(waitpid(pids[i], &status, 0), pids[i]);
+		CHECK_EQ(status, 0);
+	}
+	CHECK_EQ(shared[1], 160);
+	CHECK_EQ(entries(dir), 0);
+}
+
+TEST(a_builder_that_is_killed_frees_the_next_at_once)
+{
+	_own_fd_ int dir = folder();
+	struct template_lock l;
+	struct err e = { 0 };
+	int fds[2];
+	char c;
+	pid_t pid;
+
+	CHECK_EQ(pipe2(fds, O_CLOEXEC), 0);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		if (template_lock(dir, key(), &long_wait, &l, NULL) < 0)
+			_exit(1);
+		(void)!write(fds[1], "x", 1);
+		for (;;)
+			(void)pause();
+	}
+	CHECK_EQ(read(fds[0], &c, 1), 1);
+	(void)kill(pid, SIGKILL);
+	CHECK_EQ(waitpid(pid, NULL, 0), pid);
+	CHECK_EQ(entries(dir), 1);
+	template_lock_init(&l);
+	CHECK_OK(template_lock(dir, key(), &(struct template_wait){ .timeout_ms = 0 }, &l, &e), &e);
+	template_unlock(&l);
+	CHECK_EQ(entries(dir), 0);
+}
+
+TEST(only_dead_locks_are_swept)
+{
+	_own_fd_ int dir = folder();
+	_own_fd_ int dead = -1;
+	struct template_lock l;
 	struct err e = { 0 };
 
-	CHECK_OK(template_lock(dir, key(), 1000, &first, &e), &e);
-	CHECK_EQ(template_lock(dir, key(), 50, &second, &e), -ETIMEDOUT);
-	CHECK_EQ(second, -1);
-	(void)close(steal_fd(&first));
-	CHECK_OK(template_lock(dir, key(), 1000, &second, &e), &e);
+	template_lock_init(&l);
+	CHECK_OK(template_lock(dir, key(), &long_wait, &l, &e), &e);
+	template_sweep_lock(dir, l.name);
+	CHECK_EQ(entries(dir), 1);
+	template_unlock(&l);
+	CHECK_OK(fd_openat(dir, "0123456789abcdef.lock", O_WRONLY | O_CREAT, 0600, &dead, &e), &e);
+	template_sweep_lock(dir, "0123456789abcdef");
+	template_sweep_lock(dir, "no.lock");
+	CHECK_EQ(entries(dir), 1);
+	template_sweep_lock(dir, "0123456789abcdef.lock");
+	CHECK_EQ(entries(dir), 0);
 }
 
 TEST(the_oldest_go_when_there_are_too_many)
