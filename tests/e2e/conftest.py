@@ -69,16 +69,22 @@ def broken(own_stage, fresh_berm, rootfs):
 
 
 @pytest.fixture(scope="session")
-def bb(stage, shared_state, rootfs):
+def busybox(stage, shared_state, rootfs):
     """The name of that image in the shared state. Its guests start in a fraction of a second."""
     return images.import_image(sandboxes.Berm(shared_state, stage), rootfs, "busybox")
 
 
 @pytest.fixture(scope="session")
-def engine(stage, shared_state, bb):
+def bb(busybox):
+    """The same, for tests; those of another account have their own."""
+    return busybox
+
+
+@pytest.fixture(scope="session")
+def engine(stage, shared_state, busybox):
     """The name of the engine that runs guests here. With BERM_TEST_ENGINE it is that one."""
     berm = sandboxes.Berm(shared_state, stage)
-    code, said = berm.judged(bb, "true")
+    code, said = berm.judged(busybox, "true")
     assert code == 0, said
     return said["result"]["engine"]
 
