@@ -56,6 +56,7 @@ static int fail_ref(const struct err *e)
 	case -EEXIST:
 		return EXIT_NO_IMAGE;
 	case -EBUSY:
+	case -ETXTBSY:
 		return EXIT_IN_USE;
 	case -EBADMSG:
 		return EXIT_DAMAGED;
@@ -501,13 +502,24 @@ static const struct opt rm_opts[] = {
 	OPT_END_ROW,
 };
 
-static int remove_one(struct image_store *s, const struct image_hold *hold, const char *ref,
-                      bool force, enum image_removed *ret, struct err *e)
+static int remove_one(struct cli *c, struct image_store *s, const struct image_hold *hold,
+                      const char *ref, bool force, enum image_removed *ret, struct err *e)
 {
 	const char *user = image_hold_user(hold, s, ref);
 	int r = image_remove(s, ref, force, ret, e);
+	char names[ERR_TEXT_MAX / 2];
+	struct buf b;
 
-	if (r == -EBUSY && user)
+	if (r != -ETXTBSY)
+		return r;
+	buf_init(&b, names, sizeof(names));
+	image_hold_sandboxes(c, s, ref, &b);
+	if (b.len > 0)
+		return err_set(e, r,
+		               "image '%s' is in use by sandbox %s: stop it first (berm stop), or "
+		               "use --force",
+		               ref, buf_cstr(&b));
+	if (user)
 		return err_set(e, r,
 		               "snapshot '%s' runs on image '%s': remove that first (berm snapshot "
 		               "rm), or use --force",
@@ -530,7 +542,7 @@ static int run_rm(struct cli *c, const struct args *a)
 		enum image_removed removed;
 
 		err_clear(&e);
-		if (remove_one(s, hold, a->words[i], force, &removed, &e) < 0) {
+		if (remove_one(c, s, hold, a->words[i], force, &removed, &e) < 0) {
 			status = fail_ref(&e);
 			continue;
 		}

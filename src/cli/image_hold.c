@@ -1,9 +1,13 @@
 #include "cli/image_hold.h"
 
+#include "cli/reach.h"
+#include "lib/jread.h"
 #include "lib/snapshot.h"
 
 #include <errno.h>
 #include <string.h>
+
+enum { SANDBOXES_NAMED_MAX = 3 };
 
 struct image_hold {
 	struct snapshot_list *list;
@@ -62,4 +66,40 @@ const char *image_hold_user(const struct image_hold *h, struct image_store *s, c
 		if (strcmp(h->list->rows[i].image_id, image->meta->id) == 0)
 			return h->list->rows[i].name;
 	return NULL;
+}
+
+/* Its supervisor is asked: a name it was started with may be another image's by now. */
+static bool runs_on(struct cli *c, const char *sandbox, const char *image_id)
+{
+	_own_(client_free) struct client *client = NULL;
+	_own_(jread_free) json_t *o = NULL;
+	_own_free_ char *json = NULL;
+	char got[IMAGE_ID_LEN + 1] = "";
+
+	return reach_client(c, sandbox, NULL, &client, NULL) == 0 &&
+	       reach_info(client, &json, NULL) == 0 &&
+	       jread_object(span_str(json), &o, NULL) == 0 &&
+	       jread_text(o, "image_id", got, sizeof(got)) && strcmp(got, image_id) == 0;
+}
+
+void image_hold_sandboxes(struct cli *c, struct image_store *s, const char *ref, struct buf *out)
+{
+	_own_(image_free) struct image *image = NULL;
+	_own_(state_list_free) struct state_list *list = NULL;
+	unsigned found = 0;
+
+	if (image_open(s, ref, &image, NULL) < 0 || state_list(c->state_fd, false, &list, NULL) < 0)
+		return;
+	for (size_t i = 0; i < list->count; i++) {
+		const struct state_info *info = &list->items[i];
+
+		if (!runs_on(c, info->id, image->meta->id))
+			continue;
+		if (found++ == SANDBOXES_NAMED_MAX) {
+			buf_put_str(out, " and others");
+			return;
+		}
+		buf_printf(out, "%s'%s'", found > 1 ? ", " : "",
+		           *info->name ? info->name : info->id);
+	}
 }

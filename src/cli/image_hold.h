@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "cli/cli.h"
 #include "image/store.h"
 
 struct image_hold;
@@ -16,6 +17,9 @@ OWN_DEFINE(struct image_hold, image_hold_free)
 /* Those of all snapshots that are there. s is borrowed. */
 _must_ int image_hold_new(int state_fd, struct image_store *s, struct image_hold **ret,
                           struct err *e);
+
+/* The names of live sandboxes on what `ref` names, for a message; "" if none says so. */
+void image_hold_sandboxes(struct cli *c, struct image_store *s, const char *ref, struct buf *out);
 
 /* The name of a snapshot that runs on what `ref` names, or NULL. */
 const char *image_hold_user(const struct image_hold *h, struct image_store *s, const char *ref);

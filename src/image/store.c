@@ -326,6 +326,9 @@ static int open_id(struct image_store *s, const char *id, struct image **ret, st
 	r = store_read_meta(i->lock_fd, id, &i->meta, e);
 	if (r == 0)
 		r = store_open_disk(i->lock_fd, i->meta, &i->disk_fd, e);
+	/* the supervisor and the engine have copies of this one: in use until the last is closed */
+	if (r == 0 && flock(i->disk_fd, LOCK_SH | LOCK_NB) < 0)
+		r = err_sys(e, "lock its disk");
 	if (r == 0)
 		*ret = steal_ptr(&i);
 	return r;

@@ -35,10 +35,10 @@ _must_ int image_store_open(int state_fd, const char *share_path, struct image_s
 void image_store_free(struct image_store *s);
 OWN_DEFINE(struct image_store, image_store_free)
 
-/* An image in use: while the struct (or a copy of lock_fd) lives, nobody removes it. */
+/* An image in use: while the struct, or a copy of one of its fds, lives, nobody removes it. */
 struct image {
 	struct image_meta *meta;
-	int disk_fd;    /* O_RDONLY */
+	int disk_fd;    /* O_RDONLY, flock(LOCK_SH) */
 	int lock_fd;    /* the image's directory, flock(LOCK_SH) */
 	bool installed; /* in the read-only store */
 };
@@ -105,8 +105,8 @@ enum image_removed { IMAGE_REMOVED_NAME, IMAGE_REMOVED };
 
 /*
  * By name: drops the name, and the image with its last one. By id: drops the image if it has no
- * name. -EBUSY: names or running sandboxes are in the way; force removes all the same (a guest that
- * runs keeps its disk until it ends). -EROFS: in the installed store.
+ * name. -EBUSY: names are in the way; -ETXTBSY: sandboxes that live; force removes all the same (a
+ * guest that runs keeps its disk until it ends). -EROFS: in the installed store.
  */
 _must_ int image_remove(struct image_store *s, const char *ref, bool force, enum image_removed *ret,
                         struct err *e);

@@ -201,6 +201,22 @@ struct listing {
 	struct err *e;
 };
 
+/*
+ * Locks an image's directory against whoever opens the image, unless somebody has it open: the
+ * directory, or the disk alone, as supervisors and engines have for as long as they live.
+ */
+static int lock_unused(int image_fd)
+{
+	_own_fd_ int disk = -1;
+
+	if (flock(image_fd, LOCK_EX | LOCK_NB) < 0)
+		return -ETXTBSY;
+	if (fd_open_beneath(image_fd, "disk.sqfs", O_RDONLY | O_NONBLOCK, 0, RESOLVE_NO_SYMLINKS,
+	                    &disk, NULL) < 0)
+		return 0; /* a damaged one is nobody's */
+	return flock(disk, LOCK_EX | LOCK_NB) < 0 ? -ETXTBSY : 0;
+}
+
 static int fill_row(struct listing *l, int store_fd, struct image_row *row)
 {
 	_own_fd_ int fd = -1;
@@ -212,7 +228,7 @@ static int fill_row(struct listing *l, int store_fd, struct image_row *row)
 	if (fstat(fd, &st) == 0)
 		row->imported_ns =
 			(uint64_t)st.st_mtim.tv_sec * 1000000000U + (uint64_t)st.st_mtim.tv_nsec;
-	row->in_use = flock(fd, LOCK_EX | LOCK_NB) < 0;
+	row->in_use = lock_unused(fd) < 0;
 	if (store_read_meta(fd, row->id, &row->meta, NULL) < 0)
 		row->meta = NULL;
 	return image_names_of(l->store, row->id, &row->names, l->e);
@@ -308,8 +324,8 @@ static int drop_image(struct image_store *s, const char *id, bool force, struct 
 
 	if (r < 0)
 		return r;
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && !force)
-		return err_set(e, -EBUSY,
+	if (lock_unused(fd) < 0 && !force)
+		return err_set(e, -ETXTBSY,
 		               "image %.12s is in use by a sandbox; stop it first, or use --force",
 		               id);
 	buf_init(&b, trash, sizeof(trash));
@@ -405,7 +421,7 @@ int image_prune(struct image_store *s, unsigned *ret_images, uint64_t *ret_bytes
 		if (row->installed || (row->names && row->names[0]))
 			continue;
 		r = drop_if_nameless(s, row->id, e);
-		if (r == -EBUSY || r == -ENOENT) {
+		if (r == -EBUSY || r == -ETXTBSY || r == -ENOENT) {
 			r = 0; /* in use, or gone already */
 			continue;
 		}

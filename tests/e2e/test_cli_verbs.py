@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 
+import images
 import pytest
 from bermtest import wait_for
 
@@ -179,6 +180,23 @@ def test_names_are_as_good_as_ids(berm, bb):
         assert berm.inspect("by-name")["id"] == sandbox
         assert berm.inspect(sandbox[:6])["id"] == sandbox
         assert "by-name" in berm.refused(125, "run", "--name", "by-name", bb, "true")
+
+
+def test_an_image_in_use_stays(fresh_berm, rootfs):
+    """By a sandbox in the background, whose starter is gone; it is named."""
+    images.import_image(fresh_berm, rootfs, "busybox")
+    small = ["-m", "64MiB", "--disk", "32MiB", "--cold"]
+    with fresh_berm.detached("--name", "web", *small, "busybox", "sleep", "3000") as sandbox:
+        assert [i["in_use"] for i in fresh_berm.json("image", "ls", "--json") if not i["installed"]] == [True]
+        got = fresh_berm.run("image", "rm", "busybox")
+        assert got.returncode == 4 and "in use by sandbox 'web'" in got.stderr, got
+        fresh_berm.ok("image", "tag", "busybox", "other")
+        fresh_berm.ok("image", "rm", "busybox")  # a name alone may go
+        assert fresh_berm.json("image", "prune", "--json")["images"] == 0
+        fresh_berm.ok("image", "rm", "--force", "other")
+        assert fresh_berm.ok("exec", sandbox, "sh", "-c", "md5sum /bin/busybox >/dev/null; echo fine") == "fine\n"
+    images.import_image(fresh_berm, rootfs, "busybox")
+    fresh_berm.ok("image", "rm", "busybox")
 
 
 def test_rm_wants_force_for_a_live_one(berm, running):
