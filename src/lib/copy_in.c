@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 
 /*
@@ -102,11 +101,9 @@ int copy_in_jail(int dir_fd, struct err *e)
 	} };
 	struct jail_params params = { .paths = paths, .path_count = 1 };
 	struct jail_report report = { 0 };
+	int r = jail_no_new_privs(e);
 
-	/* not jail_no_new_privs(): with it came libseccomp, which all of berm would wait for */
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_sys(e, "give up new privileges");
-	return jail_landlock(&profile, &params, &report, e);
+	return r == 0 ? jail_landlock(&profile, &params, &report, e) : r;
 }
 
 int copy_in_new(const struct copy_in_opt *opt, struct copy_in **ret, struct err *e)

@@ -341,7 +341,7 @@ static int balloon_load(void *self, struct span in, struct err *e)
 	uint32_t actual;
 
 	if (!take_le32(&in, &target) || !take_le32(&in, &actual) || in.len > 0 || target > b->pages)
-		return err_set(e, -EBADMSG, "virtio-balloon: the saved state is damaged");
+		return err_set(e, -EBADMSG, "the saved state is damaged");
 	b->target = target;
 	b->actual = actual;
 	return 0;

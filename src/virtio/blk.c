@@ -546,10 +546,10 @@ static int blk_load(void *self, struct span in, struct err *e)
 	uint8_t read_only;
 
 	if (!take_le64(&in, &bytes) || !take_u8(&in, &read_only) || in.len > 0 || read_only > 1)
-		return err_set(e, -EBADMSG, "virtio-blk: the saved state is damaged");
+		return err_set(e, -EBADMSG, "the saved state is damaged");
 	if (bytes != b->bytes || (read_only != 0) != b->read_only)
 		return err_set(e, -EXDEV,
-		               "virtio-blk: saved with a %s disk of %llu bytes, started with a %s "
+		               "saved with a %s disk of %llu bytes, started with a %s "
 		               "one of %llu",
 		               read_only ? "read-only" : "writable", (unsigned long long)bytes,
 		               b->read_only ? "read-only" : "writable",
