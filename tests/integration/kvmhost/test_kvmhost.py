@@ -215,6 +215,30 @@ def test_a_machine_can_be_made(host, user):
     assert (got.stdout, got.stderr) == ("12 True\n", "")
 
 
+MANY_MACHINES = """
+import fcntl, os, sys
+for child in range(2):
+    if os.fork() == 0:
+        kvm = os.open("/dev/kvm", os.O_RDWR)
+        for i in range(250):
+            vm = fcntl.ioctl(kvm, 0xAE01, 0)
+            if i % 4:  # now and then without KVM's own interrupt chips
+                fcntl.ioctl(vm, 0xAE60, 0)
+            cpus = [fcntl.ioctl(vm, 0xAE41, n) for n in range(2)]
+            for fd in [*cpus, vm]:
+                os.close(fd)
+        os._exit(0)
+print([os.wait()[1] for child in range(2)])
+"""
+
+
+def test_many_machines_are_made_and_freed(host):
+    """On two CPUs at once: each of them has the kernel count what KVM switches on and off."""
+    got = host("/usr/bin/python3", "-c", MANY_MACHINES)
+    assert (got.stdout, got.stderr) == ("[0, 0]\n", "")
+    assert host("dmesg").stdout.count("BUG") == 0
+
+
 def test_kernels_run_at_the_speed_of_hardware(host):
     """berm's own judgement of this /dev/kvm: it executes instructions on it."""
     berm = f"{TOP}/build/stage/bin/berm"
