@@ -35,7 +35,7 @@ struct file_id {
 
 void saved_init(struct saved *s)
 {
-	*s = (struct saved){ .ram_fd = -1, .state_fd = -1, .scratch_fd = -1 };
+	*s = (struct saved){ .ram_fd = -1, .state_fd = -1, .scratch_fd = -1, .wset_fd = -1 };
 }
 
 void saved_close(struct saved *s)
@@ -43,6 +43,7 @@ void saved_close(struct saved *s)
 	own_close_fd(&s->ram_fd);
 	own_close_fd(&s->state_fd);
 	own_close_fd(&s->scratch_fd);
+	own_close_fd(&s->wset_fd);
 	saved_init(s);
 }
 
@@ -366,7 +367,13 @@ int saved_open(int parent_fd, const char *name, enum saved_trust trust, struct s
 		return r;
 	}
 	(void)futimens(dir_fd, NULL); /* last used: what is evicted goes by the directory's time */
-	*ret = (struct saved){ .ram_fd = fds[0], .state_fd = fds[1], .scratch_fd = fds[2] };
+	saved_init(ret);
+	ret->ram_fd = fds[0];
+	ret->state_fd = fds[1];
+	ret->scratch_fd = fds[2];
+	if (fd_openat(dir_fd, "wset", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &ret->wset_fd, NULL) <
+	    0)
+		ret->wset_fd = -1;
 	*ret_note = steal_ptr(&note);
 	*ret_note_len = len;
 	return 0;
@@ -401,6 +408,8 @@ int saved_reopen(const struct saved *s, struct saved *ret, struct err *e)
 		r = reopen(s->state_fd, &got.state_fd, e);
 	if (r == 0)
 		r = reopen(s->scratch_fd, &got.scratch_fd, e);
+	if (r == 0 && s->wset_fd >= 0)
+		r = reopen(s->wset_fd, &got.wset_fd, e);
 	if (r < 0)
 		return r;
 	*ret = got;

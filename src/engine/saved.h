@@ -6,6 +6,8 @@
  *   <name>/scratch   the scratch disk of that moment, sparse
  *   <name>/meta      of each file its size, inode, change time and hash; then a note, with its own:
  *                    whatever who saved it wants to be told again
+ *   <name>/wset      which pages of ram a guest needs first, once that was learned. Nothing vouches
+ *                    for it, and nothing but speed depends on it
  *   <name>/verified  the boot of this machine in which the hashes were last checked
  *   .tmp-<random>/   a draft: one in the making, with a file `lock` held by its maker; or one that
  *                    is being removed
@@ -35,6 +37,7 @@ struct saved {
 	int ram_fd; /* read only, as are all */
 	int state_fd;
 	int scratch_fd;
+	int wset_fd; /* or -1 */
 };
 
 struct draft {

@@ -83,6 +83,16 @@ void template_drop(int templates_fd, struct span key)
 	(void)saved_remove(templates_fd, name, NULL);
 }
 
+int template_new_wset(int templates_fd, struct span key, int *ret_fd, struct err *e)
+{
+	char path[TEMPLATE_NAME_MAX + 8];
+	char name[TEMPLATE_NAME_MAX];
+
+	name_of(key, name);
+	(void)snprintf(path, sizeof(path), "%s/wset", name);
+	return fd_openat(templates_fd, path, O_WRONLY | O_CREAT | O_EXCL, 0600, ret_fd, e);
+}
+
 void template_lock_init(struct template_lock *l)
 {
 	*l = (struct template_lock){ .templates_fd = -1, .fd = -1 };

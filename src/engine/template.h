@@ -56,5 +56,11 @@ void template_sweep_lock(int templates_fd, const char *name);
 /* Makes the draft the template of `key`, in one step. On failure the draft is removed. */
 _must_ int template_commit(int templates_fd, struct draft *d, struct span key, struct err *e);
 
+/*
+ * An empty file for the working set of the template of `key`, to be written in one go: who reads
+ * less than all of it starts without. -EEXIST: it has one.
+ */
+_must_ int template_new_wset(int templates_fd, struct span key, int *ret_fd, struct err *e);
+
 /* Removes the template of `key`, for one that a restore could not use. */
 void template_drop(int templates_fd, struct span key);

@@ -10,7 +10,7 @@
 #include <poll.h>
 #include <string.h>
 
-enum { BOOT_EPOCH = 1, WARM_STREAM_FIRST = 1 };
+enum { BOOT_EPOCH = 1, LEARN_EPOCH = 2, WARM_STREAM_FIRST = 1 };
 
 /* The template's own identity: no guest is ever seen with it. */
 static const char build_hostname[] = "template";
@@ -19,6 +19,7 @@ struct builder {
 	const struct spec *spec;
 	struct engine_vm vm;
 	struct link *link;
+	uint32_t epoch;
 	char output[BUILD_OUTPUT_MAX];
 	struct buf said;
 };
@@ -117,9 +118,20 @@ static int expect(struct builder *b, uint8_t type, uint64_t timeout_ms, struct w
 	}
 }
 
-static int greet(struct builder *b, struct err *e)
+static int identify(struct builder *b, uint64_t timeout_ms, struct err *e)
 {
 	struct wire_identity id = { .hostname = span_str(build_hostname) };
+	struct wire_frame f;
+
+	id.realtime_ns = clock_real_ns();
+	random_bytes(id.entropy, sizeof(id.entropy));
+	random_bytes(id.machine_id, sizeof(id.machine_id));
+	wire_put_identity(&b->link->out, b->epoch, &id);
+	return expect(b, WIRE_IDENTITY_OK, timeout_ms, &f, e);
+}
+
+static int greet(struct builder *b, struct err *e)
+{
 	struct wire_hello hello;
 	struct wire_frame f;
 	int r = expect(b, WIRE_HELLO, BUILD_BOOT_MS, &f, e);
@@ -131,12 +143,8 @@ static int greet(struct builder *b, struct err *e)
 		               "the guest's agent speaks another version than %d: run 'make "
 		               "install' again",
 		               WIRE_VERSION);
-	id.realtime_ns = clock_real_ns();
-	random_bytes(id.entropy, sizeof(id.entropy));
-	random_bytes(id.machine_id, sizeof(id.machine_id));
-	wire_put_u32(&b->link->out, WIRE_HELLO_OK, 0, 0, BOOT_EPOCH, WIRE_VERSION);
-	wire_put_identity(&b->link->out, BOOT_EPOCH, &id);
-	return expect(b, WIRE_IDENTITY_OK, BUILD_BOOT_MS, &f, e);
+	wire_put_u32(&b->link->out, WIRE_HELLO_OK, 0, 0, b->epoch, WIRE_VERSION);
+	return identify(b, BUILD_BOOT_MS, e);
 }
 
 static void put_warm_exec(struct builder *b, uint32_t stream, const char *command)
@@ -146,7 +154,7 @@ static void put_warm_exec(struct builder *b, uint32_t stream, const char *comman
 		               .cwd = span_str("/"),
 		               .user = span_str("") };
 
-	wire_put_exec(&b->link->out, stream, BOOT_EPOCH, &x, argv, b->spec->envp);
+	wire_put_exec(&b->link->out, stream, b->epoch, &x, argv, b->spec->envp);
 }
 
 /* Keeps the end of what the command writes, for a person, and lets it write on. */
@@ -161,7 +169,7 @@ static void take_output(struct builder *b, const struct wire_frame *f)
 	if (b->said.size - b->said.len < s.len)
 		buf_reset(&b->said);
 	buf_put_span(&b->said, s);
-	wire_put_u32(&b->link->out, WIRE_CREDIT, f->channel, f->stream, BOOT_EPOCH,
+	wire_put_u32(&b->link->out, WIRE_CREDIT, f->channel, f->stream, b->epoch,
 	             (uint32_t)f->payload.len);
 }
 
@@ -231,7 +239,7 @@ static int run(struct builder *b, const struct draft *d, struct err *e)
 		r = warm(b, stream++, b->spec->warm[i], e);
 	if (r < 0)
 		return r;
-	wire_put(&b->link->out, WIRE_QUIESCE, 0, 0, BOOT_EPOCH, span_of(NULL, 0));
+	wire_put(&b->link->out, WIRE_QUIESCE, 0, 0, b->epoch, span_of(NULL, 0));
 	r = expect(b, WIRE_QUIESCE_OK, BUILD_REST_MS, &f, e);
 	if (r == 0)
 		r = save(b, d, e);
@@ -241,7 +249,7 @@ static int run(struct builder *b, const struct draft *d, struct err *e)
 static int build_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
                        int templates_fd, int image_fd, const struct draft *d, struct err *e)
 {
-	_own_(builder_fini) struct builder b = { .spec = spec };
+	_own_(builder_fini) struct builder b = { .spec = spec, .epoch = BOOT_EPOCH };
 	int r;
 
 	engine_vm_init(&b.vm);
@@ -307,4 +315,68 @@ int build_template(const struct paths *p, const struct spec *spec, const struct 
 	if (r < 0)
 		draft_discard(templates_fd, &d);
 	return r;
+}
+
+/* -- learning -------------------------------------------------------------------------------------
+ */
+
+static int learn_from(struct builder *b, int wset_fd, struct err *e)
+{
+	int r = b->vm.ops->go(&b->vm, e);
+
+	if (r == 0)
+		r = identify(b, BUILD_LEARN_MS, e);
+	if (r == 0)
+		r = warm(b, WARM_STREAM_FIRST, "true", e);
+	return r == 0 ? b->vm.ops->touched(&b->vm, wset_fd, clock_mono_ms() + BUILD_LEARN_MS, e)
+	              : r;
+}
+
+static int learn(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+                 int templates_fd, int image_fd, const struct saved *t, int wset_fd, struct err *e)
+{
+	_own_(builder_fini) struct builder b = { .spec = spec, .epoch = LEARN_EPOCH };
+	_own_fd_ int scratch_fd = -1;
+	uid_t uid = geteuid() == 0 ? jail_uid_for(build_hostname) : 0;
+	int r;
+
+	engine_vm_init(&b.vm);
+	buf_init(&b.said, b.output, sizeof(b.output));
+	r = guest_restore(p, g, spec, image_fd, templates_fd, t, uid, &b.vm, &scratch_fd, e);
+	if (r == 0)
+		r = fd_set_nonblock(b.vm.log_fd);
+	if (r == 0)
+		r = link_new(steal_fd(&b.vm.agent_fd), WIRE_FROM_AGENT, &b.link, e);
+	if (r == 0)
+		r = close_jail(&b, templates_fd, e);
+	return r == 0 ? learn_from(&b, wset_fd, e) : r;
+}
+
+int build_learn(const struct paths *p, const struct spec *spec, const struct engine_ops *engine,
+                int templates_fd, int image_fd, struct err *e)
+{
+	_own_(guest_files_close) struct guest_files g;
+	_own_(saved_close) struct saved t;
+	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
+	_own_fd_ int wset_fd = -1;
+	struct buf b;
+	int r;
+
+	guest_files_init(&g);
+	saved_init(&t);
+	if (!key)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (!engine->touched)
+		return err_set(e, -ENOTSUP, "%s has no use for it", engine->words);
+	buf_init(&b, key, TEMPLATE_KEY_MAX);
+	r = guest_files_open(p, engine, &g, e);
+	if (r < 0)
+		return r;
+	guest_put_key(&b, &g, spec);
+	if (!buf_ok(&b))
+		return err_set(e, -E2BIG, "the warm-up commands are too long");
+	r = template_open(templates_fd, buf_span(&b), &t, e);
+	if (r == 0)
+		r = template_new_wset(templates_fd, buf_span(&b), &wset_fd, e);
+	return r == 0 ? learn(p, &g, spec, templates_fd, image_fd, &t, wset_fd, e) : r;
 }

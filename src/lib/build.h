@@ -20,6 +20,7 @@ enum {
 	BUILD_WARM_MS = 120000, /* each warm-up command */
 	BUILD_REST_MS = 30000,  /* sync of the scratch disk */
 	BUILD_SAVE_MS = 60000,
+	BUILD_LEARN_MS = 30000,  /* each step: the new identity, the list of pages */
 	BUILD_OUTPUT_MAX = 4096, /* the last of what a failing warm-up command said */
 };
 
@@ -39,3 +40,12 @@ enum {
 _must_ int build_template(const struct paths *p, const struct spec *spec,
                           const struct engine_ops *engine, int templates_fd, int image_fd,
                           struct err *e);
+
+/*
+ * Learns which pages of a new template its guests need first: starts one, runs a command in it and
+ * writes down what it used, for those that follow. -EEXIST: they are known. -ENOTSUP: this engine
+ * has no use for it.
+ */
+_must_ int build_learn(const struct paths *p, const struct spec *spec,
+                       const struct engine_ops *engine, int templates_fd, int image_fd,
+                       struct err *e);

@@ -416,6 +416,7 @@ int guest_restore(const struct paths *p, const struct guest_files *g, const stru
 	c.scratch_fd = scratch;
 	c.ram_fd = from->ram_fd;
 	c.incoming_fd = from->state_fd;
+	c.wset_fd = from->wset_fd;
 	r = g->engine->start(&c, ret, e);
 	if (r == 0)
 		*ret_scratch_fd = steal_fd(&scratch);

@@ -101,9 +101,11 @@ static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct report *rep,
 	return 0;
 }
 
-static int run_builder(struct sup *s, int report_fd, struct report *rep, struct err *e)
+/* what: NULL, or "learn". */
+static int run_builder(struct sup *s, const char *what, int report_fd, struct report *rep,
+                       struct err *e)
 {
-	const char *const argv[] = { "berm-template", s->engine->name, NULL };
+	const char *const argv[] = { "berm-template", s->engine->name, what, NULL };
 	char path[PATH_MAX + 32];
 	_own_fd_ int pidfd = -1;
 	struct spawn sp = {
@@ -135,11 +137,17 @@ static int build(struct sup *s, struct err *e)
 	report_read = rep.fd = fds[0];
 	report_write = fds[1];
 	progress(s, "preparing a template for this image and size (first start only)");
-	r = run_builder(s, report_write, &rep, e);
+	r = run_builder(s, NULL, report_write, &rep, e);
 	if (r < 0)
 		return r;
 	read_report(s, &rep);
-	return rep.len > 0 ? err_set(e, -EIO, "prepare a template: %s", rep.text) : 0;
+	if (rep.len > 0)
+		return err_set(e, -EIO, "prepare a template: %s", rep.text);
+	if (!s->engine->touched)
+		return 0;
+	/* a template that knows nothing of its guests serves them as well, only slower */
+	r = run_builder(s, "learn", report_write, &rep, NULL);
+	return r == -ECANCELED ? err_set(e, r, "the caller is gone") : 0;
 }
 
 /* Opens the template, having it built first where there is none. */
@@ -242,7 +250,8 @@ static int copy(struct sup *s, const struct guest_files *g, struct err *e)
 {
 	const struct saved from = { .ram_fd = START_FD_RAM,
 		                    .state_fd = START_FD_SAVED,
-		                    .scratch_fd = START_FD_SCRATCH };
+		                    .scratch_fd = START_FD_SCRATCH,
+		                    .wset_fd = -1 };
 	int r;
 
 	s->result.start = RESULT_START_SNAPSHOT;

@@ -149,10 +149,10 @@ def part_fork(b):
     report_counters("fork", counted)
     bench.report("fork_own_boot_ms", boots)
     bench.ratio("fork_vs_own_boot", forks, [statistics.median(boots)] * len(forks), budget=0.1)
-    part_commands(b)
+    whole_commands(b)
 
 
-def part_commands(b):
+def whole_commands(b):
     """The same as whole commands, with supervisor, disks made and all cleared away."""
     restored, cold = [], []
     for _ in range(BOOTS):

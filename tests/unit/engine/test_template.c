@@ -123,6 +123,39 @@ TEST(what_was_saved_is_opened)
 	CHECK_EQ(pwrite(t.scratch_fd, "x", 1, 0), -1);
 }
 
+TEST(a_working_set_is_found_once_it_is_there)
+{
+	_own_(saved_close) struct saved t;
+	_own_(saved_close) struct saved again;
+	_own_fd_ int dir = folder();
+	_own_fd_ int fd = -1;
+	struct err e = { 0 };
+	char got[8] = "";
+	int none = -1;
+
+	saved_init(&t);
+	saved_init(&again);
+	CHECK_EQ(template_new_wset(dir, key(), &none, &e), -ENOENT);
+	save(dir, key());
+	CHECK_OK(template_open(dir, key(), &t, &e), &e);
+	CHECK_EQ(t.wset_fd, -1);
+	CHECK_OK(saved_reopen(&t, &again, &e), &e);
+	CHECK_EQ(again.wset_fd, -1);
+	saved_close(&t);
+	saved_close(&again);
+	CHECK_OK(template_new_wset(dir, key(), &fd, &e), &e);
+	CHECK_EQ(pwrite(fd, "pages", 5, 0), 5);
+	CHECK_EQ(template_new_wset(dir, key(), &none, &e), -EEXIST);
+	CHECK_OK(template_open(dir, key(), &t, &e), &e);
+	CHECK_OK(saved_reopen(&t, &again, &e), &e);
+	CHECK_EQ(pread(again.wset_fd, got, sizeof(got), 0), 5);
+	CHECK_STR(got, "pages");
+	CHECK_EQ(pwrite(again.wset_fd, "x", 1, 0), -1);
+	template_drop(dir, key());
+	CHECK_EQ(template_new_wset(dir, key(), &none, &e), -ENOENT);
+	CHECK_EQ(none, -1);
+}
+
 TEST(another_key_is_another_template)
 {
 	_own_(saved_close) struct saved t;
