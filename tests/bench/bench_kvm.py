@@ -2,13 +2,15 @@
 """The kvm engine against kvmtool and QEMU on KVM: starts, forks, exits, memory, disk, console, many at once.
 
 Runs on this machine's own KVM if that runs kernels, else in the test host (docs/internals/kvmhost.md), where all
-takes ten times as long; every line says which. Parts can be named: BENCH_PARTS="boot fork step".
+takes ten times as long; every line says which. Parts can be named (kvm_parts.py has them):
+BENCH_PARTS="boot fork step". BENCH_MANY is how often the last two repeat (200).
 
 kvmtool takes part where `lkvm` is in PATH, or is built from its source in BERM_KVMTOOL_SRC, and BERM_BZIMAGE names
 our kernel as a bzImage, which is all it boots.
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -18,8 +20,9 @@ import bench
 import monitors
 
 KVMHOST = os.path.join(bench.TOP, "tools", "kvmhost")
-PARTS = ("boot", "agent", "fork", "step", "memory", "disk", "console", "many")
 PROGRAMS = ("first_exec", "spawn_time", "port_flood")
+# musl brings none; the distribution's come after all of its own
+KERNEL_HEADERS = ("-idirafter", "/usr/include", "-idirafter", f"/usr/include/{platform.machine()}-linux-gnu")
 HOST_SECONDS = 4 * 3600
 # the test host sees this machine's files over 9p: what is measured lies on a disk of its own
 INSIDE = 'cp -rL "$1" "$TMPDIR/stage" && BENCH_DIR=$TMPDIR BERM_STAGE=$TMPDIR/stage exec /usr/bin/python3 "$2" "$3"'
@@ -27,7 +30,7 @@ INSIDE = 'cp -rL "$1" "$TMPDIR/stage" && BENCH_DIR=$TMPDIR BERM_STAGE=$TMPDIR/st
 
 def compile_all(work):
     for name in PROGRAMS:
-        subprocess.run(["musl-gcc", "-O2", "-static", "-s", "-o", os.path.join(work, name),
+        subprocess.run(["musl-gcc", "-O2", "-static", "-s", *KERNEL_HEADERS, "-o", os.path.join(work, name),
                         os.path.join(bench.HERE, name + ".c")], check=True)
     for name in ("first_exec", "port_flood"):
         monitors.make_initrd(work, name)
@@ -53,7 +56,7 @@ def main():
         host = os.path.join(work, "host")
         compile_all(work)
         env = {"BENCH_PARTS": " ".join(sys.argv[1:]) or os.environ.get("BENCH_PARTS", ""),
-               "BENCH_RUNS": os.environ.get("BENCH_RUNS", "")}
+               "BENCH_RUNS": os.environ.get("BENCH_RUNS", ""), "BENCH_MANY": os.environ.get("BENCH_MANY", "")}
         program = find_kvmtool(work)
         if program:
             env.update(BERM_KVMTOOL=program, BERM_BZIMAGE=os.environ["BERM_BZIMAGE"])

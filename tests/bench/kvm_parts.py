@@ -14,7 +14,7 @@ import wire
 from bench_start import copy_sparse
 
 BOOTS = max(3, bench.RUNS // 4)
-MANY, AT_ONCE = 200, 20
+MANY, AT_ONCE = int(os.environ.get("BENCH_MANY") or "200"), 20
 MKE2FS = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-b", "4096", "-O",
           "^has_journal,^resize_inode,^metadata_csum,uninit_bg,sparse_super2", "-E",
           "lazy_itable_init=1,nodiscard,num_backup_sb=0", "-i", "16384"]
@@ -173,9 +173,12 @@ def part_step(b):
     argv += [b.wset()] if b.wset() else []
     out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     rows = [[float(x) / 1000 for x in line.split()] for line in out.splitlines()[1:]]
-    bench.report("static_spawn_ms", [r[0] for r in rows], 2)
-    bench.report("restore_step_ms", [r[1] for r in rows], 2)
-    bench.ratio("restore_step_vs_spawn", [r[1] for r in rows], [r[0] for r in rows], budget=3)
+    own, machine, step = zip(*rows)
+    bench.report("static_spawn_ms", own, 2)
+    bench.report("bare_machine_ms", machine, 2)
+    bench.report("restore_step_ms", step, 2)
+    bench.ratio("restore_step_vs_spawn", step, own, budget=3)
+    bench.ratio("restore_step_vs_bare_machine", step, machine)
 
 
 def part_memory(b):
@@ -269,26 +272,58 @@ def leftovers(b):
             "disk_mib": (stat.f_blocks - stat.f_bfree) * stat.f_frsize >> 20}
 
 
-def part_many(b):
-    """200 one after another and 20 at once: none fails, nothing is left."""
-    b.need_template()
-    argv = [b.state.berm, "run", "--engine", "kvm", "--", "true"]
-    before, failed, took = leftovers(b), 0, []
-    for _ in range(MANY):
-        begun = time.perf_counter()
-        failed += subprocess.run(argv, env=b.state.env, stdin=subprocess.DEVNULL, check=False).returncode != 0
-        took.append((time.perf_counter() - begun) * 1000)
-    bench.report("many_in_a_row_ms", took, failed=failed)
-    failed, took = 0, []
+def timed(argv, b, times):
+    """Runs a berm command to its end: its output, or None when it failed."""
     begun = time.perf_counter()
-    running = [subprocess.Popen(argv, env=b.state.env, stdin=subprocess.DEVNULL) for _ in range(AT_ONCE)]
+    got = subprocess.run([b.state.berm, *argv], env=b.state.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         text=True, check=False)
+    times.append((time.perf_counter() - begun) * 1000)
+    return got.stdout if got.returncode == 0 else None
+
+
+def part_many(b):
+    """200 starts from a template one after another and 20 at once: none fails, nothing is left."""
+    b.need_template()
+    argv = ["run", "--engine", "kvm", "--", "true"]
+    before, took = leftovers(b), []
+    failed = sum(timed(argv, b, took) is None for _ in range(MANY))
+    bench.report("many_starts_ms", took, failed=failed)
+    took, begun = [], time.perf_counter()
+    running = [subprocess.Popen([b.state.berm, *argv], env=b.state.env, stdin=subprocess.DEVNULL)
+               for _ in range(AT_ONCE)]
+    failed = 0
     for p in running:
         failed += p.wait() != 0
         took.append((time.perf_counter() - begun) * 1000)
-    bench.report("many_at_once_ms", took, failed=failed)
-    time.sleep(2)
-    bench.report("many_left_behind", [0 if leftovers(b)[k] <= v else 1 for k, v in before.items()], 0,
-                 before=before, after=leftovers(b))
+    bench.report("starts_at_once_ms", took, failed=failed)
+    nothing_left("starts", before, b)
+
+
+def part_forks(b):
+    """The same of a running sandbox: `berm fork` to a child that goes on, and 20 children by one command."""
+    before = leftovers(b)
+    parent = timed(["run", "--engine", "kvm", "-d", "--", "sleep", "86400"], b, []).strip()
+    took, failed = [], 0
+    for i in range(MANY):
+        child = timed(["fork", "--rm", parent], b, took)
+        if child is None or timed(["exec", child.strip(), "true"], b, []) is None:
+            failed += 1
+        if child:
+            timed(["rm", "-f", child.strip()], b, [])
+    bench.report("many_forks_ms", took, failed=failed)
+    took = []
+    children = (timed(["fork", "--rm", "-n", str(AT_ONCE), parent], b, took) or "").split()
+    failed = AT_ONCE - sum(timed(["exec", child, "true"], b, []) is not None for child in children)
+    bench.report("forks_at_once_ms", took, failed=failed)
+    timed(["rm", "-f", parent, *children], b, [])
+    nothing_left("forks", before, b)
+
+
+def nothing_left(what, before, b):
+    time.sleep(3)
+    after = leftovers(b)
+    bench.report(f"{what}_left_behind", [sum(after[k] > before[k] + (k == "disk_mib") * 64 for k in before)], 0,
+                 before=before, after=after)
 
 
 def main():
