@@ -185,7 +185,8 @@ def test_disk_that_fills_while_the_guest_writes(fresh_berm, rootfs):
     """The scratch disk is a sparse file, so the host can be full before the guest is."""
     script = IMPORT + '"$BERM" run busybox true && '
     script += 'head -c $(($(df -B1 --output=avail $STATE | tail -1) - 8000000)) /dev/zero > $STATE/ballast; '
-    script += '"$BERM" run --time 40s busybox sh -c "cat /dev/zero > /big; sync; echo went on"; '
+    script += f'"$BERM" run --time {stretched(40):.0f}s busybox sh -c '
+    script += '"cat /dev/zero > /big; sync; echo went on"; '
     script += "echo code $?; find $STATE/sandboxes -mindepth 1 ! -name .names"
     got = mounted("size=400m", script, fresh_berm, str(rootfs))
     assert "code " in got.stdout, got

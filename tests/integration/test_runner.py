@@ -132,3 +132,57 @@ def test_a_fuzz_target_that_crashes_is_a_failure(runner, tmp_path):
     name, code, out, runs = runner.run_fuzz(str(target), 0)
     assert (name, code, runs) == ("x", 77, 0)
     assert "it broke" in out
+
+
+HOST = """#!/bin/sh
+# a test host that comes up the second time it is asked
+for word; do last=$word; done
+case "$*" in
+*--start*) [ -e "%(folder)s/tried" ] || { : > "%(folder)s/tried"; echo "no answer"; exit 125; }
+	echo "$*" > "%(folder)s/started"; %(mark)s ;;
+*" -- "*) while [ "$1" != -- ]; do shift; done; shift; exec "$@" ;;
+*--stop*) echo stopped >> "%(folder)s/stopped" ;;
+esac
+"""
+
+
+def fake_host(runner, monkeypatch, tmp_path, direct):
+    """The runner with a host of a few lines of shell, and the folder it leaves traces in."""
+    tool = tmp_path / "kvmhost"
+    mark = 'mkdir -p "$last"; : > "$last/direct"' if direct else ":"
+    tool.write_text(HOST % {"folder": tmp_path, "mark": mark})
+    tool.chmod(0o755)
+    monkeypatch.setattr(runner, "KVMHOST", str(tool))
+    monkeypatch.setattr(runner, "TOP", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("direct, slowness", [(True, 1), (False, 10)])
+def test_a_host_is_booted_twice_and_the_first_time_is_told(
+    runner, monkeypatch, tmp_path, capsys, direct, slowness
+):
+    folder = fake_host(runner, monkeypatch, tmp_path, direct)
+    with runner.Place("x") as place:
+        assert place.error is None
+        assert place.slowness == slowness
+        assert place.run(["sh", "-c", "echo out; exit 3"]) == (3, "out\n")
+    said = capsys.readouterr().out
+    assert "did not come up, 1 of 2 times" in said and "no answer" in said
+    assert (folder / "stopped").read_text() == "stopped\n" * 2  # before the first and at the end
+
+
+def test_a_host_that_never_comes_up_is_an_error(runner, monkeypatch, tmp_path, capsys):
+    fake_host(runner, monkeypatch, tmp_path, False)
+    monkeypatch.setattr(runner, "KVM_BOOTS_MAX", 1)
+    with runner.Place("x") as place:
+        assert "no answer" in place.error
+    assert "1 of 1 times" in capsys.readouterr().out
+
+
+def test_where_no_host_can_be_it_is_said(runner, monkeypatch):
+    monkeypatch.setattr(runner, "run", lambda *_: (0, "Accelerators supported:\nkvm\n"))
+    assert "no software CPU" in runner.kvm_impossible()
+    monkeypatch.setattr(runner, "run", lambda *_: (127, "not found"))
+    assert "no software CPU" in runner.kvm_impossible()
+    monkeypatch.setattr(runner, "run", lambda *_: (0, "Accelerators supported:\ntcg\n"))
+    assert runner.kvm_impossible() == ""
