@@ -167,7 +167,8 @@ TEST(output_waits_in_the_queue_for_a_slow_host)
 	rig_start(&r);
 	s.rig = &r;
 	s.mem = vdriver_alloc(&r.d, (uint64_t)RING * CHAIN_BYTES, 8);
-	memset(vdriver_at(&r.d, s.mem, (uint64_t)RING * CHAIN_BYTES), 1, (size_t)RING * CHAIN_BYTES);
+	memset(vdriver_at(&r.d, s.mem, (uint64_t)RING * CHAIN_BYTES), 1,
+	       (size_t)RING * CHAIN_BYTES);
 	before = resident_bytes(); /* the guest's own memory, just touched, is none of ours */
 	for (unsigned i = 0; i < 50; i++)
 		put_chain(&s);
