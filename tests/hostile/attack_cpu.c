@@ -57,7 +57,7 @@ static void msr_sweep(void)
 		{ 0xc0010000, 0xc0010300 },
 		{ 0xfffffff0, UINT32_MAX },
 	};
-	static const uint64_t values[] = { UINT64_MAX, 0x1000, 1, 0 };
+	static const uint64_t values[] = { UINT64_MAX, 0x1001, 0 };
 
 	for (unsigned r = 0; r < sizeof(ranges) / sizeof(ranges[0]); r++) {
 		for (uint64_t msr = ranges[r].from; msr < ranges[r].to; msr++) {

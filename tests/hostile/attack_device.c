@@ -11,10 +11,10 @@ enum {
 	RANGES_MAX = 16,
 	FLOODS = 300,
 	FLOOD_BYTES = 16 << 10,
-	GARBAGE = 2000,
+	GARBAGE = 1000,
 	RNG_MAX = 1024,
 	PFNS = 256,
-	AGAIN = 3000,
+	AGAIN = 300,
 	RX_AT = DATA_AT + 0x20000,
 };
 #define QCOW2_MAGIC UINT32_C(0xfb494651) /* big endian in the file */

@@ -8,7 +8,7 @@ enum {
 	PLACES = 4,
 	AHEAD_MAX = PLACES + 1,
 	STORM = 20000,
-	RESETS = 400,
+	RESETS = 300,
 	LIVES = 100,
 	ACTS = 25, /* chains of a life */
 	IN_FLIGHT = 60,

@@ -10,6 +10,7 @@ enum {
 	HEADER_PIECES_MAX = 16,
 	RNG_BYTES = 64,
 	MESSAGE_BYTES = 8,
+	RING_HEAD = 6, /* flags, index, and the event behind the entries */
 };
 
 uint64_t reg_at(unsigned slot, unsigned off)
@@ -90,7 +91,9 @@ void open_at(struct device *d, unsigned slot, uint64_t features, unsigned size, 
 	for (unsigned i = 0; i < d->queue_count; i++, at += QUEUE_BYTES) {
 		struct queue *q = &d->q[i];
 
-		memset((void *)at, 0, QUEUE_BYTES);
+		memset((void *)at, 0, size * sizeof(struct desc));
+		memset((void *)(at + PAGE), 0, RING_HEAD + size * 2ull);
+		memset((void *)(at + 2 * PAGE), 0, RING_HEAD + size * 8ull);
 		*q = (struct queue){ .slot = slot, .index = i, .size = size, .at = at };
 		q->desc = (struct desc *)at;
 		q->avail = (uint16_t *)(at + PAGE);
