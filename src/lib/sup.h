@@ -67,6 +67,11 @@ enum {
 	SUP_STATS_MS = 2000,          /* an agent's answer to STATS */
 	SUP_POWEROFF_EXTRA_MS = 2000, /* beyond the grace that STOP gives */
 	SUP_FLUSH_MS = 5000,          /* for connections that did not start the sandbox */
+	/* a connection that asks nothing so long may lose its place */
+	SUP_QUIET_MS = 1000,
+	SUP_ACCEPT_MS = 200,     /* after an accept() that found no fd free */
+	SUP_LAST_MS = 30000,     /* for a reader of what an engine said that has ended */
+	SUP_LAST_READS_MAX = 64, /* of the agent's socket then: more than it holds */
 	SUP_IDLE_TICK_MS = 500,
 	SUP_IDLE_CPU_PERMILLE = 20,   /* of one CPU: a guest below it does nothing */
 	SUP_BUILD_MS = 600000,        /* a template, with all its warm-up commands */
@@ -146,15 +151,16 @@ struct sup_stream {
 
 struct sup_client {
 	bool used;
-	bool owner;    /* the connection that started the sandbox */
-	bool wait;     /* is to be told END */
-	bool attached; /* to MAIN, as stream attach_id */
-	bool input;    /* its stdin is MAIN's */
-	bool info;     /* waits for INFO_OK */
-	bool paused;   /* a frame of its waits for room or credit */
-	bool closing;  /* goes when its output is flushed */
-	bool dirty;    /* frames were put, and sending is put off to the end of the agent's */
-	bool awaited;  /* the agent goes on once it has room (agent_paused) */
+	bool owner;        /* the connection that started the sandbox */
+	bool wait;         /* is to be told END */
+	bool attached;     /* to MAIN, as stream attach_id */
+	bool input;        /* its stdin is MAIN's */
+	bool info;         /* waits for INFO_OK */
+	bool paused;       /* a frame of its waits for room or credit */
+	bool closing;      /* goes when its output is flushed */
+	bool dirty;        /* frames were put, and sending is put off to the end of the agent's */
+	bool awaited;      /* the agent goes on once it has room (agent_paused) */
+	uint64_t heard_ms; /* when it last said something, or came */
 	uint32_t attach_id;
 	uint32_t may_get[WIRE_CHANNEL_COUNT]; /* attached, not the owner: its window */
 	uint32_t may_put;                     /* attached: bytes of stdin it knows it may send */
@@ -209,6 +215,7 @@ struct sup {
 	bool agent_paused; /* a frame of its waits for a command's connection */
 	bool agent_choked; /* a frame of its waits until it reads what it was sent */
 	bool agent_closed; /* its port; nothing more comes from it */
+	bool engine_ended; /* what it said last is still being passed on */
 	bool room_wanted;  /* somebody waits for room towards the agent */
 	uint64_t events;
 	uint8_t killed_for; /* RESULT_HIT bits: the agent said that the workload died of these */
@@ -228,7 +235,7 @@ struct sup {
 
 	uv_loop_t loop;
 	uv_poll_t agent_poll, engine_poll, log_poll, listen_poll, control_poll;
-	uv_timer_t deadline, wall, idle, stats_timer, flush, hold_timer;
+	uv_timer_t deadline, wall, idle, stats_timer, flush, hold_timer, accept_timer;
 	uv_signal_t term, interrupt;
 	bool agent_poll_open, engine_poll_open, log_poll_open, control_poll_open;
 };
@@ -260,6 +267,7 @@ struct sup_stream *sup_stream_find(struct sup *s, uint32_t agent_id);
 
 /* sup_client.c */
 void sup_client_readable(struct sup_client *c);
+bool sup_client_quiet(const struct sup_client *c, uint64_t now_ms); /* asked for nothing for long */
 void sup_client_frames(struct sup_client *c);
 void sup_resume_clients(struct sup *s); /* those that wait for the agent */
 struct sup_stream *sup_client_stream(struct sup_client *c, uint32_t client_id);

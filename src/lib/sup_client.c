@@ -360,10 +360,20 @@ void sup_client_frames(struct sup_client *c)
 		sup_watch_agent(s);
 }
 
+bool sup_client_quiet(const struct sup_client *c, uint64_t now_ms)
+{
+	const struct sup *s = c->sup;
+
+	return c->used && !c->closing && !c->owner && !c->wait && !c->info && !c->paused &&
+	       s->op.client != c && !has_stream(c) && !link_pending(c->link) &&
+	       now_ms - c->heard_ms >= SUP_QUIET_MS;
+}
+
 void sup_client_readable(struct sup_client *c)
 {
 	int r = link_read(c->link);
 
+	c->heard_ms = clock_mono_ms();
 	if (r == 0 || r == -ENOBUFS)
 		sup_client_frames(c);
 	else if (r != -EAGAIN)

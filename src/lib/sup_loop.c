@@ -195,7 +195,7 @@ struct sup_client *sup_add_client(struct sup *s, int fd, bool owner, struct err 
 
 		if (c->used)
 			continue;
-		*c = (struct sup_client){ .sup = s, .owner = owner };
+		*c = (struct sup_client){ .sup = s, .owner = owner, .heard_ms = clock_mono_ms() };
 		if (link_new(fd, WIRE_FROM_COMMAND, &c->link, e) < 0)
 			return NULL;
 		c->used = true;
@@ -230,16 +230,60 @@ static bool peer_allowed(int fd)
 	return who.uid == geteuid() || who.uid == 0;
 }
 
+/*
+ * Where every place is taken, the connection that has asked for nothing for longest goes. True: its
+ * place is free in the loop's next round, and whoever knocks is let in then.
+ */
+static bool make_place(struct sup *s)
+{
+	uint64_t now_ms = clock_mono_ms();
+	struct sup_client *quiet = NULL;
+
+	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		struct sup_client *c = &s->clients[i];
+
+		if (!c->used)
+			return false;
+		if (sup_client_quiet(c, now_ms) && (!quiet || c->heard_ms < quiet->heard_ms))
+			quiet = c;
+	}
+	if (quiet)
+		sup_drop_client(quiet);
+	return quiet != NULL;
+}
+
+static void on_listen(uv_poll_t *poll, int status, int events);
+
+static void on_accept_again(uv_timer_t *t)
+{
+	struct sup *s = t->data;
+
+	(void)uv_poll_start(&s->listen_poll, UV_READABLE, on_listen);
+}
+
+/* Who knocks stays at the door when there is no fd for him: the loop would spin on him. */
+static void pause_accept(struct sup *s)
+{
+	(void)uv_poll_stop(&s->listen_poll);
+	(void)uv_timer_start(&s->accept_timer, on_accept_again, SUP_ACCEPT_MS, 0);
+}
+
 static void on_listen(uv_poll_t *poll, int status, int events)
 {
 	struct sup *s = poll->data;
-	int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct sup_client *c;
+	int fd;
 
 	(void)status;
 	(void)events;
-	if (fd < 0)
+	if (make_place(s))
 		return;
+	fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			pause_accept(s);
+		return;
+	}
 	if (!peer_allowed(fd)) {
 		(void)close(fd);
 		return;
@@ -281,26 +325,11 @@ static void on_port_deadline(uv_timer_t *t)
 	engine_died(t->data, "the guest's agent closed its port");
 }
 
-/* As a rule the engine is about to end, which says more; but a hostile one may stay for ever. */
-void sup_agent_gone(struct sup *s)
+/* Of itself, or as it was told to. */
+static void end_after_engine(struct sup *s)
 {
-	s->agent_closed = true;
-	if (s->stop_grace_ms == 0 && s->state != SUP_ENDING)
-		(void)uv_timer_start(&s->deadline, on_port_deadline, SUP_PORT_MS, 0);
-}
-
-static void on_engine_end(uv_poll_t *poll, int status, int events)
-{
-	struct sup *s = poll->data;
 	char what[128];
 
-	(void)status;
-	(void)events;
-	(void)uv_poll_stop(poll);
-	if (s->state == SUP_ENDING)
-		return;
-	/* the last frames may still lie in the socket: an EXIT just before a power-off */
-	sup_agent_readable(s);
 	if (s->state == SUP_ENDING)
 		return;
 	if (s->stop_grace_ms > 0) {
@@ -310,6 +339,49 @@ static void on_engine_end(uv_poll_t *poll, int status, int events)
 	(void)snprintf(what, sizeof(what), "the guest's machine ended by itself%s",
 	               engine_death(&s->vm));
 	engine_died(s, what);
+}
+
+/* As a rule the engine is about to end, which says more; but a hostile one may stay for ever. */
+void sup_agent_gone(struct sup *s)
+{
+	s->agent_closed = true;
+	if (s->engine_ended)
+		end_after_engine(s);
+	else if (s->stop_grace_ms == 0 && s->state != SUP_ENDING)
+		(void)uv_timer_start(&s->deadline, on_port_deadline, SUP_PORT_MS, 0);
+}
+
+static void on_last_deadline(uv_timer_t *t)
+{
+	end_after_engine(t->data);
+}
+
+/*
+ * The last frames may still lie in the socket: an EXIT behind output, just before a power-off. If
+ * somebody has yet to make room for what is before it, he may take a while.
+ */
+static void on_engine_end(uv_poll_t *poll, int status, int events)
+{
+	struct sup *s = poll->data;
+
+	(void)status;
+	(void)events;
+	(void)uv_poll_stop(poll);
+	if (s->state == SUP_ENDING)
+		return;
+	s->engine_ended = true;
+	for (int i = 0; i < SUP_LAST_READS_MAX && s->state != SUP_ENDING && !s->agent_paused &&
+	                !s->agent_closed;
+	     i++)
+		sup_agent_readable(s);
+	if (s->state == SUP_ENDING)
+		return;
+	if (s->agent_paused && s->state == SUP_RUNNING && s->stop_grace_ms == 0) {
+		(void)uv_timer_start(&s->deadline, on_last_deadline, SUP_LAST_MS, 0);
+		sup_watch_agent(s);
+		return;
+	}
+	end_after_engine(s);
 }
 
 /* --- timers and signals --- */
@@ -385,7 +457,8 @@ static int init_polls(struct sup *s)
 static void init_timers(struct sup *s)
 {
 	uv_timer_t *const timers[] = { &s->deadline,    &s->wall,  &s->idle,
-		                       &s->stats_timer, &s->flush, &s->hold_timer };
+		                       &s->stats_timer, &s->flush, &s->hold_timer,
+		                       &s->accept_timer };
 
 	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
 		(void)uv_timer_init(&s->loop, timers[i]); /* only fills in the struct */
@@ -408,7 +481,7 @@ void sup_close_loop(struct sup *s)
 		(uv_handle_t *)&s->deadline,   (uv_handle_t *)&s->wall,
 		(uv_handle_t *)&s->idle,       (uv_handle_t *)&s->stats_timer,
 		(uv_handle_t *)&s->term,       (uv_handle_t *)&s->interrupt,
-		(uv_handle_t *)&s->hold_timer,
+		(uv_handle_t *)&s->hold_timer, (uv_handle_t *)&s->accept_timer,
 	};
 
 	for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)

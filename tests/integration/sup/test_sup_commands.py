@@ -1,6 +1,7 @@
 """Commands that are slow, broken, many or suddenly gone: they harm nobody but themselves."""
 
 import os
+import resource
 import signal
 import socket
 import struct
@@ -185,24 +186,81 @@ while True:
 # --- many, and broken ones ---
 
 IDLE = "start(); silent()"
+QUIET_SECONDS = 1.2  # SUP_QUIET_MS, and some
 STATS = "start()\nwhile True:\n t, *_ = receive()\n if t == STATS: say(STATS_OK, payload=bytes(72))\n"
 
 
 def test_more_connections_than_there_are_places(sup):
+    """All of them wait for the end, so none makes room."""
     with sup.running(IDLE):
         pid = sup.supervisor()
-        conns = [sup.connect() for _ in range(40)]
+        conns = [sup.connect() for _ in range(32)]
         for c in conns:
             assert c.receive().type == wire.HELLO
-        for c in conns[32:]:
-            assert c.receive().type == wire.REFUSE
-            assert c.receive() is None
+            c.send(wire.WAIT)
+        time.sleep(QUIET_SECONDS)
+        with sup.connect() as c:
+            assert [f.type for f in c.until_closed()] == [wire.HELLO, wire.REFUSE]
         refused = sup.run("stop", sup.the_id())
         assert "as many commands as it serves" in sandboxes.one_line(refused.stderr)
         assert suptest.busy(pid) < 0.2
         for c in conns:
             c.close()
         assert len(sup.ok("ps").splitlines()) == 2
+
+
+def test_connections_that_ask_nothing_make_room(sup):
+    with sup.running(STATS) as name:
+        pid = sup.supervisor()
+        waits = sup.connect()
+        assert waits.receive().type == wire.HELLO
+        waits.send(wire.WAIT)
+        idle = [sup.connect() for _ in range(31)]
+        assert idle[-1].receive().type == wire.HELLO
+        time.sleep(QUIET_SECONDS)
+        for _ in range(3):
+            assert sup.inspect(name)["state"] == "running"
+        assert suptest.busy(pid) < 0.2
+        assert idle[0].receive().type == wire.HELLO and idle[0].receive() is None  # the first to go
+        waits.send(wire.INFO)
+        waits.expect(wire.INFO_OK)
+        for c in [waits, *idle]:
+            c.close()
+
+
+def test_no_fd_for_who_knocks(sup):
+    """The loop does not spin on it, and lets him in when there is one again."""
+    with sup.running(STATS) as name:
+        pid = sup.supervisor()
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        lowest = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+        with sup.connect() as c:
+            assert suptest.busy(pid) < 0.2
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            assert c.receive().type == wire.HELLO
+        assert sup.inspect(name)["state"] == "running"
+
+
+LAST_WORDS = """
+start()
+part = frame(DATA, 1, OUT, b'x' * SIZE) * (65536 // SIZE)
+for _ in range(4):
+    send(part)
+end(7)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("size", [32, 4096])
+def test_an_exit_behind_output_outlives_the_engine(sup, size):
+    """More than one read's worth lies in the socket when the machine is gone."""
+    with sup.caller(f"SIZE = {size}\n" + LAST_WORDS, stdout=subprocess.PIPE) as proc:
+        pid = sup.supervisor()
+        time.sleep(0.5)
+        assert suptest.busy(pid, 0.3) < 0.3
+        assert len(proc.stdout.read()) == 262144
+        assert proc.wait(20) == 7
 
 
 def test_half_a_frame_and_then_nothing(sup):
