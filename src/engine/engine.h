@@ -87,9 +87,10 @@ struct engine_ops {
 	int (*touched)(const struct engine_vm *vm, int fd, uint64_t deadline_ms, struct err *e);
 	/*
 	 * Throws away what the engine said unasked on control_fd, once that is readable. False:
-	 * there was nothing. NULL: it says nothing unasked.
+	 * there was nothing. NULL: it says nothing unasked. ret_full becomes true if it stopped
+	 * the guest because the host had no room for what that wrote to its disk.
 	 */
-	bool (*hush)(const struct engine_vm *vm);
+	bool (*hush)(const struct engine_vm *vm, bool *ret_full);
 };
 
 extern const struct engine_ops engine_qemu;

@@ -110,8 +110,9 @@ static void add_disk(struct engine_args *a, const char *name, int fd, bool read_
 	           "driver=raw,node-name=%s,file=%s-file,read-only=%s,discard=unmap,"
 	           "cache.no-flush=on",
 	           name, name, ro);
+	/* no room on the host stops the guest, which we are told; other errors are the guest's */
 	engine_add(a, "-device");
-	engine_add(a, "virtio-blk-device,drive=%s", name);
+	engine_add(a, "virtio-blk-device,drive=%s,werror=enospc,rerror=report", name);
 }
 
 static void add_console(struct engine_args *a)
@@ -271,9 +272,9 @@ static int qemu_resume(const struct engine_vm *vm, uint64_t deadline_ms, struct 
 	return qmp_cont(vm->control_fd, deadline_ms, e);
 }
 
-static bool qemu_hush(const struct engine_vm *vm)
+static bool qemu_hush(const struct engine_vm *vm, bool *ret_full)
 {
-	return qmp_hush(vm->control_fd);
+	return qmp_hush(vm->control_fd, ret_full);
 }
 
 const struct engine_ops engine_qemu = {

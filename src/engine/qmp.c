@@ -271,12 +271,25 @@ int qmp_restore(int fd, int incoming_fd, struct err *e)
 	return send_command(fd, text, b.len, -1, e);
 }
 
-bool qmp_hush(int fd)
+static bool holds(struct span line, const char *words)
+{
+	return memmem(line.at, line.len, words, strlen(words)) != NULL;
+}
+
+bool qmp_hush(int fd, bool *ret_full)
 {
 	char text[4096];
 	ssize_t n = recv(fd, text, sizeof(text), MSG_PEEK | MSG_DONTWAIT);
 	const char *end = n > 0 ? memrchr(text, '\n', (size_t)n) : NULL;
+	struct span all;
+	struct span line;
 
 	/* a line that is not whole, or longer than any it says unasked, is left there */
-	return end && recv(fd, text, (size_t)(end - text) + 1, MSG_DONTWAIT) > 0;
+	if (!end || recv(fd, text, (size_t)(end - text) + 1, MSG_DONTWAIT) <= 0)
+		return false;
+	all = span_of(text, (size_t)(end - text) + 1);
+	while (take_until(&all, '\n', &line))
+		if (holds(line, "\"BLOCK_IO_ERROR\"") && holds(line, "\"nospace\": true"))
+			*ret_full = true;
+	return true;
 }

@@ -49,6 +49,7 @@ _must_ int qmp_restore(int fd, int incoming_fd, struct err *e);
 
 /*
  * Throws away what QEMU said unasked, which it would keep for us otherwise. Does not wait. False:
- * there was nothing whole to throw away.
+ * there was nothing whole to throw away. ret_full becomes true if there was word that it stopped
+ * the guest because a disk's file found no room (werror=enospc).
  */
-bool qmp_hush(int fd);
+bool qmp_hush(int fd, bool *ret_full);

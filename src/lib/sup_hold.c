@@ -415,10 +415,18 @@ static void on_control(uv_poll_t *poll, int status, int events)
 {
 	struct sup *s = poll->data;
 
+	bool full = false;
+
 	(void)status;
 	(void)events;
-	if (!s->engine->hush(&s->vm)) /* its end, which its other files tell, or half a line */
+	/* its end, which its other files tell, or half a line */
+	if (!s->engine->hush(&s->vm, &full))
 		(void)uv_poll_stop(poll);
+	/* it has stopped the guest, whose write waits for room */
+	if (full)
+		sup_end(s, RESULT_ENGINE_DIED, 125,
+		        "the disk with berm's state is full, and the guest's own disk is kept there: "
+		        "make room, or give less (--disk)");
 }
 
 void sup_watch_control(struct sup *s)

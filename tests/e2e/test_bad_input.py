@@ -181,7 +181,7 @@ def test_full_disk(fresh_berm, rootfs, mib):
 
 
 @ROOT
-def test_disk_that_fills_while_the_guest_writes(fresh_berm, rootfs):
+def test_disk_that_fills_while_the_guest_writes(fresh_berm, rootfs, engine):
     """The scratch disk is a sparse file, so the host can be full before the guest is."""
     script = IMPORT + '"$BERM" run busybox true && '
     script += 'head -c $(($(df -B1 --output=avail $STATE | tail -1) - 8000000)) /dev/zero > $STATE/ballast; '
@@ -192,6 +192,9 @@ def test_disk_that_fills_while_the_guest_writes(fresh_berm, rootfs):
     assert "code " in got.stdout, got
     assert got.stdout.split()[-2] == "code"  # and nothing after it: no leftovers
     assert re.search(r"disk|space|I/O", got.stderr, re.IGNORECASE), got
+    if engine == "qemu":  # it stops at once, with the reason
+        assert "code 125" in got.stdout, got
+        assert "the disk with berm's state is full" in got.stderr, got
 
 
 def test_two_with_one_name(berm, bb):

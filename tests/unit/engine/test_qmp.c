@@ -268,20 +268,46 @@ TEST(only_whole_lines_are_thrown_away)
 {
 	struct err e = { 0 };
 	char left[64] = "";
+	bool full = false;
 	int fds[2];
 
 	CHECK_OK(fd_socketpair(fds, &e), &e);
-	CHECK(!qmp_hush(fds[0]));
+	CHECK(!qmp_hush(fds[0], &full));
 	say(fds[1], greeting, NULL);
 	say(fds[1], event, NULL);
 	say(fds[1], "{\"half", NULL);
-	CHECK(qmp_hush(fds[0]));
-	CHECK(!qmp_hush(fds[0]));
+	CHECK(qmp_hush(fds[0], &full));
+	CHECK(!qmp_hush(fds[0], &full));
 	CHECK_EQ(recv(fds[0], left, sizeof(left) - 1, MSG_DONTWAIT), 6);
 	CHECK_STR(left, "{\"half");
 	(void)close(fds[1]);
-	CHECK(!qmp_hush(fds[0]));
+	CHECK(!qmp_hush(fds[0], &full));
+	CHECK(!full);
 	(void)close(fds[0]);
+}
+
+/* As QEMU 7.2 says it when a write meets ENOSPC, and an error of another kind. */
+TEST(a_full_disk_is_heard_of)
+{
+	static const char other[] =
+		"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": false, "
+		"\"operation\": \"write\", \"action\": \"report\"}}\r\n";
+	static const char none[] = "{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true, "
+				   "\"operation\": \"write\", \"action\": \"stop\"}}\r\n"
+				   "{\"event\": \"STOP\"}\r\n";
+	struct err e = { 0 };
+	bool full = false;
+	int fds[2];
+
+	CHECK_OK(fd_socketpair(fds, &e), &e);
+	say(fds[1], other, NULL);
+	CHECK(qmp_hush(fds[0], &full));
+	CHECK(!full);
+	say(fds[1], none, NULL);
+	CHECK(qmp_hush(fds[0], &full));
+	CHECK(full);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
 }
 
 TEST_MAIN()
