@@ -204,7 +204,14 @@ BERM_API int berm_config_add_env(struct berm_config *c, const char *variable, st
  */
 BERM_API int berm_config_add_warmup(struct berm_config *c, const char *command, struct berm_err *e);
 
-/* Starts from a snapshot of that name (see berm_snapshot()); NULL: no. */
+/*
+ * Starts from a snapshot of that name (see berm_snapshot()); NULL: no. Its guest goes on where it
+ * was, as another one, with an identity of its own. Image, memory, disk, CPUs, processes and the
+ * main command are the snapshot's, and so is a limit of time, idleness or output that is 0 here.
+ * Of berm_config_set_command() count the streams and `data`, as with berm_attach(), and argv must
+ * be NULL; berm_main() is NULL if the snapshot has no main command. Warm-up commands and a cold
+ * start are for others, and not looked at.
+ */
 BERM_API int berm_config_set_snapshot(struct berm_config *c, const char *name, struct berm_err *e);
 
 /* What is at the host's end of a command's stdin, stdout or stderr. */
@@ -257,11 +264,15 @@ BERM_API int berm_config_set_command(struct berm_config *c, const struct berm_co
  * made. berm_wait_started() or BERM_EVENT_STARTED tell when it runs, which takes a fraction of a
  * second as a rule, and much longer for the first of an image and a size.
  *
+ * From a snapshot it is not that quick: what it depends on, and after each boot of the host all of
+ * it, is read here to see that it is the same.
+ *
  * c         used until the call returns
  * ret       the caller's, see berm_sandbox_free()
  * Returns   0, -ENOENT (no such image), -EEXIST (the name is taken; up to two seconds later),
  *           -E2BIG (a command and environment that are too long), -EMFILE, -ENOSPC, -ENOMEM,
- *           -EINVAL, -ENOTSUP (from a snapshot)
+ *           -EINVAL; from a snapshot also -ESTALE (it is damaged), -EXDEV (it was saved with
+ *           another processor, engine, kernel, ...), -ENOTSUP (another version of berm made it)
  */
 BERM_API int berm_start(struct berm *b, const struct berm_config *c, struct berm_sandbox **ret,
                         struct berm_err *e);
@@ -394,34 +405,58 @@ BERM_API int berm_get_stats(struct berm_sandbox *sb, int timeout_ms, struct berm
                             struct berm_err *e);
 
 /*
- * Stops and continues its virtual CPUs. Time limits go on. Paused, it uses no CPU, and answers
- * nothing: commands wait, and berm_get_stats() has nothing of the guest.
+ * Four things are asked of the supervisor and wait for its answer: one after another, threads with
+ * others wait for their turn. If time is up, what was begun is undone, as nobody waits for it; only
+ * a sandbox that is to go on does so. It may be that it was done at just that moment.
  *
- * Returns   0 (also when it was so already), -ETIMEDOUT, -ESHUTDOWN, -ENOTSUP (not by this engine)
+ * With a timeout of 0 the first call asks and answers -ETIMEDOUT, and nothing is undone:
+ * BERM_EVENT_DONE says that the same call has the answer. Until it is taken other ones are -EBUSY.
+ *
+ * All return   0, -ETIMEDOUT (also by the guest: its processes or its output do not come to rest),
+ *              -EAGAIN (not running yet), -EBUSY (another program is at it, or see above),
+ *              -ESHUTDOWN (it ended, or is being stopped), -ENODATA (its supervisor was killed),
+ *              -ENOTSUP (a supervisor of another version, or an engine that cannot), -ENOMEM,
+ *              -EMFILE
+ *
+ * The first two stop and continue its virtual CPUs. Its limits of time and idleness do not count
+ * meanwhile; it uses no CPU, and answers nothing: commands wait, and berm_get_stats() has nothing
+ * of the guest. berm_stop() with a grace lets it go on, to end well. 0 also when it was so already.
  */
 BERM_API int berm_pause(struct berm_sandbox *sb, int timeout_ms, struct berm_err *e);
 BERM_API int berm_resume(struct berm_sandbox *sb, int timeout_ms, struct berm_err *e);
 
 /*
- * Saves memory, devices and disk under a name (as of berm_config_set_name()) in the state
- * directory, for berm_config_set_snapshot(). The sandbox stands still meanwhile, and goes on
- * afterwards.
+ * Saves memory, devices, disk and processes under a name (as of berm_config_set_name()) in the
+ * state directory, for berm_config_set_snapshot() and `berm restore`. The sandbox stands still
+ * meanwhile, and goes on afterwards; one that is paused stays so. The name appears when all of it
+ * is on disk. It holds what is in memory, secrets too; `berm snapshot rm` removes it.
  *
- * Returns   0, -EEXIST (there is one of that name), -ETIMEDOUT (it may still come to be), -ENOSPC,
- *           -ESHUTDOWN, -ENOTSUP (not by this engine)
+ * Returns   as above, and -EINVAL (no name), -EEXIST (there is one of that name), -ENOSPC
  */
 BERM_API int berm_snapshot(struct berm_sandbox *sb, const char *name, int timeout_ms,
                            struct berm_err *e);
 
 /*
  * Makes copies of a running sandbox: memory, disk and processes as they are now, shared until
- * either side writes; clock, randomness, machine id, host name and id its own. The parent goes on.
- * In a child berm_main() is the copy of the parent's main command, with pipes of the child's own
- * where the parent has streams; copies of other commands go on, and nobody hears them.
+ * either side writes; clock, randomness, machine id, host name and id its own. The parent stands
+ * still for a moment and goes on; children of a paused one run. A program's own random generator,
+ * if it keeps one, is copied too: have it seeded anew.
  *
- * count         1 to BERM_FORK_MAX
- * ret_children  count handles, the caller's; all or none are made
- * Returns       0, -ETIMEDOUT, -ENOSPC, -ENOMEM, -EMFILE, -ESHUTDOWN, -ENOTSUP (not by this engine)
+ * In a child berm_main() is the copy of the parent's main command, with pipes of the child's own
+ * where the parent's handle has pipes or files, and with the parent's `data`; copies of other
+ * commands go on, and nobody hears them. Each byte of output goes to the parent, if it had left the
+ * guest, or to both; each byte of input that had not arrived there goes to the parent alone. Of a
+ * connected parent, and where that has no stream, berm_attach() joins the child's main command.
+ *
+ * Children have the parent's limits, counted anew, and no name, run when this returns, and end with
+ * their handles, even if the parent is detached.
+ *
+ * count         1 to BERM_FORK_MAX. A few start at a time
+ * ret_children  count handles, the caller's. All or none are made: if one cannot be started the
+ *               others end, as by berm_sandbox_free()
+ * Returns       as above, and -EINVAL, -ENOSPC, -ENOENT (its image was removed), -EXDEV (it runs
+ *               on what another installation has), -ECHILD (a child did not start; the text says
+ *               why)
  */
 BERM_API int berm_fork(struct berm_sandbox *sb, unsigned count, int timeout_ms,
                        struct berm_sandbox **ret_children, struct berm_err *e);
@@ -547,7 +582,8 @@ enum {
 	BERM_EVENT_INPUT = 4,  /* `process`: berm_write() that took too little would take more */
 	BERM_EVENT_EXIT = 5,   /* `process`: it ended, or could not start: berm_wait() says how */
 	BERM_EVENT_STATS = 6,  /* berm_get_stats() has the answer */
-	BERM_EVENT_ENDED = 7   /* the last one: berm_wait_ended() says how */
+	BERM_EVENT_ENDED = 7,  /* the last one: berm_wait_ended() says how */
+	BERM_EVENT_DONE = 8    /* the same berm_pause(), resume, snapshot or fork has the answer */
 };
 
 struct berm_event {
@@ -567,9 +603,9 @@ struct berm_event {
 BERM_API int berm_event_fd(struct berm_sandbox *sb, struct berm_err *e);
 
 /*
- * Does what can be done without waiting, and takes the next event. Each is told once; OUTPUT comes
- * again when there is something to read after a berm_read(). Whoever frees a process hears no more
- * of it.
+ * Does what can be done without waiting, children of a fork to be started among it, and takes the
+ * next event. Each is told once; OUTPUT comes again when there is something to read after a
+ * berm_read(). Whoever frees a process hears no more of it.
  *
  * Returns   1 (ret is an event), 0 (none now)
  */

@@ -94,17 +94,7 @@ int copies_take_flags(struct copies *cs, const struct args *a, const struct copi
 
 int copies_open_image(struct copies *cs, struct cli *c, struct err *e)
 {
-	_own_(image_store_free) struct image_store *store = NULL;
-	int r = image_store_open(c->state_fd, c->paths.share, &store, e);
-
-	if (r == 0)
-		r = image_open(store, cs->spec.image_id, &cs->image, e);
-	if (r == -ENOENT)
-		return err_set(e, r,
-		               "it runs on image %.12s ('%s'), which is not here any more: import "
-		               "that again",
-		               cs->spec.image_id, cs->spec.image);
-	return r;
+	return snapshot_image(cs->from, c->state_fd, &c->paths, &cs->image, e);
 }
 
 void copies_drop_image(struct copies *cs)
@@ -219,7 +209,8 @@ static int start_all(struct starting *st, struct err *e)
 	while (r == 0 && st->running < st->cs->count) {
 		if (told_to_end())
 			return err_set(e, -EINTR, "interrupted");
-		if (st->started < st->cs->count && st->started - st->running < COPIES_AT_ONCE) {
+		if (st->started < st->cs->count &&
+		    st->started - st->running < START_COPIES_AT_ONCE) {
 			r = start_one(st, e);
 			continue;
 		}

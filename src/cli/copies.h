@@ -12,7 +12,6 @@
 enum {
 	COPIES_MAX = 256,
 	COPY_NAME_BYTES = SPEC_NAME_MAX + 16, /* one that is too long, too */
-	COPIES_AT_ONCE = 4, /* on their way: each reads all of its memory, and uses a CPU for it */
 };
 
 struct image;

@@ -20,6 +20,10 @@ static bool sandbox_event(struct berm_sandbox *sb, struct berm_event *ret)
 		ret->kind = BERM_EVENT_STATS;
 		return true;
 	}
+	if (sb->request && sb->request->kept && sb->request->over && !sb->request->told) {
+		ret->kind = BERM_EVENT_DONE;
+		return true;
+	}
 	return false;
 }
 
@@ -27,6 +31,8 @@ static bool process_event(struct berm_process *p, struct berm_event *ret)
 {
 	bool over = process_over(p);
 
+	if (p->kind == API_REQUEST) /* nobody has that handle */
+		return false;
 	ret->process = p;
 	ret->data = p->data;
 	for (int i = BERM_STDOUT; i <= BERM_STDERR; i++) {
@@ -52,6 +58,8 @@ static bool process_event(struct berm_process *p, struct berm_event *ret)
 static bool end_event(struct berm_sandbox *sb, struct berm_event *ret)
 {
 	if (!sb->ended || sb->told_ended)
+		return false;
+	if (sb->request && sb->request->kept && !sb->request->told)
 		return false;
 	for (const struct berm_process *p = sb->processes; p; p = p->next)
 		if (!process_over(p))
@@ -98,6 +106,9 @@ static void mark(struct berm_sandbox *sb, struct berm_event *ev)
 		return;
 	case BERM_EVENT_STATS:
 		sb->due_stats = false;
+		return;
+	case BERM_EVENT_DONE:
+		sb->request->told = true;
 		return;
 	default:
 		sb->told_ended = true;

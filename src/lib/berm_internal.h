@@ -90,6 +90,34 @@ enum api_kind {
 	API_CONTROL, /* the sandbox's own connection; also the main command's, if it has one */
 	API_EXEC,
 	API_ATTACH,
+	API_REQUEST, /* without a stream: see berm_snapshot.c */
+};
+
+struct snapshot;
+
+/* Children under way: see berm_fork.c. */
+struct fork {
+	unsigned count;
+	unsigned started; /* whose supervisor was started */
+	unsigned running; /* of those, the first ones: in whom the guest runs */
+	struct snapshot *from;
+	struct image *image;
+	struct berm_sandbox **children; /* count */
+};
+
+enum ask { ASK_PAUSE, ASK_RESUME, ASK_SNAPSHOT, ASK_FORK };
+
+/* What the supervisor is asked to do with the sandbox: see berm_snapshot.c. */
+struct request {
+	uint8_t ask;
+	char name[SPEC_NAME_MAX + 1]; /* ASK_SNAPSHOT; else "" */
+	uint64_t serial;
+	bool kept;                    /* asked for with a timeout of 0: nobody waits */
+	struct berm_process *process; /* its connection; NULL once it has the answer */
+	bool asked_again, answered, over, told;
+	int code; /* once over: 0 or why not */
+	struct err why;
+	struct fork fork; /* ASK_FORK; else nothing but zeros */
 };
 
 struct berm_process {
@@ -123,7 +151,7 @@ struct berm_sandbox {
 	struct berm *b;
 	pid_t pid; /* whose handle it is */
 	char id[SPEC_ID_LEN + 1];
-	bool owned; /* started by us: its end closes the control connection, and the reverse */
+	bool owned; /* started by us: it ends with the control connection, unless it is detached */
 	int pidfd, image_fd;
 	int io_fd, event_fd, timer_fd;
 	pthread_mutex_t lock;
@@ -144,6 +172,8 @@ struct berm_sandbox {
 	bool stats_asked, stats_fresh, stats_bad;
 	unsigned stats_count;
 	struct berm_stats stats;
+	struct request *request; /* one at a time, or NULL */
+	uint64_t request_count;
 	/* news */
 	bool due_progress, told_started, due_stats, want_stats_event, told_ended;
 	char progress[API_PROGRESS_MAX + 1];
@@ -170,6 +200,9 @@ _must_ int command_take(const struct berm_command *cmd, struct berm_command *ret
 void words_fini(struct words *w);
 
 /* --- berm_sandbox.c --- */
+
+_must_ int sandbox_new(struct berm *b, struct berm_sandbox **ret, struct err *e);
+OWN_DEFINE(struct berm_sandbox, berm_sandbox_free)
 
 _must_ int sandbox_enter(struct berm_sandbox *sb, struct err *e); /* takes the lock */
 void sandbox_leave(struct berm_sandbox *sb);
@@ -199,6 +232,8 @@ _must_ int sandbox_client(struct berm_sandbox *sb, int timeout_ms, struct client
 _must_ int process_new(struct berm_sandbox *sb, uint8_t kind, const struct berm_command *cmd,
                        struct berm_process **ret, struct err *e);
 void process_drop(struct berm_process *p); /* frees it; it is in no list. NULL is allowed */
+void process_link(struct berm_process *p); /* into its sandbox's list */
+void process_unlink(struct berm_process *p);
 void process_connect(struct berm_process *p);
 void process_close(struct berm_process *p);
 void process_fail(struct berm_process *p, const struct err *why);
@@ -211,9 +246,30 @@ bool stream_readable(struct berm_process *p, int stream); /* or at its end */
 bool stream_writable(const struct berm_process *p);       /* or closed */
 void stream_send_kept(struct berm_process *p);            /* if it has started */
 
-/* --- berm_snapshot.c --- */
+/* --- berm_start.c --- */
 
-_must_ int snapshot_check_start(const struct berm_config *c, struct err *e);
+/* A copy of `from`, a saved `parent`, whose lock is held; it is on its way then. */
+_must_ int sandbox_start_child(const struct berm_sandbox *parent, const struct snapshot *from,
+                               const struct image *image, struct berm_sandbox **ret, struct err *e);
+
+/* --- berm_snapshot.c: the lock is held --- */
+
+void request_answered(struct berm_sandbox *sb, const struct wire_frame *f); /* DONE came */
+void request_step(struct berm_sandbox *sb); /* does what can be done for it now */
+void request_drop(struct berm_sandbox *sb); /* takes it back, if there is one */
+
+/* --- berm_fork.c: the parent's lock is held --- */
+
+_must_ int fork_begin(const struct berm_sandbox *sb, struct fork *f, struct err *e);
+
+/* Starts and serves children. 0: all run; -EAGAIN: not yet. */
+_must_ int fork_step(const struct berm_sandbox *sb, struct fork *f, struct err *e);
+
+/* Once all run. */
+void fork_take(struct fork *f, struct berm_sandbox **ret_children);
+
+/* Ends them, and forgets what they are copies of. */
+void fork_drop(const struct berm_sandbox *sb, struct fork *f);
 
 /* --- berm_pump.c: the lock is held --- */
 

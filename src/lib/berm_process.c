@@ -31,6 +31,8 @@ static void on_answer(void *ctx, const struct wire_frame *f)
 
 	if (f->type == WIRE_INFO_OK)
 		stats_take(p->sb, f->payload);
+	else if (f->type == WIRE_DONE && p->kind == API_REQUEST)
+		request_answered(p->sb, f);
 }
 
 static const struct relay_ops process_ops = { .on_progress = on_progress, .on_answer = on_answer };
@@ -317,7 +319,7 @@ int berm_wait(struct berm_process *p, int timeout_ms, struct berm_exit *ret, str
 
 /* --- more commands --- */
 
-static void link_process(struct berm_process *p)
+void process_link(struct berm_process *p)
 {
 	struct berm_process **at = &p->sb->processes;
 
@@ -377,7 +379,7 @@ static int add_process(struct berm_sandbox *sb, uint8_t kind, const struct berm_
 		process_drop(p);
 		return r;
 	}
-	link_process(p);
+	process_link(p);
 	if (sb->reachable)
 		process_connect(p);
 	*ret = p;
@@ -419,7 +421,7 @@ int berm_attach(struct berm_sandbox *sb, const struct berm_command *cmd, struct 
 	return r < 0 ? api_tell(e, r, &why) : 0;
 }
 
-static void unlink_process(struct berm_process *p)
+void process_unlink(struct berm_process *p)
 {
 	for (struct berm_process **at = &p->sb->processes; *at; at = &(*at)->next) {
 		if (*at != p)
@@ -438,7 +440,7 @@ void berm_process_free(struct berm_process *p)
 	sb = p->sb;
 	if (sandbox_enter(sb, NULL) < 0)
 		return; /* in a forked child: its memory goes with the sandbox's */
-	unlink_process(p);
+	process_unlink(p);
 	process_drop(p);
 	sandbox_leave(sb);
 }

@@ -270,6 +270,7 @@ void pump_once(struct berm_sandbox *sb)
 {
 	for (int i = 0; i < API_ROUNDS_MAX && pump_round(sb) > (sb->woken ? 1 : 0); i++)
 		sb->news = true;
+	request_step(sb);
 }
 
 void pump_tell(struct berm_sandbox *sb)

@@ -1,7 +1,6 @@
 #include "lib/berm_internal.h"
 
 #include "base/clock.h"
-#include "lib/start.h"
 #include "lib/state.h"
 
 #include <errno.h>
@@ -32,7 +31,7 @@ static int init_lock(struct berm_sandbox *sb, struct err *e)
 	return r == 0 ? 0 : err_set(e, -r, "make a condition");
 }
 
-static int sandbox_new(struct berm *b, struct berm_sandbox **ret, struct err *e)
+int sandbox_new(struct berm *b, struct berm_sandbox **ret, struct err *e)
 {
 	struct berm_sandbox *sb = calloc(1, sizeof(*sb));
 	int r;
@@ -70,6 +69,7 @@ void berm_sandbox_free(struct berm_sandbox *sb)
 	if (!sb)
 		return;
 	sb->forked = sb->pid != getpid();
+	request_drop(sb);
 	while (sb->processes) {
 		struct berm_process *p = sb->processes;
 
@@ -92,10 +92,6 @@ void berm_sandbox_free(struct berm_sandbox *sb)
 	(void)pthread_mutex_destroy(&sb->lock);
 	berm_free(sb->b);
 	free(sb);
-}
-static inline void sandbox_drop_scope(struct berm_sandbox **sb)
-{
-	berm_sandbox_free(*sb);
 }
 
 int sandbox_enter(struct berm_sandbox *sb, struct err *e)
@@ -248,201 +244,11 @@ int sandbox_gone(const struct berm_sandbox *sb, const char *json, size_t len, st
 	return err_set(e, -ENODATA, "the sandbox's supervisor has gone, and did not say why");
 }
 
-/* --- starting --- */
-
-/* All that a spec borrows from: it lives as long as the call. */
-struct plan {
-	const struct berm_config *c;
-	struct spec spec;
-	struct image *image;
-	struct strings argv, warm;
-};
-
-static void plan_fini(struct plan *p)
-{
-	image_free(p->image);
-	strings_fini(&p->argv);
-	strings_fini(&p->warm);
-}
-
-static inline void plan_fini_scope(struct plan *p)
-{
-	plan_fini(p);
-}
-
-static int find_image(const struct berm *b, struct plan *p, struct err *e)
-{
-	_own_(image_store_free) struct image_store *store = NULL;
-	int r = image_store_open(b->state_fd, b->paths.share, &store, e);
-
-	return r < 0 ? r : image_open(store, p->spec.image, &p->image, e);
-}
-
-static int copy_text(char **at, const char *text, struct err *e)
-{
-	if (!text || !*text)
-		return 0;
-	*at = strdup(text);
-	return *at ? 0 : err_set(e, -ENOMEM, "out of memory");
-}
-
-/* What the image says of commands, and the config after it, is for all that are run in it. */
-static int take_defaults(struct berm_sandbox *sb, const struct plan *p, struct err *e)
-{
-	const struct image_config *ic = &p->image->meta->config;
-	const struct strings *own = &p->c->env;
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && ic->env[i]; i++)
-		r = strings_set_env(&sb->env, ic->env[i], strlen(ic->env[i]), e);
-	for (size_t i = 0; r == 0 && i < own->count; i++)
-		r = strings_set_env(&sb->env, own->items[i], strlen(own->items[i]), e);
-	if (r == 0)
-		r = copy_text(&sb->user, ic->user, e);
-	if (r == 0)
-		r = copy_text(&sb->workdir, ic->workdir, e);
-	return r;
-}
-
-static int plan_warm(struct plan *p, struct err *e)
-{
-	_own_free_ const char **label = NULL;
-	int r = image_warm(&p->image->meta->config, &label, e);
-
-	if (r == 0)
-		r = strings_add_all(&p->warm, label, e);
-	if (r == 0)
-		r = strings_add_all(&p->warm, (const char *const *)p->c->warm.items, e);
-	p->spec.warm = (const char *const *)p->warm.items;
-	return r;
-}
-
-static int plan_command(struct plan *p, const struct berm_sandbox *sb, struct err *e)
-{
-	static const char *const none[] = { NULL };
-	const struct image_config *ic = &p->image->meta->config;
-	const struct words *w = &p->c->main;
-	struct spec *s = &p->spec;
-	int r = 0;
-
-	s->argv = none;
-	s->envp = (const char *const *)sb->env.items;
-	if (!w->given)
-		return 0;
-	if (w->has_argv) {
-		r = strings_add_all(&p->argv, (const char *const *)w->argv.items, e);
-	} else {
-		r = strings_add_all(&p->argv, ic->entrypoint, e);
-		if (r == 0)
-			r = strings_add_all(&p->argv, ic->cmd, e);
-	}
-	if (r < 0)
-		return r;
-	if (p->argv.count == 0)
-		return err_set(e, -EINVAL, "image '%s' names no command of its own", s->image);
-	s->argv = (const char *const *)p->argv.items;
-	if (w->has_env)
-		s->envp = (const char *const *)w->env.items;
-	s->user = w->user ? w->user : sb->user;
-	s->cwd = w->workdir ? w->workdir : sb->workdir;
-	s->tty = w->cmd.flags & BERM_TTY;
-	s->stdin_open = w->cmd.in.kind != BERM_STREAM_NULL;
-	s->rows = w->cmd.rows;
-	s->cols = w->cmd.cols;
-	return 0;
-}
-
-static int make_plan(struct berm_sandbox *sb, struct plan *p, struct err *e)
-{
-	const struct berm_config *c = p->c;
-	struct spec *s = &p->spec;
-	int r;
-
-	spec_init(s);
-	strings_init(&p->argv, SPEC_STRINGS_MAX);
-	strings_init(&p->warm, SPEC_WARM_MAX);
-	s->name = c->name;
-	s->hostname = c->hostname;
-	s->image = c->image ? c->image : API_IMAGE;
-	s->limits = c->limits;
-	s->engine = c->engine;
-	s->minimum_level = c->level;
-	s->cold = c->cold;
-	s->host_cpu = c->host_cpu;
-	s->detach = c->detached;
-	r = find_image(sb->b, p, e);
-	if (r < 0)
-		return r;
-	s->image_id = p->image->meta->id;
-	r = take_defaults(sb, p, e);
-	if (r == 0 && !c->cold)
-		r = plan_warm(p, e);
-	if (r == 0)
-		r = plan_command(p, sb, e);
-	return r;
-}
-
-/* From here on the supervisor lives, and all that could fail has not. */
-static void adopt(struct berm_sandbox *sb, const struct plan *p, const struct started *st)
-{
-	struct berm_process *control = sb->control;
-
-	memcpy(sb->id, st->id, sizeof(sb->id));
-	sb->pidfd = st->pidfd;
-	sb->image_fd = steal_fd(&p->image->lock_fd); /* in use: nobody removes it meanwhile */
-	control->client->fd = st->control_fd;
-	control->connected = true;
-	wire_put_u8(&control->client->out, WIRE_ATTACH, API_STREAM, CLIENT_EPOCH,
-	            p->spec.stdin_open);
-	pump_settle(control);
-}
-
-static int start(struct berm *b, const struct berm_config *c, struct berm_sandbox **ret,
-                 struct err *e)
-{
-	_own_(sandbox_drop) struct berm_sandbox *sb = NULL;
-	_own_(plan_fini) struct plan p = { .c = c };
-	struct started st;
-	int r = api_check(b, e);
-
-	if (r == 0 && (!c || !ret))
-		r = err_set(e, -EINVAL, "%s is NULL", c ? "ret" : "the config");
-	if (r == 0)
-		r = snapshot_check_start(c, e);
-	if (r < 0)
-		return r;
-	api_reap(b, -1);
-	r = sandbox_new(b, &sb, e);
-	if (r == 0)
-		r = make_plan(sb, &p, e);
-	if (r == 0)
-		r = process_new(sb, API_CONTROL, c->main.given ? &c->main.cmd : NULL, &sb->control,
-		                e);
-	if (r < 0)
-		return r;
-	sb->control->is_main = c->main.given;
-	r = start_embedded(&b->paths, b->state_fd, p.image->disk_fd, &p.spec, &st, e);
-	if (r < 0)
-		return r;
-	adopt(sb, &p, &st);
-	*ret = steal_ptr(&sb);
-	return 0;
-}
-
-int berm_start(struct berm *b, const struct berm_config *c, struct berm_sandbox **ret,
-               struct berm_err *e)
-{
-	struct err why = { 0 };
-	int r = start(b, c, ret, &why);
-
-	return r < 0 ? api_tell(e, r, &why) : 0;
-}
-
 /* --- somebody else's --- */
 
 static int connect_to(struct berm *b, const char *ref, struct berm_sandbox **ret, struct err *e)
 {
-	_own_(sandbox_drop) struct berm_sandbox *sb = NULL;
+	_own_(berm_sandbox_free) struct berm_sandbox *sb = NULL;
 	struct state_info info;
 	int r = api_check(b, e);
 

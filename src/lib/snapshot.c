@@ -1,6 +1,7 @@
 #include "lib/snapshot.h"
 
 #include "base/fdio.h"
+#include "image/store.h"
 #include "lib/guest.h"
 #include "lib/state_internal.h"
 
@@ -18,6 +19,7 @@ enum {
 	FD_SCRATCH = 2,
 	FD_NOTE = 3,
 	LIST_START = 16,
+	ERRNO_MAX = 4096, /* Linux has none beyond */
 };
 
 void snapshot_free(struct snapshot *s)
@@ -194,24 +196,45 @@ int snapshot_check(const struct snapshot *s, const struct paths *p, struct err *
 	               : differ(s, s->note.machine, buf_span(&b), e);
 }
 
+int snapshot_image(const struct snapshot *s, int state_fd, const struct paths *p,
+                   struct image **ret, struct err *e)
+{
+	_own_(image_store_free) struct image_store *store = NULL;
+	int r = image_store_open(state_fd, p->share, &store, e);
+
+	if (r == 0)
+		r = image_open(store, s->spec.image_id, ret, e);
+	if (r == -ENOENT)
+		return err_set(e, r,
+		               "it runs on image %.12s ('%s'), which is not here any more: import "
+		               "that again",
+		               s->spec.image_id, s->spec.image);
+	return r;
+}
+
 /* --- asking for one --- */
+
+int snapshot_done(const struct wire_frame *f, struct err *e)
+{
+	struct wire_fail done;
+
+	if (wire_parse_fail(f->payload, &done) < 0)
+		return err_set(e, -EPROTO, "the supervisor's answer is damaged");
+	if (done.code == 0)
+		return 0;
+	return err_set(e, done.code < ERRNO_MAX ? -(int)done.code : -EIO, "%.*s",
+	               (int)done.text.len, (const char *)done.text.at);
+}
 
 /* No deadline here: the supervisor has one for each step but for the disk's own time. */
 static int await_done(struct client *c, const char *what, struct err *e)
 {
 	struct wire_frame f;
-	struct wire_fail done;
 	int r = client_expect(c, WIRE_DONE, -1, &f, e);
 
 	if (r == -ENODATA)
 		return err_set(e, -ESHUTDOWN, "the sandbox ended before it was %s", what);
-	if (r < 0)
-		return r;
-	if (wire_parse_fail(f.payload, &done) < 0)
-		return err_set(e, -EPROTO, "the supervisor's answer is damaged");
-	return done.code == 0 ? 0
-	                      : err_set(e, -(int)done.code, "%.*s", (int)done.text.len,
-	                                (const char *)done.text.at);
+	return r < 0 ? r : snapshot_done(&f, e);
 }
 
 static int ask(struct client *c, const char *name, bool replace, struct err *e)
@@ -261,7 +284,7 @@ static int read_whole(int fd, char **ret, size_t *ret_len, struct err *e)
 	return 0;
 }
 
-int snapshot_fork(struct client *c, struct snapshot **ret, struct err *e)
+int snapshot_receive(struct client *c, struct snapshot **ret, struct err *e)
 {
 	_own_(snapshot_free) struct snapshot *s = calloc(1, sizeof(*s));
 	_own_fd_ int note_fd = -1;
@@ -272,9 +295,6 @@ int snapshot_fork(struct client *c, struct snapshot **ret, struct err *e)
 	if (!s)
 		return err_set(e, -ENOMEM, "out of memory");
 	saved_init(&s->files);
-	r = ask(c, "", false, e);
-	if (r < 0)
-		return r;
 	if (!client_take_fds(c, fds, CLIENT_FDS_MAX))
 		return err_set(e, -EPROTO, "the supervisor sent no files");
 	s->files = (struct saved){ .ram_fd = fds[FD_RAM],
@@ -288,6 +308,13 @@ int snapshot_fork(struct client *c, struct snapshot **ret, struct err *e)
 		return r;
 	*ret = steal_ptr(&s);
 	return 0;
+}
+
+int snapshot_fork(struct client *c, struct snapshot **ret, struct err *e)
+{
+	int r = ask(c, "", false, e);
+
+	return r == 0 ? snapshot_receive(c, ret, e) : r;
 }
 
 /* --- those that are there --- */

@@ -48,6 +48,11 @@ _must_ int snapshot_check(const struct snapshot *s, const struct paths *p, struc
 /* Its own specification, for a copy to be changed: pointers are borrowed from s. */
 struct spec snapshot_spec(const struct snapshot *s);
 
+/* The image it runs on, in use while the struct lives. -ENOENT says what to import. */
+struct image;
+_must_ int snapshot_image(const struct snapshot *s, int state_fd, const struct paths *p,
+                          struct image **ret, struct err *e);
+
 /* --- asked of a sandbox's supervisor; each call waits for its end --- */
 
 /* Saves under a name. -EEXIST unless `replace`; -ENOSPC, -EBUSY, -ESHUTDOWN, -ETIMEDOUT. */
@@ -63,6 +68,13 @@ _must_ int snapshot_fork(struct client *c, struct snapshot **ret, struct err *e)
  */
 _must_ int snapshot_pause(struct client *c, struct err *e);
 _must_ int snapshot_resume(struct client *c, struct err *e);
+
+/*
+ * The parts of these, for callers with a loop of their own: what a DONE says, and what it brought
+ * for copies to be started at once.
+ */
+_must_ int snapshot_done(const struct wire_frame *f, struct err *e);
+_must_ int snapshot_receive(struct client *c, struct snapshot **ret, struct err *e);
 
 /* --- those that are there --- */
 

@@ -22,6 +22,9 @@ enum start_fd {
 	START_FD_COUNT = 12,
 };
 
+/* On their way: each reads all of its memory, and uses a CPU for it. */
+enum { START_COPIES_AT_ONCE = 4 };
+
 struct started {
 	char id[SPEC_ID_LEN + 1];
 	int control_fd; /* wire frames; the caller's */

@@ -17,7 +17,7 @@ LONG_MS = bermtest.RUN_SECONDS_MAX * 1000
 NULL, PIPE, FD = 0, 1, 2  # BERM_STREAM_*
 TTY = 1
 STDOUT, STDERR = 1, 2
-PROGRESS, STARTED, OUTPUT, INPUT, EXIT, STATS, ENDED = range(1, 8)
+PROGRESS, STARTED, OUTPUT, INPUT, EXIT, STATS, ENDED, DONE = range(1, 9)
 REASONS = ["", "exited", "signaled", "time", "idle", "output", "memory", "pids", "disk", "stopped"]
 P = ct.c_void_p
 
@@ -261,6 +261,20 @@ class Sandbox:
         s = Stats()
         self.call("berm_get_stats", timeout_ms, ct.byref(s))
         return s
+
+    def pause(self, timeout_ms=LONG_MS):
+        self.call("berm_pause", timeout_ms)
+
+    def resume(self, timeout_ms=LONG_MS):
+        self.call("berm_resume", timeout_ms)
+
+    def snapshot(self, name, timeout_ms=LONG_MS):
+        self.call("berm_snapshot", os.fsencode(name), timeout_ms)
+
+    def fork(self, count, timeout_ms=LONG_MS):
+        made = (P * count)()
+        self.call("berm_fork", ct.c_uint(count), timeout_ms, made)
+        return [Sandbox(self.lib, P(sb)) for sb in made]
 
     def event_fd(self):
         return self.call("berm_event_fd")

@@ -3,8 +3,10 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "image/store.h"
+#include "lib/guest.h"
 #include "lib/link.h"
 #include "lib/result.h"
+#include "lib/snapshot_note.h"
 #include "lib/start.h"
 #include "lib/state.h"
 #include "test.h"
@@ -16,6 +18,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -250,9 +253,46 @@ static void on_exec(struct fake *f, struct conn *c, const struct wire_frame *fr)
 	memcpy(c->exec, fr->payload.at, fr->payload.len);
 }
 
+/* The how-manieth copy of its parent this is, from 1: each adds a byte to a file. */
+static off_t copy_number(const struct fake *f)
+{
+	char name[64];
+	struct stat st;
+	int fd;
+
+	(void)snprintf(name, sizeof(name), "copies-of-%s", f->spec.from);
+	if (fd_openat(START_FD_STATE, name, O_WRONLY | O_APPEND | O_CREAT, 0600, &fd, NULL) < 0 ||
+	    write(fd, "", 1) != 1 || fstat(fd, &st) < 0)
+		_exit(12);
+	(void)close(fd);
+	return st.st_size;
+}
+
+/* False: it does not start, or not yet. */
+static bool copy_starts(struct fake *f)
+{
+	const char *const *argv = f->spec.argv;
+	off_t n;
+
+	if (!spec_is_copy(&f->spec) || !argv[0])
+		return true;
+	if (fcntl(START_FD_RAM, F_GETFD) < 0 || fcntl(START_FD_SAVED, F_GETFD) < 0 ||
+	    fcntl(START_FD_SCRATCH, F_GETFD) < 0)
+		_exit(13);
+	if (strcmp(argv[0], "hang") != 0 || !argv[1])
+		return true;
+	n = copy_number(f);
+	if (strcmp(argv[1], "never") == 0)
+		return false;
+	if ((uint64_t)n != number(argv[1]))
+		return true;
+	end(f, RESULT_NOT_STARTED, 125, "no room for one more");
+	return false;
+}
+
 static void start_main(struct fake *f, struct conn *c)
 {
-	if (f->running || !c->attached)
+	if (f->running || !c->attached || !copy_starts(f))
 		return;
 	f->running = true;
 	if (f->spec.argv[0])
@@ -320,6 +360,96 @@ static void on_signal(struct fake *f, struct conn *c, const struct wire_frame *f
 		finish(f, c, &x);
 }
 
+/* --- being saved --- */
+
+/* What snapshot_check() computes anew: the installation is beside the state directory. */
+static void put_machine(struct buf *b, const struct spec *spec)
+{
+	_own_(guest_files_close) struct guest_files files;
+	struct paths p = { 0 };
+	char path[64];
+	char *end_of;
+	ssize_t n;
+
+	guest_files_init(&files);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", START_FD_STATE);
+	n = readlink(path, p.share, sizeof(p.share) - 64);
+	if (n <= 0)
+		_exit(14);
+	p.share[n] = '\0';
+	end_of = strrchr(p.share, '/');
+	memcpy(end_of, "/prefix/share/berm", sizeof("/prefix/share/berm"));
+	if (guest_files_open(&p, &engine_qemu, &files, NULL) < 0 ||
+	    guest_put_machine(b, &files, spec, NULL) < 0)
+		_exit(15);
+}
+
+static void put_note(struct fake *f, struct buf *out)
+{
+	static char machine[SNAPSHOT_MACHINE_MAX];
+	static size_t machine_len; /* it takes a while, and does not change */
+	static char bytes[SPEC_BYTES_MAX];
+	struct snapshot_note n = { .created_ns = clock_real_ns(), .id = span_str(f->id) };
+	struct spec spec = f->spec;
+	struct buf b;
+
+	spec.name = spec.hostname = NULL;
+	spec.warm = NULL;
+	spec.detach = false;
+	spec.engine = SPEC_ENGINE_QEMU;
+	spec.from = f->id;
+	spec.epoch = spec.epoch > 0 ? spec.epoch + 1 : 2;
+	spec.main_pid = spec.argv[0] ? 42 : 0;
+	for (int i = 0; i < CONNS_MAX; i++)
+		spec.main_stdin_eof |= f->conns[i].attached && f->conns[i].in_eof;
+	buf_init(&b, machine, sizeof(machine));
+	if (machine_len == 0)
+		put_machine(&b, &spec);
+	machine_len = machine_len ? machine_len : b.len;
+	n.machine = span_of(machine, machine_len);
+	buf_init(&b, bytes, sizeof(bytes));
+	spec_put(&b, &spec);
+	n.spec = buf_span(&b);
+	snapshot_put_note(out, &n);
+	if (!buf_ok(&b) || !buf_ok(out))
+		_exit(16);
+}
+
+/* DONE and the files of a snapshot without a name. */
+static void send_files(struct fake *f, struct conn *c)
+{
+	static char note[SAVED_NOTE_MAX];
+	const struct wire_fail done = { .text = span_str("") };
+	_Alignas(struct cmsghdr) char room[CMSG_SPACE(4 * sizeof(int))] = { 0 };
+	uint8_t frame[WIRE_HEADER_BYTES + 64];
+	struct iovec iov = { .iov_base = frame };
+	struct msghdr m = { .msg_iov = &iov,
+		            .msg_iovlen = 1,
+		            .msg_control = room,
+		            .msg_controllen = sizeof(room) };
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	struct buf b;
+	int fds[4];
+
+	buf_init(&b, note, sizeof(note));
+	put_note(f, &b);
+	for (int i = 0; i < 4; i++)
+		fds[i] = memfd_create("fake", MFD_CLOEXEC);
+	if (fd_write_all(fds[3], b.at, b.len, NULL) < 0 || link_flush(c->link) != 0)
+		_exit(17);
+	buf_init(&b, frame, sizeof(frame));
+	wire_put_fail(&b, WIRE_DONE, 0, 1, &done);
+	iov.iov_len = b.len;
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(fds));
+	memcpy(CMSG_DATA(h), fds, sizeof(fds));
+	if (sendmsg(c->link->fd, &m, MSG_NOSIGNAL) != (ssize_t)b.len)
+		_exit(18);
+	for (int i = 0; i < 4; i++)
+		(void)close(fds[i]);
+}
+
 /* PAUSE, RESUME and SNAPSHOT. */
 static void on_request(struct fake *f, struct conn *c, const struct wire_frame *fr)
 {
@@ -335,6 +465,20 @@ static void on_request(struct fake *f, struct conn *c, const struct wire_frame *
 	}
 	if (span_is(s.name, "never"))
 		return;
+	if (span_is(s.name, "die"))
+		_exit(9);
+	if (span_is(s.name, "cut")) {
+		c->closing = true;
+		return;
+	}
+	if (span_is(s.name, "end")) {
+		end(f, RESULT_STOPPED, 137, "");
+		return;
+	}
+	if (fr->type == WIRE_SNAPSHOT && s.name.len == 0) {
+		send_files(f, c);
+		return;
+	}
 	if (span_is(s.name, "old"))
 		done = (struct wire_fail){ .code = EEXIST, .text = span_str("there is one") };
 	wire_put_fail(&c->link->out, WIRE_DONE, 0, 1, &done);
@@ -561,6 +705,7 @@ void fake_install(void)
 	char path[PATH_MAX];
 	char self[PATH_MAX];
 	_own_fd_ int libexec = -1;
+	_own_fd_ int share = -1;
 	_own_fd_ int names = -1;
 	_own_fd_ int images = -1;
 	struct err e = { 0 };
@@ -571,6 +716,11 @@ void fake_install(void)
 	path_of(path, sizeof(path), "prefix/libexec/berm");
 	CHECK_OK(fd_make_dirs(path, &libexec, &e), &e);
 	CHECK_EQ(symlinkat(self, libexec, "berm-supervisor"), 0);
+	path_of(path, sizeof(path), "prefix/share/berm");
+	CHECK_OK(fd_make_dirs(path, &share, &e), &e);
+	write_file(share, "vmlinux", "kernel", 6);
+	write_file(share, "initramfs.cpio", "agent", 5);
+	write_file(share, "cmdline", "words", 5);
 	path_of(path, sizeof(path), "prefix/share/berm/images/names");
 	CHECK_OK(fd_make_dirs(path, &names, &e), &e);
 	CHECK_OK(fd_openat(names, "..", O_RDONLY | O_DIRECTORY, 0, &images, &e), &e);

@@ -17,7 +17,11 @@
  *
  * The sandbox's name plays a part, too: "slow-start" says PROGRESS and starts when it is told STOP
  * with a grace of 77 ms, "no-start" ends before it started, "old-version" refuses to PAUSE, RESUME
- * and SNAPSHOT. A snapshot "old" is there already, one named "never" is never done.
+ * and SNAPSHOT. A snapshot "old" is there already, one named "never" is never done; at "end" the
+ * sandbox ends, at "die" the supervisor does, and at "cut" the connection is closed.
+ *
+ * It can be forked, and a copy plays its main command anew. The N-th copy of `hang N` ends before
+ * it started, and no copy of `hang never` ever starts. Snapshots of a name are the test's to make.
  */
 #pragma once
 
