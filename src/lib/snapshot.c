@@ -297,9 +297,9 @@ int snapshot_receive(struct client *c, struct snapshot **ret, struct err *e)
 	saved_init(&s->files);
 	if (!client_take_fds(c, fds, CLIENT_FDS_MAX))
 		return err_set(e, -EPROTO, "the supervisor sent no files");
-	s->files = (struct saved){ .ram_fd = fds[FD_RAM],
-		                   .state_fd = fds[FD_STATE],
-		                   .scratch_fd = fds[FD_SCRATCH] };
+	s->files.ram_fd = fds[FD_RAM];
+	s->files.state_fd = fds[FD_STATE];
+	s->files.scratch_fd = fds[FD_SCRATCH];
 	note_fd = fds[FD_NOTE];
 	r = read_whole(note_fd, &s->text, &len, e);
 	if (r == 0)

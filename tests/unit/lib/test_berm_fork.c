@@ -242,6 +242,7 @@ TEST(forty_children_leave_no_file_open)
 	free_all(kids, MANY);
 	wait_left(1);
 	CHECK_EQ(open_files(), before);
+	CHECK(fcntl(STDIN_FILENO, F_GETFD) >= 0); /* nor is one closed that is not ours */
 	answers(sb, "the parent");
 	berm_sandbox_free(sb);
 	berm_free(b);
