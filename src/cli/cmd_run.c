@@ -70,8 +70,9 @@ const struct verb verb_run = {
 	.examples = "berm run -- python3 -c 'print(1)'\n"
 		    "echo 'print(6*7)' | berm run --time 10s -- python3\n"
 		    "berm run debian:12 sh -c 'cat /etc/os-release'\n"
-		    "berm run -m 1GiB --cpus 2 -e TOKEN -- ./run-tests\n"
-		    "berm run --json -- ./untrusted | jq .result.reason\n"
+		    "tar -c . | berm run -- sh -c 'mkdir /w && cd /w && tar -x && ls'\n"
+		    "berm run -m 1GiB --cpus 2 -e TOKEN -- printenv TOKEN\n"
+		    "berm run --json --time 1s -- sleep 9 | jq .result.reason\n"
 		    "berm run -d --name web -- sleep 1h\n",
 	.opts = run_opts,
 	.run = run_run,
