@@ -165,7 +165,7 @@ static void ipi_nobody(void)
 	}
 }
 
-/* INIT and SIPI, again and again, at the other processor, which finds nothing to run. */
+/* INIT and SIPI, again and again, at the other processor, which runs whatever lies there. */
 static void startup_storm(void)
 {
 	apic_on();
