@@ -9,7 +9,6 @@
 #include "lib/start.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/epoll.h>
 
 static void unwatch(const struct berm_sandbox *sb, const struct berm_sandbox *child)
@@ -45,7 +44,8 @@ void fork_drop(const struct berm_sandbox *sb, struct fork *f)
 
 void fork_take(struct fork *f, struct berm_sandbox **ret_children)
 {
-	memcpy(ret_children, f->children, f->count * sizeof(*ret_children));
+	for (unsigned i = 0; i < f->count; i++)
+		ret_children[i] = f->children[i];
 	f->started = f->running = 0; /* they are the caller's */
 }
 

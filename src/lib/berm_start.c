@@ -227,7 +227,7 @@ static int start(struct berm *b, const struct berm_config *c, struct berm_sandbo
 {
 	_own_(berm_sandbox_free) struct berm_sandbox *sb = NULL;
 	_own_(plan_fini) struct plan p = { .c = c };
-	struct started st;
+	struct started st = { .pidfd = -1, .control_fd = -1 };
 	int r = api_check(b, e);
 
 	if (r == 0 && (!c || !ret))
@@ -310,7 +310,7 @@ int sandbox_start_child(const struct berm_sandbox *parent, const struct snapshot
 	const struct spec spec = snapshot_spec(from);
 	_own_(berm_sandbox_free) struct berm_sandbox *sb = NULL;
 	struct berm *b = parent->b;
-	struct started st;
+	struct started st = { .pidfd = -1, .control_fd = -1 };
 	int r = sandbox_new(b, &sb, e);
 
 	if (r == 0)

@@ -458,7 +458,6 @@ static void live_beside_peer(unsigned slot, unsigned life)
 
 static void double_fetch(void)
 {
-	static const struct peer_store harmless = { 4, 1 };
 	struct peer_store list[PEER_STORES_MAX];
 	unsigned count;
 
@@ -466,7 +465,7 @@ static void double_fetch(void)
 	peer_start_on(list, count);
 	for (unsigned n = 0; n < LIVES; n++)
 		live_beside_peer(n % SLOTS, n);
-	peer_start_on(&harmless, 1);
+	peer_stop();
 	expect(report()->broken > 0, "no life ended in NEEDS_RESET: there was no race", 0);
 	for (unsigned slot = 0; slot < SLOTS; slot++)
 		expect_works(slot, "broken by races, slot");

@@ -200,16 +200,12 @@ uint64_t load(uint64_t at, unsigned width)
 
 void peer_start_on(const struct peer_store *list, unsigned count)
 {
-	static bool started;
 	struct peer_store *script = (struct peer_store *)(uintptr_t)(PEER_AT + PAGE);
 	const struct peer_store *last = &list[count - 1];
 
 	for (unsigned i = 0; i < count; i++)
 		script[i] = list[i];
 	script[count] = (struct peer_store){ 0, 0 };
-	if (started)
-		return;
-	started = true;
 	memcpy((void *)(uintptr_t)PEER_AT, peer_start, (size_t)(peer_end - peer_start));
 	store32(ARENA_AT + last->off, ~last->value);
 	store32(LAPIC_SVR, 0x1ff);
@@ -222,6 +218,13 @@ void peer_start_on(const struct peer_store *list, unsigned count)
 		expect(n < PEER_WAIT, "the second processor does not start", n);
 		let_time_pass(1);
 	}
+}
+
+void peer_stop(void)
+{
+	store32(LAPIC_ICR2, 1u << 24);
+	store32(LAPIC_ICR, 0x4500); /* INIT: it waits for a start that does not come */
+	let_time_pass(100);
 }
 
 /* The word after "attack=" on the command line. */

@@ -101,9 +101,9 @@ struct peer_store {
 	uint32_t off, value;
 };
 enum { PEER_STORES_MAX = 128 };
-/* Starts processor 1 on a list; waits until it stores. It never ends: a second call changes the
- * list. */
+/* Starts processor 1 on a list; waits until it stores, which it does until it is stopped. */
 void peer_start_on(const struct peer_store *list, unsigned count);
+void peer_stop(void);
 
 /* -- the attacks ------------------------------------------------- */
 

@@ -154,6 +154,15 @@ class Attack:
             self.words += got
         return self.words.decode("ascii", "replace")
 
+    def busiest(self):
+        """The ticks each thread has used, by name, most first."""
+        used = []
+        for task in glob.glob(f"/proc/{self.m.process.pid}/task/*/stat"):
+            with open(task, encoding="ascii") as f:
+                name, words = f.read().split("(", 1)[1].rsplit(")", 1)
+            used.append((int(words.split()[11]) + int(words.split()[12]), name))
+        return sorted(used, reverse=True)
+
     def expect_rest(self):
         """A guest that has halted costs nothing, once its other processor has halted as well."""
         end = time.monotonic() + REST_SECONDS_MAX
@@ -163,7 +172,7 @@ class Attack:
             share = (self.cpu_seconds() - used) / (time.monotonic() - began)
             if share < IDLE_SHARE_MAX:
                 return
-            assert time.monotonic() < end, f"it spins: {share:.0%} of a CPU"
+            assert time.monotonic() < end, f"it spins: {share:.0%} of a CPU; {self.busiest()}"
 
     def expect_save(self):
         self.m.ask(vmm.PAUSE)
