@@ -1,5 +1,6 @@
 """Commands that are slow, broken, many or suddenly gone: they harm nobody but themselves."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -228,6 +229,7 @@ def test_connections_that_ask_nothing_make_room(sup):
             c.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sets a limit of a jailed process")
 def test_no_fd_for_who_knocks(sup):
     """The loop does not spin on it, and lets him in when there is one again."""
     with sup.running(STATS) as name:
@@ -256,9 +258,10 @@ os._exit(0)
 def test_an_exit_behind_output_outlives_the_engine(sup, size):
     """More than one read's worth lies in the socket when the machine is gone."""
     with sup.caller(f"SIZE = {size}\n" + LAST_WORDS, stdout=subprocess.PIPE) as proc:
-        pid = sup.supervisor()
         time.sleep(0.5)
-        assert suptest.busy(pid, 0.3) < 0.3
+        for pid in sup.by_program("berm-supervisor"):  # unless the caller's windows took it all
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                assert suptest.busy(pid, 0.3) < 0.3
         assert len(proc.stdout.read()) == 262144
         assert proc.wait(20) == 7
 
