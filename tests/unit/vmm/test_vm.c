@@ -444,7 +444,7 @@ TEST(pause_finishes_an_access_under_way)
 	tiny_start(&t, false);
 	tiny_wait(gate.entered_fd);
 	CHECK_EQ(pthread_create(&thread, NULL, pauser, t.vm), 0);
-	sleep_ms(5);
+	sleep_ms(200); /* until it has asked for the pause, on a busy machine too */
 	CHECK(!vm_is_paused(t.vm));
 	tiny_tell(gate.leave_fd);
 	CHECK_EQ(pthread_join(thread, NULL), 0);
