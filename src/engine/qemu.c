@@ -263,8 +263,15 @@ static int qemu_pause(const struct engine_vm *vm, uint64_t deadline_ms, struct e
 static int qemu_snapshot(const struct engine_vm *vm, int state_fd, int ram_fd, uint64_t deadline_ms,
                          struct err *e)
 {
+	int r;
+
 	(void)ram_fd;
-	return qmp_save(vm->control_fd, state_fd, deadline_ms, e);
+	/* One that was saved while it stood still refuses to be saved again before it has run. Its
+	 * workload is held, so the moment it gets here changes nothing a program could see. */
+	r = qmp_cont(vm->control_fd, deadline_ms, e);
+	if (r == 0)
+		r = qmp_stop(vm->control_fd, deadline_ms, e);
+	return r == 0 ? qmp_save(vm->control_fd, state_fd, deadline_ms, e) : r;
 }
 
 static int qemu_resume(const struct engine_vm *vm, uint64_t deadline_ms, struct err *e)

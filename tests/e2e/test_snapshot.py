@@ -242,6 +242,17 @@ def test_what_a_paused_one_is_asked(berm, running):
     berm.ok("stop", running)
 
 
+def test_a_paused_one_is_saved_again_and_again(berm, running, keep):
+    berm.ok("pause", running)
+    berm.ok("snapshot", "-q", running, keep)
+    berm.ok("snapshot", "-q", "--force", running, keep)
+    proc = berm.start("exec", running, "echo", "late")
+    time.sleep(stretched(0.5))
+    assert proc.poll() is None  # it still stands
+    berm.ok("resume", running)
+    assert finish(proc, 30)[:2] == (0, b"late\n")
+
+
 def test_stop_of_a_paused_one_lets_its_handler_run(berm, bb):
     script = "trap 'echo tidy; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
     proc = berm.start("run", "--name", "tidy", bb, "sh", "-c", script)
