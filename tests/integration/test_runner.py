@@ -84,6 +84,40 @@ def test_pytest_results(runner, tmp_path):
     assert tally.skips == ["a.left out: no kvm"]
 
 
+LUCK = """import os
+def test_luck():
+    assert os.path.exists({0!r}) or open({0!r}, "w").close()
+def test_never():
+    assert False
+def test_never_too():
+    assert False
+def test_nor_this():
+    assert False
+def test_fine():
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "only,passed,failed,again",
+    [
+        ("luck or fine", 2, 0, 1),
+        ("luck or never or fine", 2, 2, 1),
+        ("luck or never or nor or fine", 1, 4, 0),  # so many are no bad luck
+        ("never", 0, 2, 0),
+    ],
+)
+def test_a_second_try(runner, tmp_path, capfd, only, passed, failed, again):
+    (tmp_path / "test_x.py").write_text(LUCK.format(f"{tmp_path}/seen"))
+    runner.TOP = str(tmp_path)
+    runner.built["stage"] = True
+    tally = runner.Tally()
+    runner.group_pytest(tally, ["test_x.py", "-k", only])
+    assert (tally.passed, tally.failed, len(tally.again)) == (passed, failed, again)
+    assert tally.end() == (1 if failed else 0)
+    assert ("failed first, passed alone (1)" in capfd.readouterr().out) == bool(again)
+
+
 def test_what_needs_a_build_fails_without_one(runner, capsys):
     runner.built.update({runner.MAIN: False, runner.ASAN: False, "stage": False})
     tally = runner.Tally()
