@@ -144,7 +144,7 @@ def test_stats_and_inspect_measure(berm, bb, engine):
     with berm.detached("-m", "128MiB", bb, "sh", "-c", script) as sandbox:
 
         def written():
-            return berm.inspect(sandbox)["guest"]["disk_bytes"] > 29 << 20
+            return berm.guest(sandbox)["disk_bytes"] > 29 << 20
 
         wait_for("30 MB are written", written, 30)
         first = berm.inspect(sandbox)
@@ -158,9 +158,12 @@ def test_stats_and_inspect_measure(berm, bb, engine):
         words = "seccomp [1-9] deep, no new privileges, no capabilities, (own|no) pid namespace, uid "
         assert re.match(words + r"\d+$", jail)
         assert "own pid namespace" in jail or os.geteuid() != 0
-        (line,) = berm.ok("stats", "--no-stream", "--json", sandbox).splitlines()
-        stats = json.loads(line)
-        assert stats["guest"]["pids"] >= 1
+
+        def stats():
+            (line,) = berm.ok("stats", "--no-stream", "--json", sandbox).splitlines()
+            return json.loads(line)["guest"]
+
+        assert wait_for("the guest's numbers", stats)["pids"] >= 1
 
 
 def test_logs_follow_what_is_written(berm, bb):

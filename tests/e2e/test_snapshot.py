@@ -144,7 +144,7 @@ def test_commands_of_exec_are_cut_off_in_a_copy_only(berm, running):
     child = berm.ok("fork", "--rm", running).strip()
     berm.ok("exec", running, "touch", "/go")
     assert finish(proc, 30)[:2] == (0, b"ended\n")
-    assert berm.inspect(child)["guest"]["streams"] == 1
+    assert berm.guest(child)["streams"] == 1
     berm.ok("stop", "-t", "0", child)
 
 

@@ -72,6 +72,10 @@ class Berm(bermtest.Berm):
     def inspect(self, sandbox):
         return self.json("inspect", sandbox)
 
+    def guest(self, sandbox):
+        """What the guest says of itself. On a busy machine it may not answer a question in time."""
+        return wait_for("the guest's numbers", lambda: self.inspect(sandbox)["guest"])
+
     def pids(self, sandbox):
         """(supervisor, engine)"""
         host = self.inspect(sandbox)["host"]
