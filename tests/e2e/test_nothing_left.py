@@ -136,6 +136,8 @@ def test_killed_while_a_template_is_built(fresh_berm, stage, rootfs, who, moment
     images.import_image(berm, rootfs, "busybox")
     proc = berm.start("run", "--warm", "sleep 1", "busybox", "echo", "x")
     wait_for("a builder", lambda: berm.by_program("berm-template"), 10)
+    if who == "engine":
+        wait_for("its engine", lambda: victims(berm, who), 10)
     time.sleep(moment)
     for pid in [proc.pid] if who == "caller" else victims(berm, who):
         kill(pid)
