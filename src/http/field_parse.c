@@ -13,6 +13,24 @@ bool field_parse_is(struct span a, const char *lower)
 	return true;
 }
 
+/* "Content_Length" becomes "Content-Length" behind some servers. */
+static bool masquerades(struct span name)
+{
+	static const char *const words[] = { "content_length", "transfer_encoding" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		size_t n = strlen(words[i]);
+		bool same = name.len == n && memchr(name.at, '_', n);
+
+		for (size_t k = 0; same && k < n; k++)
+			same = words[i][k] == '_' ? name.at[k] == '_' || name.at[k] == '-'
+			                          : name.at[k] == (uint8_t)words[i][k];
+		if (same)
+			return true;
+	}
+	return false;
+}
+
 bool field_parse_name_ok(struct span name)
 {
 	if (name.len == 0 || name.len > HTTP_NAME_MAX)
@@ -20,7 +38,7 @@ bool field_parse_name_ok(struct span name)
 	for (size_t i = 0; i < name.len; i++)
 		if (!char_is(name.at[i], CHAR_TOKEN) || char_is(name.at[i], CHAR_UPPER))
 			return false;
-	return true;
+	return !masquerades(name);
 }
 
 bool field_parse_value_ok(struct span value)

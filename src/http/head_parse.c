@@ -160,29 +160,11 @@ static bool may_repeat(struct head_maker *m, struct span name)
 	return true;
 }
 
-/* "Content_Length" becomes "Content-Length" behind some servers. */
-static bool masquerades(struct span name)
-{
-	static const char *const words[] = { "content_length", "transfer_encoding" };
-
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		size_t n = strlen(words[i]);
-		bool same = name.len == n && memchr(name.at, '_', n);
-
-		for (size_t k = 0; same && k < n; k++)
-			same = words[i][k] == '_' ? name.at[k] == '_' || name.at[k] == '-'
-			                          : name.at[k] == (uint8_t)words[i][k];
-		if (same)
-			return true;
-	}
-	return false;
-}
-
 bool head_parse_field(struct head_maker *m, struct span name, struct span value)
 {
 	struct http_head *h = m->head;
 
-	if (!field_parse_name_ok(name) || masquerades(name))
+	if (!field_parse_name_ok(name))
 		return refuse(m, HTTP_FIELD_NAME);
 	if (!field_parse_value_ok(value))
 		return refuse(m, HTTP_FIELD_VALUE);
@@ -473,7 +455,7 @@ bool head_parse_finish(struct head_maker *m)
 bool head_parse_trailer(struct http_trailers *t, struct span name, struct span value,
                         enum http_reason *ret_why)
 {
-	if (!field_parse_name_ok(name) || masquerades(name))
+	if (!field_parse_name_ok(name))
 		*ret_why = HTTP_FIELD_NAME;
 	else if (!field_parse_value_ok(value))
 		*ret_why = HTTP_FIELD_VALUE;

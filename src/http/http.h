@@ -185,7 +185,10 @@ void query_parse_decode(struct span raw, struct buf *out);
 /* ASCII without case: is a (any case) the lower-case word? */
 _must_ bool field_parse_is(struct span a, const char *lower);
 
-/* A whole field name: a token of at most HTTP_NAME_MAX; all in lower case. */
+/*
+ * A whole field name: a token of at most HTTP_NAME_MAX, all in lower case, and not a framing name
+ * spelt with '_', which some servers read as '-'.
+ */
 _must_ bool field_parse_name_ok(struct span name);
 
 /* A field value: no control bytes, no blanks around it. */
