@@ -61,7 +61,8 @@ static uint64_t slot_address(unsigned slot)
 	return MMIO_BASE + (uint64_t)slot * MMIO_WINDOW_BYTES;
 }
 
-/* Puts a made device where the guest can reach it. */
+/* Puts a made device where the guest can reach it: its window, its interrupt line, and a doorbell
+ * (MMIO_QUEUE_NOTIFY, which KVM answers by itself) for each queue. */
 static int plug(struct machine *m, unsigned slot, struct err *e)
 {
 	struct virtio_dev *dev = m->devs[slot];

@@ -251,6 +251,7 @@ static enum blk_status judge_transfer(struct blk *b, const struct chain *c,
 	s->job.bytes = bytes;
 	s->job.iov = s->iov;
 	s->job.iov_count = (unsigned)n;
+	/* with the header it is at most CHAIN_BYTES_MAX, so it fits */
 	s->written = in ? (uint32_t)c->writable_bytes : 1;
 	return BLK_S_LATER;
 }
@@ -352,6 +353,10 @@ static enum blk_status judge(struct blk *b, const struct chain *c, const struct 
 /* -- turns ----------------------------------------------------------------------------------------
  */
 
+/*
+ * The chain has a whole header and at least one writable byte: take_requests() saw to it. So all
+ * that is judged may subtract them, and the last segment, none being empty, ends in the status.
+ */
 static void start_request(struct blk *b, const struct chain *c, const struct blk_header *h)
 {
 	const struct chain_seg *last = &c->segs[c->seg_count - 1];
@@ -438,7 +443,7 @@ static void serve(struct blk *b)
 			break;
 		}
 		if (took)
-			continue;
+			continue; /* what came meanwhile is taken before kicks are asked for */
 		if (!virtqueue_enable_kicks(q))
 			break;
 		t.requests--; /* a ring that is empty and not, by turns, ends the turn as well */

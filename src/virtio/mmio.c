@@ -231,7 +231,10 @@ static void write_queue(struct mmio *m, uint32_t off, uint32_t v)
 	}
 }
 
-/* The way a kick goes when no ioeventfd caught it. */
+/*
+ * The way a kick goes when no ioeventfd caught it. In a machine every queue has one, so it is a
+ * queue that does not exist; tests, which have no KVM, kick this way.
+ */
 static void write_notify(struct mmio *m, uint32_t v)
 {
 	if (m->status != STEPS || v >= m->dev.queue_count)

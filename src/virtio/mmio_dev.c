@@ -99,6 +99,7 @@ static void on_kick(void *arg, uint32_t events)
 	eventfd_t unused;
 
 	(void)events;
+	/* before the queue is looked at: what the driver adds later makes it readable anew */
 	if (eventfd_read(k->fd, &unused) < 0)
 		return;
 	k->mmio->kicks++;

@@ -40,7 +40,7 @@ struct mmio {
 	_Atomic uint32_t generation;
 	_Atomic uint64_t kicks, interrupts, broken, refused_writes;
 
-	/* the loop's thread alone */
+	/* the loop's thread alone; but kick's fds never change, and any thread may ring them */
 	struct mmio_kick kick[VIRTIO_QUEUES_MAX];
 	bool reset_due; /* ops->activate or ops->load was called, ops->reset not yet */
 	bool active;    /* activated, successfully */

@@ -94,7 +94,7 @@ void virtqueue_unpop(struct virtqueue *q);
  */
 _must_ bool virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written);
 
-/* Is there a request? Asks the driver to tell us of the next one (used_event or flags) first, so
+/* Is there a request? Asks the driver to tell us of the next one (avail_event or flags) first, so
  * that none is missed between "none" and sleep. */
 _must_ bool virtqueue_enable_kicks(struct virtqueue *q);
 void virtqueue_disable_kicks(struct virtqueue *q);

@@ -8,7 +8,8 @@
  *
  * Threads   all operations but read_config run on the I/O thread (loop.h). read_config may run
  *           on a vCPU's thread at any time and reads only what never changes, or one aligned
- *           word. virtio_notify() and the other functions below are for the I/O thread.
+ *           word. virtio_notify() and the other functions below are for the I/O thread, but
+ *           for virtio_again(), which only writes an eventfd.
  * Broken    a device that finds its driver lying calls virtio_broken(): DEVICE_NEEDS_RESET is
  *           set, the driver is interrupted, and no queue of it is looked at until the reset: the
  *           queues are dead (queue.h) and kick is not called. What a device watches besides, such
@@ -97,7 +98,7 @@ struct virtio_dev {
 	int irq_fd; /* eventfd bound to the interrupt line (irqfd), borrowed; -1 in tests */
 	_Atomic uint32_t isr; /* InterruptStatus: 1 used buffer, 2 configuration change */
 	bool broken;
-	void *transport; /* struct mmio, private to mmio.c */
+	void *transport; /* struct mmio: mmio_internal.h */
 };
 
 /* Counts for `berm stats` and for tests: what a hostile driver did. A kick is one turn of a queue:
