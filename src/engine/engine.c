@@ -79,6 +79,17 @@ void engine_vm_close_scope(struct engine_vm *vm)
 	engine_vm_close(vm);
 }
 
+bool engine_heard_full(const struct engine_vm *vm)
+{
+	bool full = false;
+
+	if (vm->control_fd < 0 || !vm->ops->hush)
+		return false;
+	for (int i = 0; i < ENGINE_HUSH_MAX && vm->ops->hush(vm, &full); i++)
+		continue;
+	return full;
+}
+
 const char *engine_death(const struct engine_vm *vm)
 {
 	struct pollfd p = { .fd = vm->pidfd, .events = POLLIN };

@@ -17,6 +17,7 @@
 enum {
 	ENGINE_CMDLINE_MAX = 1024,
 	ENGINE_DEATH_MS = 1000,    /* from its closed sockets to its end */
+	ENGINE_HUSH_MAX = 64,      /* words unasked that are read in one go */
 	ENGINE_LOG_MAX = 16 << 10, /* the last of what guest kernel and engine said */
 	ENGINE_ARGS_MAX = 96,
 	ENGINE_ARG_BYTES_MAX = 4096, /* all of them together */
@@ -88,10 +89,15 @@ struct engine_ops {
 	/*
 	 * Throws away what the engine said unasked on control_fd, once that is readable. False:
 	 * there was nothing. NULL: it says nothing unasked. ret_full becomes true if it stopped
-	 * the guest because the host had no room for what that wrote to its disk.
+	 * the guest, or ended, because the host had no room for what that wrote to its disk:
+	 * ENGINE_FULL is what to say then.
 	 */
 	bool (*hush)(const struct engine_vm *vm, bool *ret_full);
 };
+
+#define ENGINE_FULL                                                                                \
+	"the disk with berm's state is full, and the guest's own disk is kept there: make room, "  \
+	"or give less (--disk)"
 
 extern const struct engine_ops engine_qemu;
 extern const struct engine_ops engine_kvm;
@@ -105,6 +111,12 @@ void engine_vm_close_scope(struct engine_vm *vm);
  * not ended. Waits ENGINE_DEATH_MS at most. It stays to be reaped.
  */
 const char *engine_death(const struct engine_vm *vm);
+
+/*
+ * Has it said by now that the host had no room? Reads all that it said unasked; does not wait.
+ * An engine that has ended is asked as well.
+ */
+bool engine_heard_full(const struct engine_vm *vm);
 
 /* For engines: a list of arguments in fixed storage, and the fds of a child with a log pipe. */
 struct engine_args {

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/spawn.h"
 #include "vmm/ctl.h"
+#include "vmm/vm.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -129,7 +130,7 @@ static int send_request(const struct engine_vm *vm, const struct ctl *c, const i
 	return 0;
 }
 
-/* The answer to `seq`. What else comes (the end of the machine) is told by its other fds. */
+/* The answer to `seq`. The machine's own word of its end stays there, for kvm_hush(). */
 static int await_answer(const struct engine_vm *vm, uint32_t seq, uint64_t deadline_ms,
                         struct ctl *ret, struct err *e)
 {
@@ -141,13 +142,16 @@ static int await_answer(const struct engine_vm *vm, uint32_t seq, uint64_t deadl
 
 		if (now >= deadline_ms || poll(&p, 1, (int)(deadline_ms - now)) == 0)
 			return err_set(e, -ETIMEDOUT, "the machine does not answer");
-		n = recv(vm->control_fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC);
+		n = recv(vm->control_fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
 		if (n <= 0)
 			return err_set(e, -EPIPE, "the machine ended");
 		if ((size_t)n > sizeof(bytes) || ctl_parse(span_of(bytes, (size_t)n), ret) < 0)
 			return err_set(e, -EPROTO, "the machine's monitor broke the protocol");
+		if (ret->type == CTL_ENDED)
+			return err_set(e, -EPIPE, "the machine ended");
+		(void)recv(vm->control_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 		if (ret->type == CTL_DONE && ret->seq == seq)
 			return ret->code < 0 ? err_set(e, ret->code, "%.*s", (int)ret->text_len,
 			                               ret->text)
@@ -202,6 +206,21 @@ static int kvm_touched(const struct engine_vm *vm, int fd, uint64_t deadline_ms,
 	return ask(vm, CTL_TOUCHED, &fd, 1, deadline_ms, e);
 }
 
+/* Answers to what nobody waits for, and the machine's end. */
+static bool kvm_hush(const struct engine_vm *vm, bool *ret_full)
+{
+	uint8_t bytes[CTL_BYTES + 1];
+	struct ctl c;
+	ssize_t n = recv(vm->control_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	if (n <= 0)
+		return false;
+	if (ctl_parse(span_of(bytes, (size_t)n), &c) == 0 && c.type == CTL_ENDED &&
+	    c.a[0] == VM_END_FULL)
+		*ret_full = true;
+	return true;
+}
+
 const struct engine_ops engine_kvm = {
 	.id = ENGINE_KVM,
 	.name = "kvm",
@@ -216,4 +235,5 @@ const struct engine_ops engine_kvm = {
 	.snapshot = kvm_snapshot,
 	.resume = kvm_resume,
 	.touched = kvm_touched,
+	.hush = kvm_hush,
 };

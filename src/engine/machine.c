@@ -46,6 +46,13 @@ static void on_ended(void *arg)
 		log_error("cannot tell that the machine ended: %m");
 }
 
+static void on_lost(void *arg, int code)
+{
+	const struct machine *m = arg;
+
+	vm_lost(m->vm, code);
+}
+
 static void bus_read(void *arg, uint32_t off, void *ret, uint32_t len)
 {
 	virtio_mmio_read(arg, off, ret, len);
@@ -127,8 +134,11 @@ static int make_devices(struct machine *m, struct err *e)
 			return err_sys(e, "eventfd");
 		at.irq_fd = m->irq_fds[slot];
 		r = make_device(m, slot, &at, e);
-		if (r == 0)
-			r = plug(m, slot, e);
+		if (r < 0)
+			return r;
+		m->devs[slot]->lost = on_lost;
+		m->devs[slot]->lost_arg = m;
+		r = plug(m, slot, e);
 		if (r < 0)
 			return r;
 	}
@@ -377,11 +387,15 @@ static int save_all(struct machine *m, int state_fd, int memory_fd, struct err *
 		.replaced = page_replaced,
 		.arg = m,
 	};
+	char text[VM_END_TEXT_MAX];
 	struct buf b;
 	int r;
 
 	if (!m->paused)
 		return err_set(e, -EINVAL, "the machine runs: pause it first");
+	/* its disk may have been full while it came to rest, and a request is not in the state */
+	if (vm_end(m->vm, text) != VM_RUNNING)
+		return err_set(e, -ESHUTDOWN, "the machine has ended: %s", text);
 	buf_init(&b, m->state, STATE_BYTES_MAX);
 	state_put_header(&b);
 	r = vm_save(m->vm, &b, e);

@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/param.h>
+#include <sys/vfs.h>
 
 enum { BOOT_EPOCH = 1, LEARN_EPOCH = 2, WARM_STREAM_FIRST = 1 };
 
@@ -20,6 +22,8 @@ struct builder {
 	struct engine_vm vm;
 	struct link *link;
 	uint32_t epoch;
+	int room_fd; /* borrowed: on the disk that is written to; -1: it needs none */
+	bool deaf;   /* to what the engine says unasked: it says no more */
 	char output[BUILD_OUTPUT_MAX];
 	struct buf said;
 };
@@ -54,10 +58,35 @@ static void drain_log(struct builder *b)
 
 static int gone(struct builder *b, struct err *e)
 {
+	if (engine_heard_full(&b->vm))
+		return err_set(e, -ENOSPC, "%s", ENGINE_FULL);
 	drain_log(b);
 	return err_set(e, -EPIPE, "the guest ended while its template was built%s%s%.*s",
 	               engine_death(&b->vm), b->said.len ? "; its last words: " : "",
 	               (int)b->said.len, (const char *)b->said.at);
+}
+
+/* -ENOSPC: the engine has stopped the guest, whose write waits for room. */
+static int hear_engine(struct builder *b, struct err *e)
+{
+	bool full = false;
+
+	if (!b->vm.ops->hush(&b->vm, &full))
+		b->deaf = true; /* its end, which its other files tell */
+	return full ? err_set(e, -ENOSPC, "%s", ENGINE_FULL) : 0;
+}
+
+/*
+ * A guest whose memory finds no room in its file stands still: KVM tries again and again, and says
+ * nothing. A template cannot be finished either then.
+ */
+static int check_room(const struct builder *b, struct err *e)
+{
+	struct statfs st;
+
+	if (b->room_fd < 0 || fstatfs(b->room_fd, &st) < 0 || st.f_blocks == 0 || st.f_bavail > 0)
+		return 0;
+	return err_set(e, -ENOSPC, "%s", ENGINE_FULL);
 }
 
 /* One frame, or the deadline. */
@@ -65,9 +94,10 @@ static int next_frame(struct builder *b, uint64_t deadline_ms, struct wire_frame
                       struct err *e)
 {
 	for (;;) {
-		struct pollfd p[2] = {
+		struct pollfd p[3] = {
 			{ .fd = b->link->fd, .events = POLLIN },
 			{ .fd = b->vm.log_fd, .events = POLLIN },
+			{ .fd = b->deaf ? -1 : b->vm.control_fd, .events = POLLIN },
 		};
 		uint64_t now = clock_mono_ms();
 		int r = link_next(b->link, ret);
@@ -83,8 +113,15 @@ static int next_frame(struct builder *b, uint64_t deadline_ms, struct wire_frame
 			p[0].events |= POLLOUT;
 		if (now >= deadline_ms)
 			return err_set(e, -ETIMEDOUT, "the guest does not answer");
-		if (poll(p, 2, (int)(deadline_ms - now)) <= 0)
+		if (poll(p, 3, (int)MIN(deadline_ms - now, BUILD_ROOM_MS)) <= 0) {
+			r = check_room(b, e);
+			if (r < 0)
+				return r;
 			continue;
+		}
+		r = p[2].revents ? hear_engine(b, e) : 0;
+		if (r < 0)
+			return r;
 		if (p[1].revents & (POLLIN | POLLHUP))
 			drain_log(b);
 		if (p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
@@ -249,7 +286,9 @@ static int run(struct builder *b, const struct draft *d, struct err *e)
 static int build_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
                        int templates_fd, int image_fd, const struct draft *d, struct err *e)
 {
-	_own_(builder_fini) struct builder b = { .spec = spec, .epoch = BOOT_EPOCH };
+	_own_(builder_fini) struct builder b = { .spec = spec,
+		                                 .epoch = BOOT_EPOCH,
+		                                 .room_fd = templates_fd };
 	int r;
 
 	engine_vm_init(&b.vm);
@@ -335,7 +374,9 @@ static int learn_from(struct builder *b, int wset_fd, struct err *e)
 static int learn(const struct paths *p, const struct guest_files *g, const struct spec *spec,
                  int templates_fd, int image_fd, const struct saved *t, int wset_fd, struct err *e)
 {
-	_own_(builder_fini) struct builder b = { .spec = spec, .epoch = LEARN_EPOCH };
+	_own_(builder_fini) struct builder b = { .spec = spec,
+		                                 .epoch = LEARN_EPOCH,
+		                                 .room_fd = -1 };
 	_own_fd_ int scratch_fd = -1;
 	uid_t uid = geteuid() == 0 ? jail_uid_for(build_hostname) : 0;
 	int r;

@@ -20,6 +20,7 @@ enum {
 	BUILD_WARM_MS = 120000, /* each warm-up command */
 	BUILD_REST_MS = 30000,  /* sync of the scratch disk */
 	BUILD_SAVE_MS = 60000,
+	BUILD_ROOM_MS = 1000, /* between looks at how much room there is, while nothing is heard */
 	BUILD_LEARN_MS = 30000,  /* each step: the new identity, the list of pages */
 	BUILD_OUTPUT_MAX = 4096, /* the last of what a failing warm-up command said */
 };

@@ -424,9 +424,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
 		(void)uv_poll_stop(poll);
 	/* it has stopped the guest, whose write waits for room */
 	if (full)
-		sup_end(s, RESULT_ENGINE_DIED, 125,
-		        "the disk with berm's state is full, and the guest's own disk is kept there: "
-		        "make room, or give less (--disk)");
+		sup_end(s, RESULT_ENGINE_DIED, 125, "%s", ENGINE_FULL);
 }
 
 void sup_watch_control(struct sup *s)

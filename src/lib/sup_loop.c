@@ -308,10 +308,16 @@ static void on_log(uv_poll_t *poll, int status, int events)
 
 static void engine_died(struct sup *s, const char *what)
 {
-	const char *dropped = sup_distrust(s);
+	const char *dropped;
 	char words[SUP_WORDS_MAX];
 	struct buf b;
 
+	/* its last word may be in the socket still; the template is not to blame for it */
+	if (engine_heard_full(&s->vm)) {
+		sup_end(s, RESULT_ENGINE_DIED, 125, "%s", ENGINE_FULL);
+		return;
+	}
+	dropped = sup_distrust(s);
 	for (int i = 0; i < SUP_WORDS_READS_MAX && sup_drain_log(s); i++)
 		continue;
 	buf_init(&b, words, sizeof(words));

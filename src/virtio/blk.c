@@ -188,6 +188,12 @@ static void start_range(struct blk *b, struct blk_slot *s)
 	blk_io_start(b->io, &s->job);
 }
 
+/* No room on the disk's own disk, or none for a page of the guest's checked RAM. */
+static bool is_hosts_fault(int result)
+{
+	return result == -ENOSPC || result == -EDQUOT || result == -EFAULT;
+}
+
 static void on_done(void *arg, struct blk_job *job, int result)
 {
 	struct blk *b = arg;
@@ -196,6 +202,10 @@ static void on_done(void *arg, struct blk_job *job, int result)
 	assert(s->busy);
 	if (result == -ENOSPC || result == -EDQUOT)
 		b->counts.no_space++;
+	if (!s->forgotten && is_hosts_fault(result) && virtio_lost(b->dev, result)) {
+		free_slot(b, s);
+		return;
+	}
 	if (result >= 0 && !s->forgotten && s->range + 1 < s->range_count) {
 		s->range++;
 		start_range(b, s);

@@ -76,6 +76,8 @@ static enum step send_round(struct console *c, struct virtqueue *q)
 		n = sendmsg(c->agent_fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0 && errno == EINTR)
 		return STEP_MORE;
+	if (n < 0 && errno == EFAULT && virtio_lost(c->dev, -EFAULT))
+		return STEP_DONE;
 	if (n < 0 && !is_full(errno)) {
 		console_detach(c);
 		return STEP_MORE; /* and drops from now on */
@@ -158,6 +160,8 @@ static enum step receive_round(struct console *c, struct virtqueue *q)
 	if (n < 0 && errno == EINTR)
 		return STEP_MORE;
 	if (n < 0 && is_full(errno))
+		return STEP_DONE;
+	if (n < 0 && errno == EFAULT && virtio_lost(c->dev, -EFAULT))
 		return STEP_DONE;
 	if (n <= 0) {
 		console_detach(c);

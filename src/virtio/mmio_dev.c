@@ -257,6 +257,13 @@ static struct mmio *new_mmio(const struct virtio_new *n)
 	return m;
 }
 
+bool virtio_lost(struct virtio_dev *dev, int code)
+{
+	if (dev->lost)
+		dev->lost(dev->lost_arg, code);
+	return dev->lost != NULL;
+}
+
 int virtio_dev_new(const struct virtio_new *n, struct virtio_dev **ret, struct err *e)
 {
 	_own_(virtio_dev_free) struct virtio_dev *dev = NULL;

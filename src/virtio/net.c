@@ -243,6 +243,8 @@ static enum step tx_round(struct net *n, struct virtqueue *q)
 		sent = sendmsg(n->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent < 0 && errno == EINTR)
 		return STEP_MORE;
+	if (sent < 0 && errno == EFAULT && virtio_lost(n->dev, -EFAULT))
+		return STEP_DONE;
 	if (sent < 0 && !is_later(errno)) {
 		lose(n, "the gate closed its socket");
 		return STEP_MORE; /* and drops from now on */

@@ -98,6 +98,8 @@ struct virtio_dev {
 	int irq_fd; /* eventfd bound to the interrupt line (irqfd), borrowed; -1 in tests */
 	_Atomic uint32_t isr; /* InterruptStatus: 1 used buffer, 2 configuration change */
 	bool broken;
+	void (*lost)(void *arg, int code); /* see virtio_lost(); NULL: nobody wants to know */
+	void *lost_arg;
 	void *transport; /* struct mmio: mmio_internal.h */
 };
 
@@ -120,6 +122,14 @@ void virtio_config_changed(struct virtio_dev *dev);
  * VIRTIO_BROKEN_LINES in a device's life, as the guest decides how often. */
 enum { VIRTIO_BROKEN_LINES = 16 };
 void virtio_broken(struct virtio_dev *dev, const char *why);
+
+/*
+ * The host cannot go on with this guest: it has no room for what the guest wrote (-ENOSPC,
+ * -EDQUOT), or no page for its memory (-EFAULT, of a call that was given checked RAM). True:
+ * whoever runs the machine was told and ends it, so what was under way is left open, and the guest
+ * sees no error of its own devices first. False: it is to be handled as any other error.
+ */
+bool virtio_lost(struct virtio_dev *dev, int code);
 
 /* There may be more in the queue: kick is called again once the other devices had their turn. */
 void virtio_again(struct virtio_dev *dev, unsigned queue);

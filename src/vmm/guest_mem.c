@@ -6,9 +6,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 /* Slots begin at a multiple of it, so that huge pages fit; as much is left free around each. */
 #define GUARD_BYTES (UINT64_C(2) << 20)
@@ -83,6 +85,8 @@ int guest_mem_load(const struct guest_mem *m, struct gpa at, int fd, uint64_t of
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EFAULT)
+			return err_set(e, -EFAULT, "%s", GUEST_MEM_LOST);
 		if (n < 0)
 			return err_sys(e, "read");
 		if (n == 0)
@@ -185,6 +189,44 @@ static int check_file(int fd, uint64_t bytes, struct err *e)
 	return 0;
 }
 
+/*
+ * A private mapping of a file in tmpfs takes a page of that file system for each hole that is only
+ * read, as a write does first. If there is none left, KVM tries for ever, and the guest stands
+ * still with no word. So holes get anonymous memory there, which is what a write makes of them.
+ */
+static bool takes_pages_for_holes(int fd)
+{
+	struct statfs st;
+
+	return fstatfs(fd, &st) == 0 && st.f_type == TMPFS_MAGIC;
+}
+
+static int free_holes(const struct guest_slot *s, int fd, struct err *e)
+{
+	const off_t end = (off_t)(s->file_off + s->bytes);
+	off_t data = (off_t)s->file_off;
+
+	for (unsigned i = 0; i < GUEST_HOLES_MAX && data < end; i++) {
+		off_t hole = lseek(fd, data, SEEK_HOLE);
+		void *at;
+
+		if (hole < 0 || hole >= end)
+			return 0;
+		data = lseek(fd, hole, SEEK_DATA); /* -1: nothing but a hole is left */
+		if (data < 0 || data > end)
+			data = end;
+		if (data - hole < GUEST_HOLE_BYTES_MIN)
+			continue;
+		at = mmap(s->base + ((uint64_t)hole - s->file_off), (size_t)(data - hole),
+		          PROT_READ | PROT_WRITE,
+		          MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (at == MAP_FAILED)
+			return err_sys(e, "map the holes of guest memory");
+		(void)madvise(at, (size_t)(data - hole), MADV_NOHUGEPAGE);
+	}
+	return 0;
+}
+
 static int map_slot(struct guest_slot *s, uint8_t *at, int fd, bool shared, struct err *e)
 {
 	int flags = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE) |
@@ -197,6 +239,8 @@ static int map_slot(struct guest_slot *s, uint8_t *at, int fd, bool shared, stru
 	if (fd < 0)
 		(void)madvise(got, s->bytes, MADV_HUGEPAGE); /* a host without them is slower */
 	s->base = got;
+	if (fd >= 0 && !shared && takes_pages_for_holes(fd))
+		return free_holes(s, fd, e);
 	return 0;
 }
 

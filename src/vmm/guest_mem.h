@@ -24,7 +24,16 @@
 #define GUEST_MEM_MAX    (UINT64_C(1) << 40) /* 1 TiB */
 #define GUEST_MEM_MIN    (UINT64_C(16) << 20)
 
-enum { GUEST_SLOTS_MAX = 2 };
+enum {
+	GUEST_SLOTS_MAX = 2,
+	GUEST_HOLES_MAX = 4096, /* mapped by themselves; a process may have 65530 mappings */
+	GUEST_HOLE_BYTES_MIN = 64 << 10,
+};
+
+/* What an EFAULT says that a system call gives for checked RAM. */
+#define GUEST_MEM_LOST                                                                             \
+	"the host cannot back guest memory: the disk it is on is full or failing, or the host is " \
+	"out of memory"
 
 /* A guest-physical address: no number and no pointer. */
 struct gpa {

@@ -242,10 +242,7 @@ static bool judge_failure(struct vcpu *v, int r)
 	if (r == -EAGAIN) /* a CPU that waited for its start has got it */
 		return true;
 	if (r == -EFAULT) /* what we hand to KVM is mapped, so it is the guest's memory */
-		vm_finish(v->vm, VM_END_HOST,
-		          "the host cannot back guest memory: the disk it is on is full or "
-		          "failing, or the host is out of memory (KVM_RUN: %s)",
-		          strerror(-r));
+		vm_finish(v->vm, VM_END_HOST, "%s", GUEST_MEM_LOST);
 	else
 		vm_finish(v->vm, VM_END_HOST, "KVM_RUN: %s", strerror(-r));
 	return false;

@@ -66,6 +66,7 @@ const char *vm_end_name(enum vm_end end)
 		[VM_END_UNKNOWN] = "unknown-exit",
 		[VM_END_STOPPED] = "stopped",
 		[VM_END_HOST] = "host-error",
+		[VM_END_FULL] = "disk-full",
 	};
 
 	return (unsigned)end < sizeof(names) / sizeof(names[0]) ? names[end] : "unknown";
@@ -566,6 +567,14 @@ void vm_stop(struct vm *vm)
 	vm_finish(vm, VM_END_STOPPED, "stopped");
 	for (uint32_t i = 0; i < vm->cpus; i++)
 		vcpu_join(&vm->vcpus[i]);
+}
+
+void vm_lost(struct vm *vm, int code)
+{
+	if (code == -EFAULT)
+		vm_finish(vm, VM_END_HOST, "%s", GUEST_MEM_LOST);
+	else
+		vm_finish(vm, VM_END_FULL, "the disk that the guest's own disk is kept on is full");
 }
 
 enum vm_end vm_end(struct vm *vm, char ret_text[VM_END_TEXT_MAX])

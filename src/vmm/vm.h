@@ -38,6 +38,7 @@ enum vm_end {
 	VM_END_UNKNOWN,  /* an exit we do not handle */
 	VM_END_STOPPED,  /* vm_stop() */
 	VM_END_HOST,     /* KVM_RUN failed: no memory on the host, for one */
+	VM_END_FULL,     /* the host has no room for what the guest wrote to a disk of its own */
 };
 const char *vm_end_name(enum vm_end end); /* "triple-fault": for --json */
 
@@ -102,6 +103,11 @@ void vm_pause_begin(struct vm *vm);
 bool vm_is_paused(struct vm *vm);
 void vm_resume(struct vm *vm);
 void vm_stop(struct vm *vm); /* at once; joins the threads */
+/*
+ * A device found that the host cannot go on with this guest: -EFAULT: no page for its memory
+ * (VM_END_HOST); else no room for its disk (VM_END_FULL). From any thread but the CPUs' own.
+ */
+void vm_lost(struct vm *vm, int code);
 enum vm_end vm_end(struct vm *vm, char ret_text[VM_END_TEXT_MAX]);
 
 /*

@@ -95,6 +95,23 @@ struct range {
 	uint32_t sectors, flags;
 };
 
+/* Below it the host has less room than the disk has sectors: its monitor ends for that. */
+static void blk_full(void)
+{
+	const struct blk_request w = { BLK_OUT, 0, 4096, false, 0, false };
+	struct device d;
+
+	open_at(&d, SLOT_SCRATCH, 0, QUEUE_BIG, RINGS_AT);
+	for (uint64_t sector = 0; sector < DISK_SECTORS; sector += 8) {
+		struct blk_request r = w;
+
+		r.sector = sector;
+		report()->steps++;
+		if (blk(&d.q[0], &r) != OK)
+			break; /* no answer came, nor will one */
+	}
+}
+
 static void blk_ranges(void)
 {
 	static const struct {
@@ -377,6 +394,7 @@ const struct attack device_attacks[] = {
 	{ "blk-ranges", blk_ranges },
 	{ "blk-short", blk_short },
 	{ "blk-other-format", blk_other_format },
+	{ "blk-full", blk_full },
 	{ "log-flood", log_flood },
 	{ "agent-flood", agent_flood },
 	{ "control-garbage", control_garbage },

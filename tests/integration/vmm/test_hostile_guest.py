@@ -7,6 +7,7 @@ at once, has not grown, comes to rest, saves and ends as it is told; or the mach
 reason that says what the guest did.
 """
 
+import ctypes
 import glob
 import hashlib
 import os
@@ -29,6 +30,7 @@ FLAGS = """-std=gnu17 -O1 -Wall -Wextra -Werror -ffreestanding -nostdlib -static
     -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none
     -fno-strict-aliasing -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096
     -Wl,--no-warn-rwx-segments""".split()
+END_FULL = 8  # vmm/vm.h
 REPORT_AT, REPORT_MAGIC = 0x8000, 0x6D726562
 REPORT = struct.Struct("<6I120s")  # struct report of tests/hostile/guest.h
 RUNNING, DONE, FAILED = range(3)
@@ -94,11 +96,12 @@ class Report:
 class Attack:
     """One machine with the hostile guest in it, and what of it is measured."""
 
-    def __init__(self, machines, kernel, name, memory_mib=vmm.MEMORY_MIB, cpus=2):  # noqa: F811
+    def __init__(self, machines, kernel, name, memory_mib=vmm.MEMORY_MIB, cpus=2,  # noqa: F811
+                 scratch=None):
         self.name = name
         self.image = os.memfd_create("image")
         os.write(self.image, os.urandom(DISK))
-        self.scratch = vmm.file_of(QCOW2, DISK)
+        self.scratch = vmm.file_of(QCOW2, DISK) if scratch is None else scratch
         self.image_hash = self.hash_of_image()
         self.log, log = os.pipe2(os.O_NONBLOCK)
         self.m = machines(
@@ -274,3 +277,32 @@ def test_the_machine_ends_with_its_reason(machines, hostile_kernel, name):  # no
         expect_obedience(a)
     else:
         expect_end(a, FATAL[name])
+
+
+def small_file():
+    """Of DISK bytes, where there is room for a sixteenth: a file system that is mounted nowhere."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fs = libc.syscall(430, b"tmpfs", 0)  # fsopen
+    if fs < 0:
+        pytest.skip(f"a file system of its own: {os.strerror(ctypes.get_errno())}")
+    size = str(DISK // 16).encode()
+    assert libc.syscall(431, fs, 1, b"size", size, 0) == 0  # fsconfig: a string
+    assert libc.syscall(431, fs, 6, None, None, 0) == 0  # and make it
+    top = libc.syscall(432, fs, 0, 0)  # fsmount
+    assert top >= 0
+    os.close(fs)
+    fd = os.open("disk", os.O_RDWR | os.O_CREAT, 0o666, dir_fd=top)
+    os.close(top)
+    os.ftruncate(fd, DISK)
+    return fd
+
+
+@pytest.mark.skipif(not vmm.ROOT, reason="needs root, to mount")
+def test_the_host_has_no_room_for_its_disk(machines, hostile_kernel):  # noqa: F811
+    """The machine ends at once and says it where no guest can: on the control socket."""
+    a = Attack(machines, hostile_kernel, "blk-full", scratch=small_file())
+    kind, version, length, _, _, _, reason, *_ = struct.unpack("<BBHIiI6Q", a.m.control.recv(512)[:64])
+    assert (kind, version, reason) == (vmm.ENDED, 1, END_FULL)
+    assert length > 0 and 2 < a.report().steps < 2 * DISK // 16 // 4096
+    a.m.process.wait(vmm.SECONDS_MAX)
+    expect_end(a, {"disk-full"})

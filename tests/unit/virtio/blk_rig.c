@@ -114,6 +114,40 @@ void rig_start_large(struct rig *r, bool no_ring)
 	rig_start(r, fd, &(struct blk_config){ .no_ring = no_ring }, F_ALL);
 }
 
+static void on_lost(void *arg, int code)
+{
+	struct rig_loss *l = arg;
+
+	l->times++;
+	l->code = code;
+}
+
+void rig_start_told(struct rig *r, int fd, bool no_ring, struct rig_loss *l)
+{
+	rig_make(r, fd, &(struct blk_config){ .no_ring = no_ring });
+	r->d.dev->lost = on_lost;
+	r->d.dev->lost_arg = l;
+	vdriver_run(&r->d);
+	rig_probe(r, F_ALL);
+}
+
+unsigned rig_losses(struct rig *r, const struct rig_loss *l)
+{
+	(void)rig_counts(r); /* on the loop's thread: what it wrote is seen */
+	return l->times;
+}
+
+void put_unanswered(struct rig *r, uint32_t type, uint64_t sector, uint64_t at, uint32_t len)
+{
+	struct vbuf b[3] = { { vdriver_alloc(&r->d, 16, 1), 16, false },
+		             { at, len, false },
+		             { vdriver_alloc(&r->d, 1, 1), 1, true } };
+
+	put_header(r, b[0].at, type, sector);
+	(void)vdriver_add(&r->d, 0, b, 3);
+	vdriver_kick(&r->d, 0);
+}
+
 void rig_end(struct rig *r)
 {
 	vdriver_fini(&r->d);

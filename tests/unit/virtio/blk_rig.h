@@ -56,6 +56,13 @@ void rig_start(struct rig *r, int fd, const struct blk_config *more, uint64_t fe
 /* Over a file of DISK_BYTES, or LARGE_BYTES, with the pattern of seed 1. */
 void rig_start_filled(struct rig *r, bool no_ring);
 void rig_start_large(struct rig *r, bool no_ring);
+/* As rig_start(), with somebody to tell of what is lost; how often that was. */
+struct rig_loss {
+	unsigned times;
+	int code;
+};
+void rig_start_told(struct rig *r, int fd, bool no_ring, struct rig_loss *l);
+unsigned rig_losses(struct rig *r, const struct rig_loss *l);
 void rig_end(struct rig *r);
 struct blk_counts rig_counts(struct rig *r);
 
@@ -67,6 +74,8 @@ int ask(struct rig *r, uint32_t type, uint64_t sector, const struct vbuf *data, 
 int ask_one(struct rig *r, uint32_t type, uint64_t sector, uint64_t at, uint32_t len);
 int ask_range(struct rig *r, uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags);
 uint8_t rig_status(struct rig *r);
+/* One with a single buffer that nobody waits for. */
+void put_unanswered(struct rig *r, uint32_t type, uint64_t sector, uint64_t at, uint32_t len);
 
 /* The pattern in guest memory, as if byte `off` of the disk lay at gpa. */
 bool ram_has(struct rig *r, uint64_t gpa, uint64_t off, uint64_t bytes, unsigned seed);

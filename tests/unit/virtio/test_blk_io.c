@@ -264,6 +264,55 @@ TEST(a_full_disk_is_counted)
 	}
 }
 
+/* Whoever wants to know ends the guest, which is told nothing: what else it asked for goes on. */
+TEST(a_full_disk_is_told_and_the_request_left_open)
+{
+	EACH_WAY(no_ring)
+	{
+		struct rig r;
+		struct rig_loss loss = { 0 };
+		uint64_t at;
+
+		rig_start_told(&r, small_file(DISK_BYTES), no_ring, &loss);
+		at = vdriver_alloc(&r.d, 65536, 1);
+		CHECK_EQ(ask_one(&r, T_OUT, 0, at, 32768), OK);
+		CHECK_EQ(loss.times, 0);
+		put_unanswered(&r, T_OUT, 64, at, 65536);
+		for (int i = 0; i < 10000 && rig_counts(&r).no_space == 0; i++)
+			(void)usleep(1000);
+		CHECK_EQ(rig_counts(&r).no_space, 1);
+		CHECK_EQ(loss.times, 1);
+		CHECK_EQ(loss.code, -ENOSPC);
+		CHECK_EQ(ask_one(&r, T_IN, 0, at, PAGE), OK);
+		CHECK_EQ(rig_counts(&r).errors, 0);
+		rig_end(&r);
+	}
+}
+
+TEST(memory_that_the_host_cannot_give_is_told)
+{
+	EACH_WAY(no_ring)
+	{
+		struct rig r;
+		struct rig_loss loss = { 0 };
+		int fd = file_new(DISK_BYTES);
+		uint64_t at;
+
+		file_fill(fd, DISK_BYTES, 1);
+		rig_start_told(&r, fd, no_ring, &loss);
+		at = vdriver_alloc(&r.d, 4 * PAGE, PAGE);
+		CHECK_EQ(mprotect(vdriver_at(&r.d, at + PAGE, PAGE), PAGE, PROT_NONE), 0);
+		put_unanswered(&r, T_OUT, 0, at + PAGE, PAGE);
+		CHECK_EQ(ask_one(&r, T_IN, 0, at + 2 * PAGE, 2 * PAGE), OK);
+		for (int i = 0; i < 10000 && rig_losses(&r, &loss) == 0; i++)
+			(void)usleep(1000);
+		CHECK_EQ(loss.times, 1);
+		CHECK_EQ(loss.code, -EFAULT);
+		CHECK_EQ(rig_counts(&r).errors, 0);
+		rig_end(&r);
+	}
+}
+
 TEST(memory_that_cannot_be_reached_gives_errors)
 {
 	EACH_WAY(no_ring)

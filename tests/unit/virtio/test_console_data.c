@@ -1,6 +1,9 @@
 /* Bytes through the console: in order, in bulk, against a slow reader, and beside each other. */
 #include "console_rig.h"
 
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
 enum {
 	PIECES = 5, /* of a chain: a header, pages, and a rest */
 	RING = 64,  /* chains under way */
@@ -353,6 +356,43 @@ TEST(a_receive_buffer_of_nothing_breaks_the_device)
 	rig_meet(&r);
 	rig_expect(&r, 1, EV_PORT_OPEN, 1);
 	rig_fini(&r);
+}
+
+/* Far more than the count of calls says that it is another code. */
+#define WRONG_CODE (UINT64_C(1) << 40)
+
+static void on_lost(void *arg, int code)
+{
+	const uint64_t word = code == -EFAULT ? 1 : WRONG_CODE;
+
+	CHECK_EQ(write(*(int *)arg, &word, sizeof(word)), (ssize_t)sizeof(word));
+}
+
+/* Memory that the host cannot give is nobody's broken rule, nor the end of the port. */
+TEST(memory_that_the_host_cannot_give_is_told)
+{
+	for (unsigned queue = RIG_AGENT_RX; queue <= RIG_AGENT_TX; queue++) {
+		int told = eventfd(0, EFD_CLOEXEC);
+		struct vbuf b = { .len = RIG_PAGE, .writable = queue == RIG_AGENT_RX };
+		uint64_t word = 0;
+		struct rig r;
+
+		rig_start(&r);
+		r.dev->lost_arg = &told;
+		r.dev->lost = on_lost;
+		b.at = vdriver_alloc(&r.d, RIG_PAGE, RIG_PAGE);
+		CHECK_EQ(mprotect(vdriver_at(&r.d, b.at, RIG_PAGE), RIG_PAGE, PROT_NONE), 0);
+		(void)vdriver_add(&r.d, queue, &b, 1);
+		vdriver_kick(&r.d, queue);
+		if (queue == RIG_AGENT_RX)
+			CHECK_EQ(send(r.agent, "x", 1, 0), 1);
+		CHECK_EQ(read(told, &word, sizeof(word)), (ssize_t)sizeof(word));
+		CHECK(word > 0 && word < WRONG_CODE);
+		CHECK(!vdriver_needs_reset(&r.d));
+		CHECK(rig_silent(&r));
+		rig_fini(&r);
+		(void)close(told);
+	}
 }
 
 TEST(malformed_chains_break_the_device)

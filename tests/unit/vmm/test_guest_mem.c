@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -142,6 +143,62 @@ TEST(a_file_goes_straight_in)
 	CHECK_EQ(guest_mem_load(&m, gpa_of(PAGE - 5), fd, 10, 6, &e), -EFAULT);
 	CHECK_EQ(guest_mem_load(&m, gpa_of(16), -1, 10, 6, &e), -EBADF);
 	free(base);
+	(void)close(fd);
+}
+
+/* As when the disk below it is full. */
+TEST(memory_the_host_cannot_give_is_said)
+{
+	uint8_t *base = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct err e = { 0 };
+	struct guest_mem m;
+	int fd = memfd(100);
+
+	CHECK(base != MAP_FAILED);
+	two_slots(base, &m);
+	CHECK_EQ(guest_mem_load(&m, gpa_of(16), fd, 0, 100, &e), -EFAULT);
+	CHECK_STR(e.text, GUEST_MEM_LOST);
+	CHECK_EQ(munmap(base, 2 * PAGE), 0);
+	(void)close(fd);
+}
+
+static int64_t blocks(int fd)
+{
+	struct stat st;
+
+	CHECK_EQ(fstat(fd, &st), 0);
+	return st.st_blocks;
+}
+
+/* Else a guest would stand still once tmpfs is full: KVM tries again and again. */
+TEST(holes_take_no_room_in_tmpfs)
+{
+	const uint64_t bytes = UINT64_C(64) << 20;
+	struct err e = { 0 };
+	struct guest_mem m;
+	int fd = memfd(bytes);
+	uint64_t v = 7;
+	int64_t before;
+
+	CHECK_EQ(pwrite(fd, "data", 4, 8 << 20), 4);
+	CHECK_EQ(pwrite(fd, "last", 4, (off_t)bytes - PAGE), 4);
+	before = blocks(fd);
+	CHECK_OK(guest_mem_map(fd, bytes, false, &m, &e), &e);
+	for (uint64_t at = 0; at < bytes; at += UINT64_C(16) * PAGE) {
+		CHECK(guest_mem_read(&m, gpa_of(at), &v, 4));
+		CHECK_EQ(v, at == 8 << 20 ? 0x61746164 : 0);
+		CHECK(guest_mem_write(&m, gpa_of(at), "own", 4));
+	}
+	CHECK(guest_mem_read(&m, gpa_of(bytes - PAGE), &v, 4));
+	CHECK_EQ(v, 0x7473616c);
+	CHECK_EQ(blocks(fd), before);
+	CHECK(guest_mem_write(&m, gpa_of(bytes - PAGE), "own", 4));
+	guest_mem_unmap(&m);
+	CHECK_OK(guest_mem_map(fd, bytes, false, &m, &e),
+	         &e); /* and nothing of it is in the file */
+	CHECK(guest_mem_read(&m, gpa_of(bytes - PAGE), &v, 4));
+	CHECK_EQ(v, 0x7473616c);
+	guest_mem_unmap(&m);
 	(void)close(fd);
 }
 
