@@ -75,13 +75,6 @@ int jail_limits(const struct jail_limit *limits, size_t count, struct err *e)
 	return 0;
 }
 
-int jail_no_new_privs(struct err *e)
-{
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_sys(e, "no_new_privs");
-	return 0;
-}
-
 /* A parent outside our pid namespace is 0, alive or not, but its end of the pipe goes with it. */
 static bool parent_lives(pid_t parent, int parent_fd)
 {

@@ -1,5 +1,8 @@
 /*
  * guest: what every sandbox's machine is made of, and the two ways to start one.
+ *
+ * Files     guest_files.c opens and describes; guest.c picks an engine and starts. libberm, which
+ *           starts no guest itself, needs the first only.
  */
 #pragma once
 

@@ -9,14 +9,14 @@ import bermtest
 import pytest
 
 # What a library that is a guest in a program must not even know the name of. It shares objects with
-# the command line, so it knows fork, chdir and getenv, and by way of the engines that a snapshot may
-# be of, what their jail calls in processes of its own (setresuid, setgroups); that it calls none of
-# them in its host is for tests/unit/lib/test_berm_host.c to say.
+# the command line, so it knows fork, chdir and getenv; that it calls none of them in its host is for
+# tests/unit/lib/test_berm_host.c to say. Nor does it know what closes a jail: only its own programs do.
 NEVER = """
 exit quick_exit atexit on_exit system popen vfork _Fork pthread_atfork signal
 printf vprintf puts putchar fputs fputc fprintf vfprintf perror stdout stderr dprintf
 setenv unsetenv putenv clearenv setlocale umask fchdir srand rand
-setuid setgid seteuid setegid tmpfile mktemp
+setuid setgid seteuid setegid setresuid setresgid setgroups initgroups tmpfile mktemp
+unshare setns chroot pivot_root mount umount umount2 capset setrlimit setrlimit64 prlimit prlimit64
 """.split()
 
 
