@@ -337,8 +337,9 @@ void sup_client_frames(struct sup_client *c)
 		if (has_to_wait(s, &f)) {
 			c->link->in_at = mark;
 			c->paused = true;
-			if (f.type == WIRE_STOP)
-				sup_wake(s); /* it is to have the chance to end well */
+			/* the guest is to hear it: to end well, or what it makes of a signal */
+			if (f.stream == 0 && (f.type == WIRE_STOP || f.type == WIRE_KILL))
+				sup_wake(s);
 			break;
 		}
 		/* whatever it is, the agent's buffer must be able to take it whole */

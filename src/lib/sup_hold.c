@@ -384,12 +384,8 @@ static void done_late(struct sup *s)
 	sup_watch_client(c);
 }
 
-void sup_op_done(struct sup *s)
+static void next_phase(struct sup *s)
 {
-	if (s->state == SUP_ENDING) {
-		done_late(s);
-		return;
-	}
 	if (undone(s) && s->op.phase != SUP_RESTING) {
 		finish(s, -ECANCELED, "");
 		return;
@@ -407,6 +403,18 @@ void sup_op_done(struct sup *s)
 	case SUP_HOLDING:
 		break;
 	}
+}
+
+void sup_op_done(struct sup *s)
+{
+	if (s->state == SUP_ENDING) {
+		done_late(s);
+		return;
+	}
+	next_phase(s);
+	/* a STOP or KILL that came meanwhile may wake it now */
+	if (s->state != SUP_ENDING && s->op.type == 0 && s->paused)
+		sup_resume_clients(s);
 }
 
 /* --- what the engine says unasked --- */

@@ -14,11 +14,12 @@ import time
 import images
 import pytest
 import sandboxes
-from sandboxes import finish, mounted, stretched, wait_for
+from sandboxes import Stopwatch, finish, mounted, stretched, wait_for
 
 RESTORES = int(os.environ.get("BERM_TEST_RESTORES", "20"))
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 FILES = ["ram", "state", "scratch", "meta"]
+SIGNAL_SECONDS_MAX = 5  # half of what a client waits for an answer
 
 
 @pytest.fixture
@@ -260,6 +261,36 @@ def test_stop_of_a_paused_one_lets_its_handler_run(berm, bb):
     berm.ok("pause", "tidy")
     berm.ok("stop", "-t", "20s", "tidy")
     assert finish(proc, 20)[1] == b"tidy\n"
+
+
+SIGNALLED = "trap 'echo hup' HUP; echo ready; while :; do sleep 0.1; done"
+
+
+def test_a_signal_resumes_a_paused_one(berm, bb):
+    """As with docker kill: what is sent arrives, and the sandbox goes on."""
+    proc = berm.start("run", "--name", "hears", bb, "sh", "-c", SIGNALLED)
+    assert proc.stdout.readline() == b"ready\n"
+    berm.ok("pause", "hears")
+    watch = Stopwatch()
+    berm.ok("stop", "--signal", "HUP", "hears")
+    assert proc.stdout.readline() == b"hup\n"
+    assert watch.seconds() < SIGNAL_SECONDS_MAX
+    assert berm.inspect("hears")["paused"] is False
+    berm.ok("stop", "-t", "0", "hears")
+    finish(proc, 20)
+
+
+@pytest.mark.parametrize("how", [["-t", "20s"], ["--signal", "TERM"]], ids=["stop", "signal"])
+def test_a_signal_that_meets_a_snapshot_of_a_paused_one(berm, bb, keep, how):
+    """Whichever is first: the snapshot is taken, and then the signal arrives."""
+    script = "trap 'echo tidy; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    proc = berm.start("run", "--name", "tidy", bb, "sh", "-c", script)
+    assert proc.stdout.readline() == b"ready\n"
+    berm.ok("pause", "tidy")
+    saving = berm.start("snapshot", "-q", "tidy", keep)
+    berm.ok("stop", *how, "tidy")
+    assert finish(proc, 20)[1] == b"tidy\n"
+    finish(saving, 30)
 
 
 # --- names, and what is not there ---
