@@ -345,6 +345,18 @@ static int open_files(int dir_fd, int fds[FILE_COUNT], struct err *e)
 	return r;
 }
 
+/* -1: there is none. An empty one names no page. */
+static int open_wset(int dir_fd)
+{
+	_own_fd_ int fd = -1;
+	struct stat st;
+
+	if (fd_openat(dir_fd, "wset", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &fd, NULL) < 0 ||
+	    fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+		return -1;
+	return steal_fd(&fd);
+}
+
 int saved_open(int parent_fd, const char *name, enum saved_trust trust, struct saved *ret,
                char **ret_note, size_t *ret_note_len, struct err *e)
 {
@@ -371,9 +383,7 @@ int saved_open(int parent_fd, const char *name, enum saved_trust trust, struct s
 	ret->ram_fd = fds[0];
 	ret->state_fd = fds[1];
 	ret->scratch_fd = fds[2];
-	if (fd_openat(dir_fd, "wset", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &ret->wset_fd, NULL) <
-	    0)
-		ret->wset_fd = -1;
+	ret->wset_fd = open_wset(dir_fd);
 	*ret_note = steal_ptr(&note);
 	*ret_note_len = len;
 	return 0;

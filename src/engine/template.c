@@ -83,14 +83,50 @@ void template_drop(int templates_fd, struct span key)
 	(void)saved_remove(templates_fd, name, NULL);
 }
 
-int template_new_wset(int templates_fd, struct span key, int *ret_fd, struct err *e)
+void template_wset_init(struct template_wset *w)
 {
-	char path[TEMPLATE_NAME_MAX + 8];
+	*w = (struct template_wset){ .templates_fd = -1, .fd = -1 };
+}
+
+int template_wset_new(int templates_fd, struct span key, struct template_wset *ret, struct err *e)
+{
+	struct template_wset w = { .templates_fd = templates_fd, .fd = -1 };
 	char name[TEMPLATE_NAME_MAX];
+	struct stat st;
+	uint64_t salt;
+	int r;
 
 	name_of(key, name);
-	(void)snprintf(path, sizeof(path), "%s/wset", name);
-	return fd_openat(templates_fd, path, O_WRONLY | O_CREAT | O_EXCL, 0600, ret_fd, e);
+	random_bytes(&salt, sizeof(salt)); /* one that died left its own behind */
+	(void)snprintf(w.place, sizeof(w.place), "%s/wset", name);
+	(void)snprintf(w.path, sizeof(w.path), "%s/.wset-%016" PRIx64, name, salt);
+	if (fstatat(templates_fd, w.place, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return err_set(e, -EEXIST, "the template's first pages are known");
+	r = fd_openat(templates_fd, w.path, O_WRONLY | O_CREAT | O_EXCL, 0600, &w.fd, e);
+	if (r == 0)
+		*ret = w;
+	return r;
+}
+
+int template_wset_commit(struct template_wset *w, struct err *e)
+{
+	if (renameat(w->templates_fd, w->path, w->templates_fd, w->place) < 0)
+		return err_sys(e, "keep the template's first pages");
+	*w->path = '\0';
+	return 0;
+}
+
+void template_wset_close(struct template_wset *w)
+{
+	if (w->fd >= 0 && *w->path)
+		(void)unlinkat(w->templates_fd, w->path, 0);
+	own_close_fd(&w->fd);
+	template_wset_init(w);
+}
+
+void template_wset_close_scope(struct template_wset *w)
+{
+	template_wset_close(w);
 }
 
 void template_lock_init(struct template_lock *l)

@@ -56,11 +56,25 @@ void template_sweep_lock(int templates_fd, const char *name);
 /* Makes the draft the template of `key`, in one step. On failure the draft is removed. */
 _must_ int template_commit(int templates_fd, struct draft *d, struct span key, struct err *e);
 
-/*
- * An empty file for the working set of the template of `key`, to be written in one go: who reads
- * less than all of it starts without. -EEXIST: it has one.
- */
-_must_ int template_new_wset(int templates_fd, struct span key, int *ret_fd, struct err *e);
+/* A working set that is being written, beside its place: nobody sees it before it is whole. */
+struct template_wset {
+	int templates_fd; /* borrowed */
+	int fd;           /* the empty file to write to */
+	char path[2 * TEMPLATE_NAME_MAX], place[2 * TEMPLATE_NAME_MAX];
+};
+
+void template_wset_init(struct template_wset *w);
+
+/* For the template of `key`. -ENOENT: there is none. -EEXIST: it has one. */
+_must_ int template_wset_new(int templates_fd, struct span key, struct template_wset *ret,
+                             struct err *e);
+
+/* It is whole: gives it its place. -ENOENT: the template is gone. */
+_must_ int template_wset_commit(struct template_wset *w, struct err *e);
+
+/* Removes what was not given its place. Harmless twice. */
+void template_wset_close(struct template_wset *w);
+void template_wset_close_scope(struct template_wset *w);
 
 /* Removes the template of `key`, for one that a restore could not use. */
 void template_drop(int templates_fd, struct span key);

@@ -399,7 +399,7 @@ int build_learn(const struct paths *p, const struct spec *spec, const struct eng
 	_own_(guest_files_close) struct guest_files g;
 	_own_(saved_close) struct saved t;
 	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
-	_own_fd_ int wset_fd = -1;
+	_own_(template_wset_close) struct template_wset wset;
 	struct buf b;
 	int r;
 
@@ -415,9 +415,12 @@ int build_learn(const struct paths *p, const struct spec *spec, const struct eng
 		return r;
 	guest_put_key(&b, &g, spec);
 	if (!buf_ok(&b))
+	template_wset_init(&wset);
 		return err_set(e, -E2BIG, "the warm-up commands are too long");
 	r = template_open(templates_fd, buf_span(&b), &t, e);
 	if (r == 0)
-		r = template_new_wset(templates_fd, buf_span(&b), &wset_fd, e);
-	return r == 0 ? learn(p, &g, spec, templates_fd, image_fd, &t, wset_fd, e) : r;
+		r = template_wset_new(templates_fd, buf_span(&b), &wset, e);
+	if (r == 0)
+		r = learn(p, &g, spec, templates_fd, image_fd, &t, wset.fd, e);
+	return r == 0 ? template_wset_commit(&wset, e) : r;
 }

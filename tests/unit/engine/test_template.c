@@ -128,14 +128,16 @@ TEST(a_working_set_is_found_once_it_is_there)
 	_own_(saved_close) struct saved t;
 	_own_(saved_close) struct saved again;
 	_own_fd_ int dir = folder();
-	_own_fd_ int fd = -1;
+	_own_(template_wset_close) struct template_wset w;
+	struct template_wset none;
 	struct err e = { 0 };
 	char got[8] = "";
-	int none = -1;
 
 	saved_init(&t);
 	saved_init(&again);
-	CHECK_EQ(template_new_wset(dir, key(), &none, &e), -ENOENT);
+	template_wset_init(&w);
+	template_wset_init(&none);
+	CHECK_EQ(template_wset_new(dir, key(), &none, &e), -ENOENT);
 	save(dir, key());
 	CHECK_OK(template_open(dir, key(), &t, &e), &e);
 	CHECK_EQ(t.wset_fd, -1);
@@ -143,17 +145,56 @@ TEST(a_working_set_is_found_once_it_is_there)
 	CHECK_EQ(again.wset_fd, -1);
 	saved_close(&t);
 	saved_close(&again);
-	CHECK_OK(template_new_wset(dir, key(), &fd, &e), &e);
-	CHECK_EQ(pwrite(fd, "pages", 5, 0), 5);
-	CHECK_EQ(template_new_wset(dir, key(), &none, &e), -EEXIST);
+	CHECK_OK(template_wset_new(dir, key(), &w, &e), &e);
+	CHECK_EQ(pwrite(w.fd, "pages", 5, 0), 5);
+	/* nor is it seen before it is whole */
+	CHECK_OK(template_open(dir, key(), &t, &e), &e);
+	CHECK_EQ(t.wset_fd, -1);
+	saved_close(&t);
+	CHECK_OK(template_wset_commit(&w, &e), &e);
+	template_wset_close(&w);
+	CHECK_EQ(template_wset_new(dir, key(), &none, &e), -EEXIST);
 	CHECK_OK(template_open(dir, key(), &t, &e), &e);
 	CHECK_OK(saved_reopen(&t, &again, &e), &e);
 	CHECK_EQ(pread(again.wset_fd, got, sizeof(got), 0), 5);
 	CHECK_STR(got, "pages");
 	CHECK_EQ(pwrite(again.wset_fd, "x", 1, 0), -1);
 	template_drop(dir, key());
-	CHECK_EQ(template_new_wset(dir, key(), &none, &e), -ENOENT);
-	CHECK_EQ(none, -1);
+	CHECK_EQ(template_wset_new(dir, key(), &none, &e), -ENOENT);
+	CHECK_EQ(none.fd, -1);
+}
+
+/* As a learner that was killed, or had no success, leaves it; and as an older one left it empty. */
+TEST(a_working_set_that_is_not_whole_is_none)
+{
+	_own_(saved_close) struct saved t;
+	_own_(template_wset_close) struct template_wset w;
+	_own_fd_ int dir = folder();
+	struct template_wset killed;
+	char path[sizeof(w.path)];
+	struct err e = { 0 };
+
+	saved_init(&t);
+	template_wset_init(&w);
+	save(dir, key());
+	CHECK_OK(template_wset_new(dir, key(), &killed, &e), &e);
+	CHECK_EQ(pwrite(killed.fd, "pa", 2, 0), 2);
+	own_close_fd(&killed.fd);
+	CHECK_OK(template_wset_new(dir, key(), &w, &e), &e);
+	(void)snprintf(path, sizeof(path), "%s", w.path);
+	CHECK_EQ(faccessat(dir, path, F_OK, 0), 0);
+	template_wset_close(&w);
+	CHECK_EQ(faccessat(dir, path, F_OK, 0), -1);
+	CHECK_OK(template_open(dir, key(), &t, &e), &e);
+	CHECK_EQ(t.wset_fd, -1);
+	saved_close(&t);
+	CHECK_OK(template_wset_new(dir, key(), &w, &e), &e);
+	CHECK_OK(template_wset_commit(&w, &e), &e);
+	template_wset_close(&w);
+	CHECK_OK(template_open(dir, key(), &t, &e), &e);
+	CHECK_EQ(t.wset_fd, -1);
+	template_drop(dir, key());
+	CHECK_EQ(faccessat(dir, killed.path, F_OK, 0), -1);
 }
 
 TEST(another_key_is_another_template)
