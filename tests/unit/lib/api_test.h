@@ -36,6 +36,13 @@ static const char *const echo[] = { "echo", "hello", "world", NULL };
 static const char *const cat[] = { "cat", NULL };
 static const char *const hang[] = { "hang", NULL };
 
+/* What each test begins with: sandboxes are the test's own, fake_sup.h. */
+static inline struct berm *begin(void)
+{
+	fake_install();
+	return fake_berm();
+}
+
 static inline struct berm_config *config(void)
 {
 	struct berm_err err = { 0 };
@@ -109,3 +116,20 @@ static inline void gone(void)
 		(void)poll(NULL, 0, 1);
 	}
 }
+
+/* What most tests end with. */
+static inline void finish(struct berm *b, struct berm_sandbox *sb)
+{
+	berm_sandbox_free(sb);
+	berm_free(b);
+	gone();
+}
+
+/* The test program is its own supervisor. */
+#define API_TEST_MAIN()                                                                            \
+	int main(int argc, char **argv)                                                            \
+	{                                                                                          \
+		if (argc > 0 && strcmp(argv[0], "berm-supervisor") == 0)                           \
+			return fake_supervisor(argc, argv);                                        \
+		return test_main(argc, argv);                                                      \
+	}

@@ -25,8 +25,7 @@ TEST(a_main_command_from_start_to_end)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_command(c, &cmd, &err));
 	OK(berm_start(b, c, &sb, &err));
 	CHECK_EQ(strlen(berm_sandbox_id(sb)), 12);
@@ -56,8 +55,7 @@ TEST(commands_in_an_idle_sandbox)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	CHECK(!berm_main(sb));
 	p[0] = exec(sb, echo, BERM_STREAM_NULL, BERM_STREAM_PIPE);
@@ -96,8 +94,7 @@ TEST(environments_are_what_was_said)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	(void)setenv("HOME", "/somewhere", 1);
 	OK(berm_config_add_env(c, "B=nothing", &err));
 	OK(berm_config_add_env(c, "C=config", &err));
@@ -127,8 +124,7 @@ TEST(the_images_own_command)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_command(c, &cmd, &err));
 	OK(berm_start(b, c, &sb, &err));
 	expect_text(berm_main(sb), "image\n");
@@ -154,8 +150,7 @@ TEST(bytes_go_in_and_come_back_through_pipes)
 	size_t out = 0;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	for (size_t i = 0; i < BYTES; i++)
 		data[i] = fake_pattern(i);
@@ -197,8 +192,7 @@ TEST(who_does_not_read_stalls_the_command_and_nobody_else)
 	uint64_t got = 0;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	slow = exec(sb, yes, BERM_STREAM_NULL, BERM_STREAM_PIPE);
 	BAD(-ETIMEDOUT, "not ended", berm_wait(slow, 50, NULL, &err));
@@ -215,9 +209,7 @@ TEST(who_does_not_read_stalls_the_command_and_nobody_else)
 	}
 	CHECK_EQ(got, 1000000);
 	expect_exit(slow, 0);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 /* --- what fails --- */
@@ -233,8 +225,7 @@ TEST(a_command_that_cannot_start)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	p = exec(sb, missing, BERM_STREAM_NULL, BERM_STREAM_PIPE);
 	BAD(-ENOENT, "no such command in the guest: missing", berm_wait(p, LONG_MS, NULL, &err));
@@ -265,8 +256,7 @@ TEST(a_sandbox_that_does_not_start)
 	struct berm *b;
 	int r;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_name(c, "no-start", &err));
 	OK(berm_start(b, c, &sb, &err));
 	r = berm_exec(sb, &cmd, &p, &err);
@@ -290,8 +280,7 @@ TEST(a_supervisor_that_is_killed)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	p[0] = exec(sb, hang, BERM_STREAM_PIPE, BERM_STREAM_PIPE);
 	p[1] = exec(sb, die, BERM_STREAM_NULL, BERM_STREAM_NULL);
@@ -315,15 +304,12 @@ TEST(a_supervisor_that_speaks_nonsense)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	p = exec(sb, lie, BERM_STREAM_NULL, BERM_STREAM_NULL);
 	BAD(-EPROTO, "protocol", berm_wait(p, LONG_MS, NULL, &err));
 	expect_text(exec(sb, echo, BERM_STREAM_NULL, BERM_STREAM_PIPE), "hello world\n");
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(installations_and_images_that_are_not_there)
@@ -404,8 +390,7 @@ TEST(commands_are_judged)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	good = command(echo, BERM_STREAM_NULL, BERM_STREAM_NULL);
 #define REFUSED(code, words, ...)                                                                  \
@@ -464,8 +449,7 @@ TEST(structs_may_be_of_other_versions)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	newer.c.size = sizeof(newer);
 	OK(berm_exec(sb, &newer.c, &p, &err));
@@ -482,9 +466,7 @@ TEST(structs_may_be_of_other_versions)
 	newer.c.size = offsetof(struct berm_command, flags);
 	OK(berm_exec(sb, &newer.c, &p, &err));
 	expect_text(p, "hello world\n");
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(names_are_unique_and_found)
@@ -494,8 +476,7 @@ TEST(names_are_unique_and_found)
 	struct berm_sandbox *sb[3];
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_name(c, "web", &err));
 	OK(berm_start(b, c, &sb[0], &err));
 	OK(berm_wait_started(sb[0], LONG_MS, &err));
@@ -523,8 +504,7 @@ TEST(a_detached_sandbox_outlives_its_handle)
 	char id[BERM_ID_MAX];
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_detached(c, 1, &err));
 	OK(berm_start(b, c, &sb, &err));
 	OK(berm_wait_started(sb, LONG_MS, &err));
@@ -547,8 +527,7 @@ TEST(handles_hold_what_they_need)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	berm_free(b); /* before its sandbox */
 	expect_text(exec(sb, echo, BERM_STREAM_NULL, BERM_STREAM_PIPE), "hello world\n");
@@ -564,8 +543,7 @@ TEST(stats_with_and_without_waiting)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	OK(berm_get_stats(sb, LONG_MS, &st, &err));
 	CHECK_EQ(st.wall_ms, 7);
@@ -601,8 +579,7 @@ TEST(a_sandbox_on_its_way_is_not_paused)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_name(c, "slow-start", &err));
 	OK(berm_start(b, c, &sb, &err));
 	BAD(-EAGAIN, "not running yet", berm_pause(sb, LONG_MS, &err));
@@ -617,8 +594,7 @@ TEST(pausing_and_snapshots_are_asked_for)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	OK(berm_pause(sb, LONG_MS, &err));
 	OK(berm_resume(sb, LONG_MS, &err));
@@ -643,8 +619,7 @@ TEST(what_a_supervisor_cannot_do_is_said)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_name(c, "old-version", &err));
 	OK(berm_start(b, c, &sb, &err));
 	OK(berm_wait_started(sb, LONG_MS, &err));
@@ -700,9 +675,4 @@ TEST(out_of_memory_leaves_nothing)
 	}
 }
 
-int main(int argc, char **argv)
-{
-	if (argc > 0 && strcmp(argv[0], "berm-supervisor") == 0)
-		return fake_supervisor(argc, argv);
-	return test_main(argc, argv);
-}
+API_TEST_MAIN()

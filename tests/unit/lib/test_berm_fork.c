@@ -97,8 +97,7 @@ TEST(a_parent_and_ten_children_answer)
 	char text[32];
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = a_cat(b);
 	OK(berm_fork(sb, TEN, LONG_MS, kids, &err));
 	CHECK_EQ(fake_left(), TEN + 1);
@@ -128,8 +127,7 @@ TEST(children_of_children)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb[0] = a_cat(b);
 	for (int i = 0; i < 3; i++)
 		OK(berm_fork(sb[i], 1, LONG_MS, &sb[i + 1], &err));
@@ -150,8 +148,7 @@ TEST(streams_are_as_the_parents)
 	char c;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = running(b, hang, BERM_STREAM_NULL, BERM_STREAM_PIPE);
 	OK(berm_fork(sb, 1, LONG_MS, kid, &err));
 	BAD(-EINVAL, "'in'", berm_write(berm_main(kid[0]), "x", 1, 0, &err));
@@ -173,9 +170,7 @@ TEST(streams_are_as_the_parents)
 	CHECK(!berm_main(kid[0]));
 	expect_text(exec(kid[0], echo, BERM_STREAM_NULL, BERM_STREAM_PIPE), "hello world\n");
 	berm_sandbox_free(kid[0]);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(stdin_that_has_ended_stays_so)
@@ -186,16 +181,13 @@ TEST(stdin_that_has_ended_stays_so)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = running(b, hang, BERM_STREAM_PIPE, BERM_STREAM_PIPE);
 	OK(berm_close_stdin(berm_main(sb), &err));
 	OK(berm_fork(sb, 1, LONG_MS, kid, &err));
 	BAD(-EPIPE, "no more", berm_write(berm_main(kid[0]), "x", 1, LONG_MS, &err));
 	berm_sandbox_free(kid[0]);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(a_connected_parent)
@@ -210,8 +202,7 @@ TEST(a_connected_parent)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = a_cat(b);
 	OK(berm_connect(b, berm_sandbox_id(sb), &same, &err));
 	OK(berm_fork(same, 1, LONG_MS, kid, &err));
@@ -220,9 +211,7 @@ TEST(a_connected_parent)
 	OK(berm_attach(kid[0], &cmd, &p, &err));
 	berm_sandbox_free(same);
 	berm_sandbox_free(kid[0]);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(forty_children_leave_no_file_open)
@@ -234,8 +223,7 @@ TEST(forty_children_leave_no_file_open)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = a_cat(b);
 	before = open_files();
 	OK(berm_fork(sb, MANY, LONG_MS, kids, &err));
@@ -244,9 +232,7 @@ TEST(forty_children_leave_no_file_open)
 	CHECK_EQ(open_files(), before);
 	CHECK(fcntl(STDIN_FILENO, F_GETFD) >= 0); /* nor is one closed that is not ours */
 	answers(sb, "the parent");
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 /* --- failures --- */
@@ -262,8 +248,7 @@ TEST(all_or_none)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = running(b, third, BERM_STREAM_NULL, BERM_STREAM_NULL);
 	before = open_files();
 	BAD(-ECHILD, "of 10: a child did not start: no room for one more",
@@ -280,9 +265,7 @@ TEST(all_or_none)
 	BAD(-ETIMEDOUT, "did not fork in time", berm_fork(sb, TEN, 300, kids, &err));
 	wait_left(1);
 	CHECK_EQ(open_files(), before);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(an_end_meanwhile_is_told)
@@ -293,8 +276,7 @@ TEST(an_end_meanwhile_is_told)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	BAD(-ESHUTDOWN, "stopped", berm_snapshot(sb, "end", LONG_MS, &err));
 	BAD(-ESHUTDOWN, "stopped", berm_fork(sb, 1, LONG_MS, kids, &err));
@@ -344,8 +326,7 @@ TEST(a_loop_asks_and_is_told)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = a_cat(b);
 	await_event(sb, BERM_EVENT_STARTED);
 	BAD(-ETIMEDOUT, "fork", berm_fork(sb, TEN, 0, kids, &err));
@@ -367,9 +348,7 @@ TEST(a_loop_asks_and_is_told)
 	BAD(-ETIMEDOUT, "fork", berm_fork(sb, 2, 0, kids, &err));
 	OK(berm_fork(sb, 2, LONG_MS, kids, &err));
 	free_all(kids, 2);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 /* The end is the last event, and what is never taken is freed with the handle. */
@@ -383,8 +362,7 @@ TEST(an_answer_that_is_not_taken)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	BAD(-ETIMEDOUT, "snapshot", berm_snapshot(sb, "never", 0, &err));
 	OK(berm_stop(sb, 0, LONG_MS, &err));
@@ -530,8 +508,7 @@ TEST(a_start_from_a_snapshot_twice)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	save("warm", cat);
 	OK(berm_config_set_snapshot(c, "warm", &err));
 	OK(berm_config_set_command(c, &cmd, &err));
@@ -573,8 +550,7 @@ TEST(snapshots_that_are_refused)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	save("warm", cat);
 	OK(berm_config_set_snapshot(c, "nothing-such", &err));
 	BAD(-ENOENT, "no snapshot 'nothing-such'", berm_start(b, c, &sb, &err));
@@ -604,8 +580,7 @@ TEST(out_of_memory_leaves_nothing)
 	struct berm *b;
 
 	need_qemu();
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	save("warm", cat);
 	OK(berm_config_set_snapshot(c, "warm", &err));
 	sb = a_cat(b);
@@ -632,9 +607,4 @@ TEST(out_of_memory_leaves_nothing)
 	gone();
 }
 
-int main(int argc, char **argv)
-{
-	if (argc > 0 && strcmp(argv[0], "berm-supervisor") == 0)
-		return fake_supervisor(argc, argv);
-	return test_main(argc, argv);
-}
+API_TEST_MAIN()

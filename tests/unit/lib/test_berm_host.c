@@ -219,8 +219,7 @@ TEST(a_storm_of_signals_breaks_nothing)
 	struct sigaction sa = { .sa_handler = count_signal }; /* and no SA_RESTART */
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	CHECK_EQ(sigaction(SIGALRM, &sa, NULL), 0);
 	CHECK_EQ(setitimer(ITIMER_REAL, &often, NULL), 0);
 	for (int i = 0; i < 10; i++)
@@ -253,8 +252,7 @@ TEST(a_thread_with_a_small_stack)
 	struct berm *b;
 	pthread_t t;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	CHECK_EQ(pthread_attr_init(&attr), 0);
 	CHECK_EQ(pthread_attr_setstacksize(&attr, bytes), 0);
 	CHECK_EQ(pthread_create(&t, &attr, live_here, b), 0);
@@ -297,8 +295,7 @@ TEST(fifty_sandboxes_leave_no_file_open)
 	struct berm *b;
 	int before;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	whole_life(b); /* whatever the C library opens once */
 	before = count_fds();
 	for (int i = 0; i < 50; i++) {
@@ -340,9 +337,7 @@ TEST(every_file_is_closed_on_exec)
 	for (int fd = 0; fd < 1024; fd++)
 		if (!was[fd] && fcntl(fd, F_GETFD) >= 0)
 			CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(too_few_files_are_an_error_and_leave_nothing)
@@ -352,8 +347,7 @@ TEST(too_few_files_are_an_error_and_leave_nothing)
 	int before;
 	bool failed = false;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	before = count_fds();
 	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	for (rlim_t max = (rlim_t)before; max < (rlim_t)before + 24; max++) {
@@ -415,8 +409,7 @@ TEST(from_a_file_to_a_file)
 	int in;
 	int out;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	for (size_t i = 0; i < BYTES; i++)
 		data[i] = fake_pattern(i);
@@ -467,8 +460,7 @@ TEST(through_blocking_pipes)
 	struct berm *b;
 	int fds[2];
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	make_pipe(fds);
 	t.fd = fds[0];
@@ -480,9 +472,7 @@ TEST(through_blocking_pipes)
 	CHECK_EQ(pthread_join(reader, NULL), 0); /* it saw the end: nobody else has the pipe */
 	CHECK_EQ(t.bytes, 2000000);
 	CHECK(t.good);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(stdin_from_a_pipe_ends_with_it)
@@ -495,8 +485,7 @@ TEST(stdin_from_a_pipe_ends_with_it)
 	int in[2];
 	int out[2];
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	make_pipe(in);
 	make_pipe(out);
@@ -509,9 +498,7 @@ TEST(stdin_from_a_pipe_ends_with_it)
 	CHECK_EQ(close(in[1]), 0);
 	expect_exit(p, 0);
 	CHECK_EQ(read(out[0], text, sizeof(text)), 3);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(one_socket_for_both)
@@ -523,8 +510,7 @@ TEST(one_socket_for_both)
 	char text[16];
 	int fds[2];
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	CHECK_OK(fd_socketpair(fds, &e), &e);
 	p = exec_fds(sb, cat, fds[1], fds[1]);
@@ -532,9 +518,7 @@ TEST(one_socket_for_both)
 	CHECK_EQ(shutdown(fds[0], SHUT_WR), 0);
 	expect_exit(p, 0);
 	CHECK_EQ(read(fds[0], text, sizeof(text)), 4);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 /* The command hears of it as from a pipe, the program only from berm_wait(). */
@@ -549,8 +533,7 @@ TEST(a_pipe_without_a_reader_raises_no_signal_here)
 	sigset_t pending;
 	int fds[2];
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	make_pipe(fds);
 	CHECK_EQ(close(fds[0]), 0);
@@ -559,9 +542,7 @@ TEST(a_pipe_without_a_reader_raises_no_signal_here)
 	CHECK_EQ(ex.signal, SIGPIPE);
 	CHECK_EQ(sigpending(&pending), 0);
 	CHECK_EQ(sigismember(&pending, SIGPIPE), 0);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 /* A SIGPIPE that was pending before is the program's own, and is left to it. */
@@ -589,9 +570,7 @@ TEST(a_pending_sigpipe_stays)
 	OK(berm_wait(p, LONG_MS, &ex, &err));
 	CHECK_EQ(sigpending(&set), 0);
 	CHECK_EQ(sigismember(&set, SIGPIPE), 1);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(a_file_that_takes_no_more_is_told)
@@ -604,8 +583,7 @@ TEST(a_file_that_takes_no_more_is_told)
 	struct err e = { 0 };
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	CHECK_OK(fd_open("/dev/full", O_WRONLY, 0, &fd, &e), &e);
 	p = exec_fds(sb, yes, -1, fd);
@@ -613,9 +591,7 @@ TEST(a_file_that_takes_no_more_is_told)
 	p = exec_fds(sb, cat, open(test_tmpdir(), O_RDONLY | O_CLOEXEC), -1);
 	BAD(-EISDIR, "in of the command", berm_wait(p, LONG_MS, NULL, &err));
 	expect_text(exec(sb, echo, BERM_STREAM_NULL, BERM_STREAM_PIPE), "hello world\n");
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 /* --- forks of the program --- */
@@ -629,8 +605,7 @@ TEST(a_forked_child_has_no_part_in_it)
 	struct berm *b;
 	pid_t pid;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	p = exec(sb, cat, BERM_STREAM_PIPE, BERM_STREAM_PIPE);
 	pid = fork();
@@ -653,9 +628,7 @@ TEST(a_forked_child_has_no_part_in_it)
 	         10); /* the parent's is untouched */
 	OK(berm_close_stdin(p, &err));
 	expect_text(p, "still here");
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 static void start_and_die(void)
@@ -735,9 +708,4 @@ TEST(nothing_is_printed)
 	gone();
 }
 
-int main(int argc, char **argv)
-{
-	if (argc > 0 && strcmp(argv[0], "berm-supervisor") == 0)
-		return fake_supervisor(argc, argv);
-	return test_main(argc, argv);
-}
+API_TEST_MAIN()

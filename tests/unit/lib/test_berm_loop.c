@@ -60,8 +60,7 @@ TEST(events_of_a_main_command_in_order)
 	struct berm_event ev;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	cmd.data = &mark;
 	OK(berm_config_set_command(c, &cmd, &err));
 	OK(berm_start(b, c, &sb, &err));
@@ -89,8 +88,7 @@ TEST(output_is_told_again_when_there_is_more)
 	char text[8];
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	expect(sb, BERM_EVENT_STARTED);
 	p = exec(sb, yes, BERM_STREAM_NULL, BERM_STREAM_PIPE);
@@ -103,9 +101,7 @@ TEST(output_is_told_again_when_there_is_more)
 	expect(sb, BERM_EVENT_OUTPUT); /* the end */
 	CHECK_EQ(berm_read(p, BERM_STDOUT, text, 8, 0, &err), 0);
 	CHECK_EQ(next(sb, 20).kind, 0);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
 TEST(input_is_told_when_there_is_room)
@@ -118,8 +114,7 @@ TEST(input_is_told_when_there_is_room)
 	size_t in = 0;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	expect(sb, BERM_EVENT_STARTED);
 	p = exec(sb, cat, BERM_STREAM_PIPE, BERM_STREAM_PIPE);
@@ -156,8 +151,7 @@ TEST(a_slow_start_makes_nobody_wait)
 	uint64_t began;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_name(c, "slow-start", &err));
 	began = clock_mono_ms();
 	OK(berm_start(b, c, &sb, &err));
@@ -190,8 +184,7 @@ TEST(progress_is_told_with_its_text)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_name(c, "slow-start", &err));
 	OK(berm_start(b, c, &sb, &err));
 	CHECK_STR(expect(sb, BERM_EVENT_PROGRESS).text, "looking for it");
@@ -212,8 +205,7 @@ TEST(thirty_commands_at_once)
 	struct berm_sandbox *sb;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	for (int early = 0; early < 2; early++) {
 		uint64_t began;
 
@@ -250,8 +242,7 @@ TEST(twenty_sandboxes_in_one_loop)
 	int left = COUNT;
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	OK(berm_config_set_command(c, &cmd, &err));
 	for (int i = 0; i < COUNT; i++) {
 		struct epoll_event ev = { .events = EPOLLIN, .data.u32 = (uint32_t)i };
@@ -314,8 +305,7 @@ TEST(an_idle_sandbox_wakes_nobody)
 	struct pollfd p = { .events = POLLIN };
 	struct berm *b;
 
-	fake_install();
-	b = fake_berm();
+	b = begin();
 	sb = idle(b);
 	p.fd = berm_event_fd(sb, &err);
 	CHECK_EQ(poll(&p, 1, LONG_MS), 1); /* the event that happened before the fd was asked for */
@@ -323,14 +313,7 @@ TEST(an_idle_sandbox_wakes_nobody)
 	expect_rest(sb);
 	(void)exec(sb, hang, BERM_STREAM_PIPE, BERM_STREAM_PIPE);
 	expect_rest(sb);
-	berm_sandbox_free(sb);
-	berm_free(b);
-	gone();
+	finish(b, sb);
 }
 
-int main(int argc, char **argv)
-{
-	if (argc > 0 && strcmp(argv[0], "berm-supervisor") == 0)
-		return fake_supervisor(argc, argv);
-	return test_main(argc, argv);
-}
+API_TEST_MAIN()

@@ -265,9 +265,4 @@ TEST(one_writes_and_one_reads)
 	gone();
 }
 
-int main(int argc, char **argv)
-{
-	if (argc > 0 && strcmp(argv[0], "berm-supervisor") == 0)
-		return fake_supervisor(argc, argv);
-	return test_main(argc, argv);
-}
+API_TEST_MAIN()
