@@ -6,30 +6,19 @@
 #include <errno.h>
 #include <string.h>
 
-enum { OPT_COUNT = 1, OPT_NAME, OPT_RM, OPT_TIME, OPT_IDLE, OPT_OUTPUT };
-
 /* clang-format off */
 static const struct opt fork_opts[] = {
-	{ OPT_COUNT, 'n', "count", "N", COMPLETE_NONE, "how many children (1)" },
-	{ OPT_NAME, 0, "name", "NAME", COMPLETE_NONE, "their name; several are NAME-1, NAME-2 and so on" },
-	{ OPT_RM, 0, "rm", NULL, COMPLETE_NONE, "keep no record of them once they have ended" },
-	{ OPT_TIME, 0, "time", "DURATION", COMPLETE_NONE, "end each after so long" },
-	{ OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
+	{ COPIES_OPT_COUNT, 'n', "count", "N", COMPLETE_NONE, "how many children (1)" },
+	{ COPIES_OPT_NAME, 0, "name", "NAME", COMPLETE_NONE, "their name; several are NAME-1, NAME-2 and so on" },
+	{ COPIES_OPT_RM, 0, "rm", NULL, COMPLETE_NONE, "keep no record of them once they have ended" },
+	{ COPIES_OPT_TIME, 0, "time", "DURATION", COMPLETE_NONE, "end each after so long" },
+	{ COPIES_OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
 	  "end each when nothing happens for so long" },
-	{ OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE, "end each after so much output" },
+	{ COPIES_OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE, "end each after so much output" },
 	OPT_JSON_ROW,
 	OPT_END_ROW,
 };
 /* clang-format on */
-
-static const struct copies_ids ids = {
-	.count = OPT_COUNT,
-	.name = OPT_NAME,
-	.remove = OPT_RM,
-	.time = OPT_TIME,
-	.idle = OPT_IDLE,
-	.output = OPT_OUTPUT,
-};
 
 static int save(struct cli *c, const char *ref, struct snapshot **ret, struct err *e)
 {
@@ -46,26 +35,18 @@ static int save(struct cli *c, const char *ref, struct snapshot **ret, struct er
 	return r < 0 ? err_wrap(e, "'%s' cannot be forked", ref) : 0;
 }
 
-static void finish(struct copies *cs)
-{
-	copies_drop_image(cs);
-}
-
 static int run_fork(struct cli *c, const struct args *a)
 {
-	__attribute__((cleanup(finish))) struct copies cs = { .count = 0 };
+	__attribute__((cleanup(copies_drop_image))) struct copies cs = { .count = 0 };
 	_own_(snapshot_free) struct snapshot *from = NULL;
 	struct err e = { 0 };
 
 	/* judged before the sandbox is made to stand still; taken again when its spec is there */
-	if (copies_take_flags(&cs, a, &ids, &e) < 0)
+	if (copies_take_flags(&cs, a, &e) < 0)
 		return cli_usage(a, "%s", e.text);
 	if (cli_state(c, &e) < 0 || save(c, a->words[0], &from, &e) < 0 ||
-	    snapshot_check(from, &c->paths, &e) < 0)
-		return cli_fail(&e);
-	cs.from = from;
-	cs.spec = snapshot_spec(from);
-	if (copies_take_flags(&cs, a, &ids, &e) < 0 || copies_open_image(&cs, c, &e) < 0)
+	    copies_begin(&cs, c, from, &e) < 0 || copies_take_flags(&cs, a, &e) < 0 ||
+	    copies_open_image(&cs, c, &e) < 0)
 		return cli_fail(&e);
 	return copies_run(&cs, c);
 }

@@ -8,31 +8,25 @@
 #include <string.h>
 
 enum {
-	OPT_COUNT = 1,
-	OPT_NAME,
-	OPT_DETACH,
-	OPT_RM,
+	OPT_DETACH = COPIES_OPT_NEXT,
 	OPT_NO_STDIN,
 	OPT_HOSTNAME,
-	OPT_TIME,
-	OPT_IDLE,
-	OPT_OUTPUT,
 	OPT_MINIMUM,
 	OPT_RESULT,
 };
 
 /* clang-format off */
 static const struct opt restore_opts[] = {
-	{ OPT_COUNT, 'n', "count", "N", COMPLETE_NONE, "how many; more than one only with -d (1)" },
-	{ OPT_NAME, 0, "name", "NAME", COMPLETE_NONE, "its name; several are NAME-1, NAME-2 and so on" },
+	{ COPIES_OPT_COUNT, 'n', "count", "N", COMPLETE_NONE, "how many; more than one only with -d (1)" },
+	{ COPIES_OPT_NAME, 0, "name", "NAME", COMPLETE_NONE, "its name; several are NAME-1, NAME-2 and so on" },
 	{ OPT_DETACH, 'd', "detach", NULL, COMPLETE_NONE, "leave it running and print its id" },
-	{ OPT_RM, 0, "rm", NULL, COMPLETE_NONE, "with -d: keep no record once it has ended" },
+	{ COPIES_OPT_RM, 0, "rm", NULL, COMPLETE_NONE, "with -d: keep no record once it has ended" },
 	{ OPT_NO_STDIN, 0, "no-stdin", NULL, COMPLETE_NONE, "forward nothing to its stdin" },
 	{ OPT_HOSTNAME, 0, "hostname", "NAME", COMPLETE_NONE, "the guest's host name" },
-	{ OPT_TIME, 0, "time", "DURATION", COMPLETE_NONE, "end it after so long" },
-	{ OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
+	{ COPIES_OPT_TIME, 0, "time", "DURATION", COMPLETE_NONE, "end it after so long" },
+	{ COPIES_OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
 	  "end it when nothing happens for so long" },
-	{ OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE, "end it after so much output" },
+	{ COPIES_OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE, "end it after so much output" },
 	{ OPT_MINIMUM, 0, "minimum", "microvm|emulated|process", COMPLETE_NONE,
 	  "the least boundary accepted (emulated)" },
 	{ OPT_RESULT, 0, "result", "FILE", COMPLETE_FILE,
@@ -43,20 +37,11 @@ static const struct opt restore_opts[] = {
 };
 /* clang-format on */
 
-static const struct copies_ids ids = {
-	.count = OPT_COUNT,
-	.name = OPT_NAME,
-	.remove = OPT_RM,
-	.time = OPT_TIME,
-	.idle = OPT_IDLE,
-	.output = OPT_OUTPUT,
-};
-
 static int take_flags(struct copies *cs, const struct cli *c, const struct args *a, struct err *e)
 {
 	const char *minimum = args_value(a, OPT_MINIMUM);
 	struct spec *s = &cs->spec;
-	int r = copies_take_flags(cs, a, &ids, e);
+	int r = copies_take_flags(cs, a, e);
 
 	if (r == 0 && minimum)
 		r = level_parse(minimum, &s->minimum_level, e);
@@ -100,14 +85,9 @@ static int run_foreground(struct copies *cs, struct cli *c, const struct args *a
 	return live_run(&s, c, &cs->spec, &st, result_fd);
 }
 
-static void finish(struct copies *cs)
-{
-	copies_drop_image(cs);
-}
-
 static int run_restore(struct cli *c, const struct args *a)
 {
-	__attribute__((cleanup(finish))) struct copies cs = { .count = 0 };
+	__attribute__((cleanup(copies_drop_image))) struct copies cs = { .count = 0 };
 	_own_(snapshot_free) struct snapshot *from = NULL;
 	const char *result = args_value(a, OPT_RESULT);
 	_own_fd_ int result_fd = -1;
@@ -118,10 +98,8 @@ static int run_restore(struct cli *c, const struct args *a)
 	if (result && live_open_result(result, &result_fd, &e) < 0)
 		return cli_fail(&e);
 	if (cli_state(c, &e) < 0 || snapshot_open(c->state_fd, a->words[0], &from, &e) < 0 ||
-	    snapshot_check(from, &c->paths, &e) < 0)
+	    copies_begin(&cs, c, from, &e) < 0)
 		return cli_fail(&e);
-	cs.from = from;
-	cs.spec = snapshot_spec(from);
 	if (take_flags(&cs, c, a, &e) < 0)
 		return cli_usage(a, "%s", e.text);
 	if (copies_open_image(&cs, c, &e) < 0) {

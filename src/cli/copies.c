@@ -29,12 +29,11 @@ static int take_duration(const char *flag, const char *value, uint64_t *ret, str
 }
 
 /* A limit that is given anew; one that is not stays as it was saved. */
-static int take_limits(struct spec_limits *l, const struct args *a, const struct copies_ids *ids,
-                       struct err *e)
+static int take_limits(struct spec_limits *l, const struct args *a, struct err *e)
 {
-	const char *time = args_value(a, ids->time);
-	const char *idle = args_value(a, ids->idle);
-	const char *output = args_value(a, ids->output);
+	const char *time = args_value(a, COPIES_OPT_TIME);
+	const char *idle = args_value(a, COPIES_OPT_IDLE);
+	const char *output = args_value(a, COPIES_OPT_OUTPUT);
 	int r = 0;
 
 	if (time)
@@ -74,20 +73,19 @@ static int take_names(struct copies *cs, struct err *e)
 	               cs->count > 1 ? "; a number for each is put behind it" : "");
 }
 
-int copies_take_flags(struct copies *cs, const struct args *a, const struct copies_ids *ids,
-                      struct err *e)
+int copies_take_flags(struct copies *cs, const struct args *a, struct err *e)
 {
-	const char *count = args_value(a, ids->count);
+	const char *count = args_value(a, COPIES_OPT_COUNT);
 	int r = 0;
 
 	cs->count = 1;
-	cs->name = args_value(a, ids->name);
+	cs->name = args_value(a, COPIES_OPT_NAME);
 	if (count && units_parse_count(count, 1, COPIES_MAX, &cs->count, e) < 0)
 		r = err_wrap(e, "--count");
 	if (r == 0)
 		r = take_names(cs, e);
-	cs->spec.remove = args_has(a, ids->remove);
-	return r == 0 ? take_limits(&cs->spec.limits, a, ids, e) : r;
+	cs->spec.remove = args_has(a, COPIES_OPT_RM);
+	return r == 0 ? take_limits(&cs->spec.limits, a, e) : r;
 }
 
 /* --- the image --- */
@@ -95,6 +93,17 @@ int copies_take_flags(struct copies *cs, const struct args *a, const struct copi
 int copies_open_image(struct copies *cs, struct cli *c, struct err *e)
 {
 	return snapshot_image(cs->from, c->state_fd, &c->paths, &cs->image, e);
+}
+
+int copies_begin(struct copies *cs, const struct cli *c, const struct snapshot *from, struct err *e)
+{
+	int r = snapshot_check(from, &c->paths, e);
+
+	if (r < 0)
+		return r;
+	cs->from = from;
+	cs->spec = snapshot_spec(from);
+	return 0;
 }
 
 void copies_drop_image(struct copies *cs)

@@ -30,14 +30,24 @@ struct copy {
 	struct client *client;
 };
 
-/* How a verb's table calls the options that are taken here. */
-struct copies_ids {
-	int count, name, remove, time, idle, output;
+/* The options that are taken here, in a verb's table; its own begin at COPIES_OPT_NEXT. */
+enum {
+	COPIES_OPT_COUNT = 1,
+	COPIES_OPT_NAME,
+	COPIES_OPT_RM,
+	COPIES_OPT_TIME,
+	COPIES_OPT_IDLE,
+	COPIES_OPT_OUTPUT,
+	COPIES_OPT_NEXT,
 };
 
 /* Into cs->count, cs->name and cs->spec, judged. */
-_must_ int copies_take_flags(struct copies *cs, const struct args *a, const struct copies_ids *ids,
-                             struct err *e);
+_must_ int copies_take_flags(struct copies *cs, const struct args *a, struct err *e);
+
+/* What is saved (borrowed), if it fits here: cs->from and cs->spec, whose flags are to be taken
+ * anew. */
+_must_ int copies_begin(struct copies *cs, const struct cli *c, const struct snapshot *from,
+                        struct err *e);
 
 /* The image of the saved guest, by its id. -ENOENT says what to import. */
 _must_ int copies_open_image(struct copies *cs, struct cli *c, struct err *e);
