@@ -40,6 +40,17 @@ uint64_t clock_stamp_ns(void)
 	return now_ns(CLOCK_REALTIME_COARSE);
 }
 
+int clock_left_ms(uint64_t deadline_ms)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (deadline_ms == UINT64_MAX)
+		return -1;
+	if (now >= deadline_ms)
+		return 0;
+	return deadline_ms - now > INT32_MAX ? INT32_MAX : (int)(deadline_ms - now);
+}
+
 void random_bytes(void *ret, size_t len)
 {
 	uint8_t *at = ret;

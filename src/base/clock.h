@@ -12,6 +12,10 @@ uint64_t clock_real_ns(void); /* since 1970-01-01 UTC */
 /* The same as of the kernel's last tick: what files that change now get as their times. */
 uint64_t clock_stamp_ns(void);
 
+/* Until deadline_ms of clock_mono_ms(), as poll(2) wants it: 0 when it is over; -1, for ever, for
+ * UINT64_MAX. */
+int clock_left_ms(uint64_t deadline_ms);
+
 /* Fills ret from the kernel's generator; it cannot fail once the machine is up (getrandom(2)). */
 void random_bytes(void *ret, size_t len);
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/spawn.h"
+#include "engine/engine.h"
 #include "vmm/elf_parse.h"
 
 #include <errno.h>
@@ -49,14 +50,11 @@ static int ask_version(const char *program, char *text, size_t size, size_t *ret
 	_own_fd_ int read_fd = -1;
 	_own_fd_ int write_fd = -1;
 	_own_fd_ int pidfd = -1;
-	int fds[2];
 	pid_t pid;
-	int r;
+	int r = engine_pipe(&read_fd, &write_fd, e);
 
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return err_sys(e, "pipe");
-	read_fd = fds[0];
-	write_fd = fds[1];
+	if (r < 0)
+		return r;
 	s.fds[1] = write_fd;
 	r = spawn_child(&s, &pid, &pidfd, e);
 	if (r < 0)

@@ -287,17 +287,6 @@ void pump_tell(struct berm_sandbox *sb)
 
 /* --- waiting --- */
 
-static int time_left(uint64_t deadline_ms)
-{
-	uint64_t now = clock_mono_ms();
-
-	if (deadline_ms == UINT64_MAX)
-		return -1;
-	if (now >= deadline_ms)
-		return 0;
-	return deadline_ms - now > INT32_MAX ? INT32_MAX : (int)(deadline_ms - now);
-}
-
 /* Waits for the epoll, for all who wait. */
 static void lead(struct berm_sandbox *sb, int left_ms)
 {
@@ -335,7 +324,7 @@ int pump_until(struct berm_sandbox *sb, bool (*done)(const void *arg), const voi
 {
 	pump_once(sb);
 	while (!done(arg)) {
-		int left_ms = time_left(deadline_ms);
+		int left_ms = clock_left_ms(deadline_ms);
 
 		if (left_ms == 0)
 			return -ETIMEDOUT;

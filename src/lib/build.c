@@ -316,6 +316,19 @@ static void tell_waiting(void *arg)
 	(void)!write(BUILD_FD_REPORT, line, sizeof(line) - 1);
 }
 
+/* What the guest is made of, and the key that follows from it. */
+static int open_guest(const struct paths *p, const struct spec *spec,
+                      const struct engine_ops *engine, struct guest_files *g, struct buf *key,
+                      struct err *e)
+{
+	int r = guest_files_open(p, engine, g, e);
+
+	if (r < 0)
+		return r;
+	guest_put_key(key, g, spec);
+	return buf_ok(key) ? 0 : err_set(e, -E2BIG, "the warm-up commands are too long");
+}
+
 int build_template(const struct paths *p, const struct spec *spec, const struct engine_ops *engine,
                    int templates_fd, int image_fd, struct err *e)
 {
@@ -335,12 +348,9 @@ int build_template(const struct paths *p, const struct spec *spec, const struct 
 	if (!key)
 		return err_set(e, -ENOMEM, "out of memory");
 	buf_init(&b, key, TEMPLATE_KEY_MAX);
-	r = guest_files_open(p, engine, &g, e);
+	r = open_guest(p, spec, engine, &g, &b, e);
 	if (r < 0)
 		return r;
-	guest_put_key(&b, &g, spec);
-	if (!buf_ok(&b))
-		return err_set(e, -E2BIG, "the warm-up commands are too long");
 	r = template_lock(templates_fd, buf_span(&b), &wait, &lock, e);
 	if (r < 0)
 		return r;
@@ -405,18 +415,15 @@ int build_learn(const struct paths *p, const struct spec *spec, const struct eng
 
 	guest_files_init(&g);
 	saved_init(&t);
+	template_wset_init(&wset);
 	if (!key)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (!engine->touched)
 		return err_set(e, -ENOTSUP, "%s has no use for it", engine->words);
 	buf_init(&b, key, TEMPLATE_KEY_MAX);
-	r = guest_files_open(p, engine, &g, e);
+	r = open_guest(p, spec, engine, &g, &b, e);
 	if (r < 0)
 		return r;
-	guest_put_key(&b, &g, spec);
-	if (!buf_ok(&b))
-	template_wset_init(&wset);
-		return err_set(e, -E2BIG, "the warm-up commands are too long");
 	r = template_open(templates_fd, buf_span(&b), &t, e);
 	if (r == 0)
 		r = template_wset_new(templates_fd, buf_span(&b), &wset, e);

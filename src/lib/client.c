@@ -196,18 +196,6 @@ int client_next(struct client *c, struct wire_frame *ret, struct err *e)
 	}
 }
 
-/* Milliseconds left for poll(2); -1 is no deadline. */
-static int time_left(uint64_t deadline_ms)
-{
-	uint64_t now = clock_mono_ms();
-
-	if (deadline_ms == UINT64_MAX)
-		return -1;
-	if (now >= deadline_ms)
-		return 0;
-	return deadline_ms - now > INT32_MAX ? INT32_MAX : (int)(deadline_ms - now);
-}
-
 static int wait_frame(struct client *c, uint64_t deadline_ms, struct wire_frame *ret, struct err *e)
 {
 	if (c->until_ms && c->until_ms < deadline_ms)
@@ -224,7 +212,7 @@ static int wait_frame(struct client *c, uint64_t deadline_ms, struct wire_frame 
 			return r;
 		if (client_pending(c) && r == 0)
 			p.events |= POLLOUT;
-		r = poll(&p, 1, time_left(deadline_ms));
+		r = poll(&p, 1, clock_left_ms(deadline_ms));
 		if (r < 0 && errno != EINTR)
 			return err_sys(e, "poll");
 		if (r == 0)

@@ -35,6 +35,18 @@ TEST(stamps_are_of_the_last_tick)
 	CHECK(stamp + 1000000000 > before); /* a tick is 10 ms at most */
 }
 
+TEST(what_is_left_until_a_deadline)
+{
+	uint64_t now = clock_mono_ms();
+	int left = clock_left_ms(now + 100000);
+
+	CHECK(left > 0 && left <= 100000);
+	CHECK_EQ(clock_left_ms(UINT64_MAX), -1);
+	CHECK_EQ(clock_left_ms(UINT64_MAX - 1), INT32_MAX);
+	CHECK_EQ(clock_left_ms(now), 0);
+	CHECK_EQ(clock_left_ms(0), 0);
+}
+
 TEST(random_bytes_fill_all_and_differ)
 {
 	uint8_t a[600]; /* above 256 getrandom may answer in parts */
