@@ -38,6 +38,14 @@ static void put_status(struct buf *b, const struct state_info *info, const struc
 		buf_printf(b, "%s (%u)", result_reason_name(res->reason), (unsigned)res->exit_code);
 }
 
+static void put_known(struct buf *b, const char *text)
+{
+	if (*text)
+		buf_put_json_str(b, span_str(text));
+	else
+		buf_put_str(b, "null");
+}
+
 static void put_json(struct buf *b, const struct state_info *info, const struct result *res)
 {
 	buf_printf(b, "{\"id\":\"%s\",\"name\":", info->id);
@@ -46,11 +54,10 @@ static void put_json(struct buf *b, const struct state_info *info, const struct 
 	buf_put_json_str(b, span_str(info->image));
 	buf_put_str(b, ",\"command\":");
 	buf_put_json_str(b, span_str(info->command));
-	buf_printf(b, ",\"created_ns\":%llu,\"level\":", (unsigned long long)info->created_ns);
-	if (info->level)
-		buf_put_json_str(b, span_str(level_name(info->level)));
-	else
-		buf_put_str(b, "null");
+	buf_printf(b, ",\"created_ns\":%llu,\"engine\":", (unsigned long long)info->created_ns);
+	put_known(b, info->engine);
+	buf_put_str(b, ",\"level\":");
+	put_known(b, info->level ? level_name(info->level) : "");
 	buf_printf(b, ",\"supervisor_pid\":%d,\"paused\":%s,\"ended\":%s,\"reason\":",
 	           info->supervisor_pid, info->paused && !info->ended ? "true" : "false",
 	           info->ended ? "true" : "false");

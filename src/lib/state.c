@@ -155,6 +155,7 @@ int state_write_info(int dir_fd, const struct state_info *info, struct err *e)
 	put_pair(&out, "name", info->name);
 	put_pair(&out, "image", info->image);
 	put_pair(&out, "command", info->command);
+	put_pair(&out, "engine", info->engine);
 	buf_printf(&out,
 	           "\"created_ns\":%" PRIu64 ",\"supervisor_pid\":%" PRId32 ",\"level\":%u,"
 	           "\"paused\":%s}\n",
@@ -173,6 +174,7 @@ static bool take_info(const json_t *o, struct state_info *ret)
 	if (!jread_text(o, "name", ret->name, sizeof(ret->name)) ||
 	    !jread_text(o, "image", ret->image, sizeof(ret->image)) ||
 	    !jread_text(o, "command", ret->command, sizeof(ret->command)) ||
+	    !jread_text(o, "engine", ret->engine, sizeof(ret->engine)) ||
 	    !jread_u64(o, "created_ns", INT64_MAX, &ret->created_ns) ||
 	    !jread_u64(o, "supervisor_pid", INT32_MAX, &pid) ||
 	    !jread_u64(o, "level", LEVEL_MICROVM, &level))

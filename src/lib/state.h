@@ -32,6 +32,7 @@ enum {
 	STATE_NAMES_WAIT_MS = 2000, /* for others' claims, each a few system calls */
 	STATE_ENTRIES_MAX = 16384,  /* directory entries looked at in one sweep or list */
 	STATE_INFO_JSON_MAX = 8 << 10,
+	STATE_ENGINE_MAX = 16,     /* bytes of an engine's name, with the NUL */
 	STATE_FILE_NAME_MAX = 128, /* of a directory state_make_dir() makes */
 };
 
@@ -43,8 +44,9 @@ struct state_info {
 	char image[256];
 	char command[256]; /* for people: words joined by blanks, cut */
 	uint64_t created_ns;
-	int32_t supervisor_pid; /* 0 before it wrote itself */
-	uint8_t level;          /* enum level; 0 before there is an engine */
+	int32_t supervisor_pid;        /* 0 before it wrote itself */
+	uint8_t level;                 /* enum level; 0 before there is an engine */
+	char engine[STATE_ENGINE_MAX]; /* "kvm"; "" before there is one */
 	bool paused;
 	bool ended; /* not in info.json: said by where it was found */
 };

@@ -221,6 +221,8 @@ int sup_write_info(const struct sup *s, struct err *e)
 	(void)snprintf(info.id, sizeof(info.id), "%s", s->id);
 	(void)snprintf(info.name, sizeof(info.name), "%s", s->result.name);
 	(void)snprintf(info.image, sizeof(info.image), "%s", s->result.image);
+	if (s->result.engine)
+		(void)snprintf(info.engine, sizeof(info.engine), "%s", s->result.engine);
 	for (size_t i = 0; s->spec.argv[i] && len + 1 < sizeof(info.command); i++) {
 		int n = snprintf(info.command + len, sizeof(info.command) - len, "%s%s",
 		                 i > 0 ? " " : "", s->spec.argv[i]);

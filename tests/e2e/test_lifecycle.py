@@ -152,7 +152,8 @@ def test_stats_and_inspect_measure(berm, bb, engine):
         wait_for("CPU is used", lambda: berm.inspect(sandbox)["host"]["cpu_ms"] > used)
         assert first["limits"]["memory_bytes"] == 128 << 20
         assert (first["engine"], first["level"]) == (engine, LEVELS[engine])
-        assert [s["level"] for s in berm.json("ps", "--json")] == [LEVELS[engine]]
+        (row,) = berm.json("ps", "--json")
+        assert (row["engine"], row["level"]) == (engine, LEVELS[engine])
         assert "landlock" in first["host"]["supervisor_jail"]
         jail = first["host"]["engine_jail"]
         words = "seccomp [1-9] deep, no new privileges, no capabilities, (own|no) pid namespace, uid "
