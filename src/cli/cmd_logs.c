@@ -1,8 +1,10 @@
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/json_out.h"
 #include "cli/reach.h"
 #include "cli/verbs.h"
+#include "cli/when.h"
 #include "lib/outlog.h"
 
 #include <errno.h>
@@ -19,7 +21,7 @@
  * What an ended sandbox leaves is moved to another directory: the reader follows it there.
  */
 
-enum { OPT_FOLLOW = 1, OPT_TAIL, OPT_RAW };
+enum { OPT_FOLLOW = 1, OPT_TAIL, OPT_RAW, OPT_SINCE, OPT_TIMES };
 
 enum {
 	TAIL_MAX = 1 << 30,
@@ -31,6 +33,9 @@ enum {
 static const struct opt logs_opts[] = {
 	{ OPT_FOLLOW, 'f', "follow", NULL, COMPLETE_NONE, "go on as it grows, until the end" },
 	{ OPT_TAIL, 'n', "tail", "N", COMPLETE_NONE, "only the last N lines" },
+	{ OPT_SINCE, 0, "since", "WHEN", COMPLETE_NONE,
+	  "only what came after it: 10m ago, or 2026-01-31T12:00:00Z" },
+	{ OPT_TIMES, 't', "timestamps", NULL, COMPLETE_NONE, "when each line came, before it" },
 	{ OPT_RAW, 0, "raw", NULL, COMPLETE_NONE, "no escapes, even to a terminal" },
 	OPT_JSON_ROW,
 	OPT_END_ROW,
@@ -39,7 +44,10 @@ static const struct opt logs_opts[] = {
 struct logs {
 	struct cli *c;
 	bool raw;
-	uint8_t *storage; /* JSON_LINE_MAX: a record as it is printed */
+	bool times;
+	uint64_t since_ms;
+	bool within[OUTLOG_GAP]; /* a line of that channel, whose end has not come yet */
+	uint8_t *storage;        /* JSON_LINE_MAX: a record as it is printed */
 };
 
 static void logs_fini(struct logs *l)
@@ -86,7 +94,48 @@ static void put_json(struct buf *b, const struct outlog_record *rec)
 	buf_put_str(b, "}\n");
 }
 
-static int print_record(const struct logs *l, const struct outlog_record *rec, struct err *e)
+static int put_out(FILE *f, const struct buf *b, struct err *e)
+{
+	if (fwrite(b->at, 1, b->len, f) != b->len)
+		return errno == EPIPE ? -EPIPE : err_sys(e, "write the log");
+	return 0;
+}
+
+static void put_data(const struct logs *l, bool err, struct buf *b, struct span data)
+{
+	if (!l->raw && (err ? l->c->err_tty : l->c->out_tty))
+		put_for_terminal(b, data);
+	else
+		buf_put_span(b, data);
+}
+
+/* A line has the time of its first byte; it may come in several records. */
+static int print_lines(struct logs *l, const struct outlog_record *rec, FILE *f, struct err *e)
+{
+	bool *within = &l->within[rec->channel];
+	struct span left = rec->data;
+	int r = 0;
+
+	while (r == 0 && left.len > 0) {
+		const uint8_t *end = memchr(left.at, '\n', left.len);
+		size_t len = end ? (size_t)(end - left.at) + 1 : left.len;
+		struct buf b;
+
+		buf_init(&b, l->storage, JSON_LINE_MAX);
+		if (!*within) {
+			when_put(&b, rec->realtime_ms);
+			buf_put_u8(&b, ' ');
+		}
+		put_data(l, rec->channel == OUTLOG_ERR, &b, span_of(left.at, len));
+		*within = !end;
+		left.at += len;
+		left.len -= len;
+		r = put_out(f, &b, e);
+	}
+	return r;
+}
+
+static int print_record(struct logs *l, const struct outlog_record *rec, struct err *e)
 {
 	bool err = rec->channel == OUTLOG_ERR;
 	FILE *f = err && !l->c->json ? stderr : stdout;
@@ -100,18 +149,16 @@ static int print_record(const struct logs *l, const struct outlog_record *rec, s
 		log_warn("%llu bytes of output are missing here",
 		         (unsigned long long)outlog_gap_bytes(rec));
 		return 0;
-	} else if (!l->raw && (err ? l->c->err_tty : l->c->out_tty)) {
-		put_for_terminal(&b, rec->data);
+	} else if (l->times) {
+		return print_lines(l, rec, f, e);
 	} else {
-		buf_put_span(&b, rec->data);
+		put_data(l, err, &b, rec->data);
 	}
-	if (fwrite(b.at, 1, b.len, f) != b.len)
-		return errno == EPIPE ? -EPIPE : err_sys(e, "write the log");
-	return 0;
+	return put_out(f, &b, e);
 }
 
 /* All that is there. -EPIPE: the reader has had enough. */
-static int drain(const struct logs *l, struct outlog_reader *reader, struct err *e)
+static int drain(struct logs *l, struct outlog_reader *reader, struct err *e)
 {
 	struct outlog_record rec;
 
@@ -120,7 +167,7 @@ static int drain(const struct logs *l, struct outlog_reader *reader, struct err 
 
 		if (r == -EAGAIN)
 			return fflush(stdout) == 0 ? 0 : -EPIPE;
-		if (r == 0)
+		if (r == 0 && rec.realtime_ms >= l->since_ms)
 			r = print_record(l, &rec, e);
 		if (r < 0)
 			return r;
@@ -142,8 +189,8 @@ static int watch(int dir_fd, int *ret_fd, struct err *e)
 }
 
 /* Until the supervisor closes, which it does when the last byte is written. */
-static int follow(const struct logs *l, struct outlog_reader *reader, struct client *client,
-                  int watch_fd, struct err *e)
+static int follow(struct logs *l, struct outlog_reader *reader, struct client *client, int watch_fd,
+                  struct err *e)
 {
 	char events[EVENTS_BYTES_MAX];
 	int r = client_send(client, e);
@@ -170,8 +217,7 @@ static int follow(const struct logs *l, struct outlog_reader *reader, struct cli
 }
 
 /* The last of it, wherever it is by now. */
-static int drain_ended(const struct logs *l, struct outlog_reader *reader, const char *id,
-                       struct err *e)
+static int drain_ended(struct logs *l, struct outlog_reader *reader, const char *id, struct err *e)
 {
 	_own_fd_ int dir_fd = -1;
 
@@ -180,7 +226,7 @@ static int drain_ended(const struct logs *l, struct outlog_reader *reader, const
 	return drain(l, reader, e);
 }
 
-static int show(const struct logs *l, const struct args *a, uint64_t tail, struct err *e)
+static int show(struct logs *l, const struct args *a, uint64_t tail, struct err *e)
 {
 	_own_(outlog_reader_free) struct outlog_reader *reader = NULL;
 	_own_(client_free) struct client *client = NULL;
@@ -214,12 +260,16 @@ static int run_logs(struct cli *c, const struct args *a)
 {
 	__attribute__((cleanup(logs_fini))) struct logs l = { .c = c };
 	const char *lines = args_value(a, OPT_TAIL);
+	const char *since = args_value(a, OPT_SINCE);
 	uint64_t tail = UINT64_MAX;
 	struct err e = { 0 };
 	int r;
 
 	if (lines && units_parse_count(lines, 0, TAIL_MAX, &tail, &e) < 0)
 		return cli_usage(a, "--tail: %s", e.text);
+	if (since && when_parse(since, clock_real_ns() / 1000000, &l.since_ms, &e) < 0)
+		return cli_usage(a, "--since: %s", e.text);
+	l.times = args_has(a, OPT_TIMES);
 	l.raw = args_has(a, OPT_RAW);
 	l.storage = malloc(JSON_LINE_MAX);
 	if (!l.storage)
@@ -236,9 +286,12 @@ const struct verb verb_logs = {
 	.args = "SANDBOX",
 	.about =
 		"Its stdout goes to stdout, its stderr to stderr. The newest 4 to 8 MiB are kept. On a\n"
-		"terminal control bytes are shown as \\xNN, as the guest might mean harm with them.\n",
+		"terminal control bytes are shown as \\xNN, as the guest might mean harm with them.\n"
+		"--since takes how long ago (90s, 10m, 2h, 1d) or a day or time as RFC 3339 has it; one\n"
+		"without a zone is local. Times that are printed are UTC.\n",
 	.examples = "berm logs web\n"
 		    "berm logs -f --tail 20 web\n"
+		    "berm logs --timestamps --since 10m web\n"
 		    "berm logs --json web | jq -r 'select(.stream==\"stderr\").data'\n",
 	.opts = logs_opts,
 	.run = run_logs,

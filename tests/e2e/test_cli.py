@@ -68,6 +68,7 @@ def test_version(berm):
         (["stop", "--signal", "NOPE", "x"], "no such signal"),
         (["stop", "-t", "soon", "x"], "--time"),
         (["logs", "--tail", "-1", "x"], "--tail"),
+        (["logs", "--since", "yesterday", "x"], "--since"),
         (["run", "--cpus", "0", "--", "x"], "--cpus"),
         (["run", "--cpus", "10000", "--", "x"], "--cpus"),
         (["run", "--memory", "1KiB", "--", "x"], "memory"),

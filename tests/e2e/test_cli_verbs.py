@@ -1,9 +1,12 @@
 """What the verbs for a running sandbox do: exec, cp, logs, stats, inspect, wait, stop, rm, ps."""
 
+import datetime
 import json
 import os
+import re
 import signal
 import stat
+import time
 
 import images
 import pytest
@@ -152,6 +155,31 @@ def test_logs_follow_until_the_end(berm, bb):
     script = "for i in 1 2 3 4 5; do echo $i; sleep 0.3; done"
     with berm.detached(bb, "sh", "-c", script) as sandbox:
         assert berm.ok("logs", "-f", sandbox) == "1\n2\n3\n4\n5\n"
+
+
+STAMPED = re.compile(r"(20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)")
+
+
+def test_logs_tell_when(berm, bb):
+    """A line has one time, that of its beginning, however often its writer stops within it."""
+    script = "printf on; sleep 1; echo e; echo two >&2; printf 'a\\nb\\n'"
+    began = time.time()
+    with berm.detached(bb, "sh", "-c", script) as sandbox:
+        assert berm.run("wait", sandbox).returncode == 0
+        ended = time.time()
+        got = berm.run("logs", "--timestamps", sandbox)
+        rows = [STAMPED.fullmatch(line) for line in got.stdout.splitlines()]
+        assert [r[2] for r in rows] == ["one", "a", "b"], got
+        assert STAMPED.fullmatch(got.stderr.strip())[2] == "two"
+        times = [datetime.datetime.fromisoformat(r[1].replace("Z", "+00:00")) for r in rows]
+        assert began - 1 <= times[0].timestamp() <= times[1].timestamp() <= ended + 1
+        assert (times[1] - times[0]).total_seconds() > 0.9
+        later = berm.run("logs", "--since", rows[1][1], "-t", sandbox)
+        assert [STAMPED.fullmatch(line)[2] for line in later.stdout.splitlines()][-2:] == ["a", "b"]
+        assert "on" not in later.stdout
+        assert berm.ok("logs", "--since", "1h", sandbox) == "one\na\nb\n"
+        assert berm.ok("logs", "--since", "2100-01-01T00:00:00+02:00", sandbox) == ""
+        assert berm.ok("logs", "--json", "--since", "2100-01-01", sandbox) == ""
 
 
 def test_wait_is_what_run_would_have_been(berm, bb):
