@@ -150,9 +150,10 @@ static void put_head(struct message *m, const struct dns_query *q, uint8_t rcode
 	put16(m, 0);
 	put16(m, 0);
 	put16(m, q->edns);
+	if (q->question.len == 0)
+		return;
 	buf_put_span(&m->b, q->question);
-	if (q->question.len > 0)
-		remember(m, span_of(q->name, q->name_len), DNS_HEAD_BYTES);
+	remember(m, span_of(q->name, q->name_len), DNS_HEAD_BYTES);
 }
 
 static void put_body(struct message *m, const struct dns_query *q, const struct dns_answer *a,

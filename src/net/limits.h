@@ -30,7 +30,8 @@ enum {
 	TCP_SCALE = 3,         /* ours: TCP_BLOCK_BYTES >> 3 fits 16 bits */
 
 	/* TCP flows */
-	TCP_FLOWS_MAX = 16384, /* what a table may be asked to hold; struct tcp_flow is 256 bytes */
+	TCP_FLOWS_MAX = 16384,    /* what a table may be asked to hold, at TCP_FLOW_BYTES */
+	TCP_FLOW_BYTES_MAX = 416, /* of memory a flow, without rings */
 	TCP_HALF_OPEN_MAX = 1024, /* of these not yet established: a SYN flood stays in here */
 	TCP_BLOCK_BYTES = 262144, /* of a send or receive ring; 4 of the longest segments */
 	TCP_BLOCKS_MAX = 4096,    /* rings a table may be asked to have: 1 GiB of address space */
