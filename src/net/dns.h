@@ -43,7 +43,7 @@ struct dns_query {
 	uint16_t udp_max; /* bytes an answer over UDP may have */
 	bool plain;       /* all labels are of letters, digits, '-' and '_' */
 	uint8_t name_len;
-	/* lower case, no last dot, NUL-ended; the root is "". Not plain: '?' for bytes that are not */
+	/* lower case, no last dot, NUL-ended; the root is "". Bytes that are not plain: '?' */
 	char name[DNS_NAME_MAX + 1];
 };
 

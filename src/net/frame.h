@@ -106,7 +106,7 @@ struct udp {
 	struct span data;
 };
 
-/* The checksum is right, or absent with IPv4; no port is 0. NET_RUNT, NET_MALFORMED, NET_CHECKSUM. */
+/* The checksum is right, or absent with IPv4; no port is 0. NET_RUNT, _MALFORMED, _CHECKSUM. */
 _must_ enum net_drop udp_parse(const struct ip *ip, struct udp *ret);
 
 /* Is the packet's transport checksum right? For protocols whose checksum covers addresses. */

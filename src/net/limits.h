@@ -1,5 +1,5 @@
 /*
- * limits: every maximum of src/net, with its reason. docs/internals/net.md holds the same as tables.
+ * limits: every maximum of src/net, with its reason. docs/internals/net.md has them as tables.
  */
 #pragma once
 

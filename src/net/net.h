@@ -45,7 +45,7 @@ static inline bool net_mac_equal(struct net_mac a, struct net_mac b)
 	return memcmp(a.at, b.at, sizeof(a.at)) == 0;
 }
 
-/* The four parts that name a flow. `remote` is the host the guest talks to, which the gate plays. */
+/* The four parts that name a flow. `remote` is the host the guest talks to: the gate plays it. */
 struct net_tuple {
 	struct net_addr guest;
 	struct net_addr remote;

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 
-/* -- what the application does ------------------------------------------------------------------- */
+/* -- what the application does ----------------------------------------------------------------- */
 
 /* Our own numbers begin. */
 static void start(struct tcp_table *t, struct tcp_flow *f, enum tcp_state state, uint64_t now_ms)
@@ -159,7 +159,7 @@ void tcp_abort(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms)
 		tcp_release(t, f);
 }
 
-/* -- the clock ----------------------------------------------------------------------------------- */
+/* -- the clock --------------------------------------------------------------------------------- */
 
 /* No answer to what we sent, or the guest's window is shut. False: the flow is gone. */
 static bool retry(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms)
@@ -283,7 +283,7 @@ void tcp_resume(struct tcp_table *t, uint64_t now_ms)
 	tcp_wake(t, now_ms);
 }
 
-/* -- what is asked about a flow ------------------------------------------------------------------ */
+/* -- what is asked about a flow ---------------------------------------------------------------- */
 
 const struct net_tuple *tcp_flow_tuple(const struct tcp_flow *f)
 {

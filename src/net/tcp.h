@@ -87,7 +87,7 @@ OWN_DEFINE(struct tcp_table, tcp_table_free)
 
 const struct tcp_stats *tcp_table_stats(const struct tcp_table *t);
 
-/* -- what drives it ------------------------------------------------------------------------------ */
+/* -- what drives it ---------------------------------------------------------------------------- */
 
 /* A segment of the guest, from net_link_input(). */
 void tcp_input(struct tcp_table *t, const struct net_packet *p, uint64_t now_ms);
@@ -95,14 +95,14 @@ void tcp_input(struct tcp_table *t, const struct net_packet *p, uint64_t now_ms)
 /* Runs what is due. */
 void tcp_tick(struct tcp_table *t, uint64_t now_ms);
 
-/* When tcp_tick() is to be called next; it may be sooner than anything is due. UINT64_MAX: never. */
+/* When tcp_tick() is to be called next, or sooner than anything is due. UINT64_MAX: never. */
 uint64_t tcp_next_ms(const struct tcp_table *t);
 
 /* Is there something that the guest's socket had no room for? Then tcp_resume() once it has. */
 bool tcp_blocked(const struct tcp_table *t);
 void tcp_resume(struct tcp_table *t, uint64_t now_ms);
 
-/* -- what the application does ------------------------------------------------------------------- */
+/* -- what the application does ----------------------------------------------------------------- */
 
 /* Answers the SYN of TCP_EV_SYN. Nothing may be written before TCP_EV_OPEN. */
 void tcp_accept(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms);
@@ -147,7 +147,7 @@ void tcp_shutdown(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms);
 /* Ends it now, with RST; also refuses a SYN. f is gone, and there is no event. */
 void tcp_abort(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms);
 
-/* -- what is asked about a flow ------------------------------------------------------------------ */
+/* -- what is asked about a flow ---------------------------------------------------------------- */
 
 const struct net_tuple *tcp_flow_tuple(const struct tcp_flow *f);
 void *tcp_flow_app(const struct tcp_flow *f);

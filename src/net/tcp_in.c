@@ -461,7 +461,7 @@ static void input_time_wait(struct tcp_table *t, struct tcp_flow *f, const struc
 {
 	const struct tcp_segment *s = &p->tcp;
 
-	/* a new connection under an old name, with numbers beyond the old ones (RFC 9293, 3.10.7.4) */
+	/* a new connection under an old name, its numbers beyond the old (RFC 9293, 3.10.7.4) */
 	if ((s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_SYN && before(f->rcv_nxt, s->seq)) {
 		tcp_unhash(t, f);
 		tcp_release(t, f);

@@ -61,7 +61,8 @@ static bool window_opened(const struct tcp_flow *f)
 
 	if (room > most)
 		room = most;
-	if (room <= told || f->fin_rcvd)
+	/* before the first byte the SYN's 64 KiB do; the first ACK opens the rest */
+	if (room <= told || f->fin_rcvd || f->bytes_in == 0)
 		return false;
 	return room - told >= TCP_BLOCK_BYTES / 4 || (f->rcv.len == 0 && told < most / 4);
 }

@@ -100,7 +100,7 @@ const struct tcp_stats *tcp_table_stats(const struct tcp_table *t)
 	return &t->stats;
 }
 
-/* -- flows --------------------------------------------------------------------------------------- */
+/* -- flows ------------------------------------------------------------------------------------- */
 
 static uint32_t index_of(const struct tcp_table *t, const struct tcp_flow *f)
 {
@@ -179,7 +179,7 @@ void tcp_set_state(struct tcp_table *t, struct tcp_flow *f, enum tcp_state state
 	f->state = (uint8_t)state;
 }
 
-/* -- lists --------------------------------------------------------------------------------------- */
+/* -- lists ------------------------------------------------------------------------------------- */
 
 static struct tcp_link *link_in(const struct tcp_table *t, const struct tcp_list *list,
                                 struct tcp_flow *f)
@@ -220,7 +220,7 @@ void tcp_list_drop(struct tcp_table *t, struct tcp_list *list, struct tcp_flow *
 	list->count--;
 }
 
-/* -- timers -------------------------------------------------------------------------------------- */
+/* -- timers ------------------------------------------------------------------------------------ */
 
 static void heap_place(struct tcp_table *t, uint32_t at, uint32_t index)
 {
@@ -309,7 +309,7 @@ uint64_t tcp_next_ms(const struct tcp_table *t)
 	return t->heap_count > 0 ? heap_key(t, 0) : TCP_NEVER;
 }
 
-/* -- rings --------------------------------------------------------------------------------------- */
+/* -- rings ------------------------------------------------------------------------------------- */
 
 bool tcp_ring_take(struct tcp_table *t, struct tcp_ring *r)
 {

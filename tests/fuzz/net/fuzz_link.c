@@ -63,18 +63,26 @@ static uint64_t all_drops(const struct net_link *l)
 	return sum - l->stats.dropped[NET_ERROR_RATE];
 }
 
+static bool untouched(const struct net_packet *p)
+{
+	const uint8_t *at = (const uint8_t *)p;
+
+	for (size_t i = 0; i < sizeof(*p); i++)
+		if (at[i] != 0xa5)
+			return false;
+	return true;
+}
+
 static void one_frame(struct net_link *l, struct seen *seen, struct span frame)
 {
 	uint64_t drops = all_drops(l);
 	uint64_t answered = l->stats.answered;
 	uint64_t sent = seen->sent;
-	struct net_packet filled;
 	struct net_packet p;
 
-	memset(&filled, 0xa5, sizeof(filled));
 	memset(&p, 0xa5, sizeof(p));
 	if (!net_link_input(l, frame, 1, &p)) {
-		must(memcmp(&p, &filled, sizeof(p)) == 0);
+		must(untouched(&p));
 		must(all_drops(l) + l->stats.answered == drops + answered + 1);
 		must(seen->sent <= sent + 1);
 		return;

@@ -98,7 +98,7 @@ static inline bool tap_ip6(const struct ifreq *ifr)
 	return ok;
 }
 
-/* The gate's end of the card: one read or write is one frame. Skips the test where it may not be. */
+/* The gate's end of the card: one read or write is one frame. Skips where it may not be made. */
 static inline int tap_open(bool *ret_ip6)
 {
 	struct net_link_config c = net_link_config_usual(true);

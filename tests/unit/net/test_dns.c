@@ -246,13 +246,13 @@ TEST(answers_that_do_not_fit_are_truncated)
 
 TEST(records_that_are_none)
 {
-	const char *const names[] = { "a..b", ".a", "a.",
-		                      "b.aaaaaaaaaabbbbbbbbbbaaaaaaaaaabbbbbbbbbb"
-		                      "aaaaaaaaaabbbbbbbbbb1234" };
+	char long_label[DNS_LABEL_MAX + 4] = "b.";
+	const char *const names[] = { "a..b", ".a", "a.", long_label };
 	struct dns_query q = parsed(query, sizeof(query));
 	struct dns_record r = { .type = DNS_A, .at.family = 4 };
 	struct dns_answer a = { .records = &r, .count = 1 };
 
+	memset(long_label + 2, 'x', DNS_LABEL_MAX + 1);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		r.owner = span_str(names[i]);
 		CHECK_EQ(answer(&q, &a, 4096, false), -EINVAL);

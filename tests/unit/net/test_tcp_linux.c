@@ -51,7 +51,7 @@ static uint8_t pattern(uint32_t at)
 	return (uint8_t)(at * 31 + (at >> 11));
 }
 
-/* -- the gate ------------------------------------------------------------------------------------ */
+/* -- the gate ---------------------------------------------------------------------------------- */
 
 static bool emit(void *ctx, const struct iovec *iov, unsigned count, size_t bytes)
 {
@@ -92,9 +92,8 @@ static void source(struct tcp_flow *f, struct app *a, uint32_t total, uint64_t n
 static void echo(struct tcp_flow *f, struct app *a, uint64_t now)
 {
 	struct iovec iov[TCP_READ_IOVS];
-	unsigned n;
 
-	while ((n = tcp_readable(f, iov)) > 0) {
+	while (tcp_readable(f, iov) > 0) {
 		size_t put = tcp_write(g.table, f, span_of(iov[0].iov_base, iov[0].iov_len), now);
 
 		tcp_consume(g.table, f, put, now);
@@ -156,9 +155,7 @@ static void serve(struct tcp_flow *f, struct app *a, unsigned events, uint64_t n
 {
 	if (a->port == PORT_ECHO)
 		echo(f, a, now);
-	else if (a->port == PORT_DISCARD)
-		discard(f, a, now);
-	else if (a->port == PORT_SLOW && events == 0)
+	else if (a->port == PORT_DISCARD || (a->port == PORT_SLOW && events == 0))
 		discard(f, a, now);
 	else if (a->port == PORT_SOURCE)
 		source(f, a, BULK, now);
@@ -293,7 +290,7 @@ static void run(pid_t child)
 	tcp_table_free(g.table);
 }
 
-/* -- the client ---------------------------------------------------------------------------------- */
+/* -- the client -------------------------------------------------------------------------------- */
 
 #define MUST(cond)                                                                                 \
 	do {                                                                                       \
