@@ -143,3 +143,12 @@ void policy_explain(const struct policy *p, const struct policy_ask *a,
  */
 void policy_explain_json(const struct policy *p, const struct policy_ask *a,
                          const struct policy_verdict *v, struct buf *b);
+
+/* who: the origin of a rule or secret; what: about it and other, of a rule or a secret's name. */
+typedef void policy_note_fn(void *arg, struct span who, const char *what, struct span other);
+
+/*
+ * What the policy says in vain, for its author: rules that a rule denies whole, http entries beside
+ * a rule that allows every request, secrets whose hosts no rule allows. Returns the count of notes.
+ */
+unsigned policy_notes(const struct policy *p, policy_note_fn *note, void *arg);

@@ -60,3 +60,24 @@ bool ports_have(const struct rule_ports *ports, unsigned count, uint16_t port)
 			return true;
 	return count == 0;
 }
+
+static bool holds(const struct rule_ports *a, unsigned count, struct rule_ports r)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (a[i].lo <= r.lo && r.hi <= a[i].hi)
+			return true;
+	return count == 0;
+}
+
+bool ports_cover(const struct rule_ports *a, unsigned a_count, const struct rule_ports *b,
+                 unsigned b_count)
+{
+	static const struct rule_ports every = { 1, 65535 };
+
+	if (b_count == 0)
+		return holds(a, a_count, every);
+	for (unsigned i = 0; i < b_count; i++)
+		if (!holds(a, a_count, b[i]))
+			return false;
+	return true;
+}

@@ -56,6 +56,22 @@ TEST(ranges_merge_and_stay_in_order)
 	CHECK_EQ(n, 1);
 }
 
+TEST(cover)
+{
+	static const struct rule_ports a[] = { { 80, 80 }, { 443, 450 } };
+	static const struct rule_ports in[] = { { 445, 446 } };
+	static const struct rule_ports out[] = { { 80, 81 } };
+	static const struct rule_ports all[] = { { 1, 65535 } };
+
+	CHECK(ports_cover(a, 2, a, 2));
+	CHECK(ports_cover(a, 2, in, 1));
+	CHECK(!ports_cover(a, 2, out, 1));
+	CHECK(ports_cover(a, 0, out, 1));
+	CHECK(!ports_cover(a, 2, a, 0));
+	CHECK(ports_cover(all, 1, a, 0));
+	CHECK(ports_cover(a, 0, a, 0));
+}
+
 TEST(too_many)
 {
 	struct rule_ports p[POLICY_PORTS_MAX];
