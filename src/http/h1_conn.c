@@ -374,7 +374,10 @@ static int h1_reply(struct http_conn *base, uint32_t stream, const struct http_h
 		without_body(&copy);
 		h = &copy;
 	}
-	c->close = c->close || until_close || c->closed;
+	/* an upload that is refused is not waited for, and the client should know */
+	c->close = c->close || until_close || c->closed ||
+	           (h->status >= 400 && c->in == DIR_OPEN && c->reader &&
+	            c->reader->state != H1_END_DUE);
 	flags |= c->close && !opaque ? H1_PUT_CLOSE : 0;
 	flags |= until_close ? H1_PUT_UNTIL_CLOSE : 0;
 	r = put_head(c, h, flags);

@@ -97,6 +97,7 @@ static void on_head(void *user, uint32_t id, const struct http_head *h)
 	struct pair_side *s = user;
 
 	s->heads++;
+	s->flags = h->flags;
 	if (h->status) {
 		s->status = h->status;
 		buf_printf(&s->log, "%u:%u ", id, h->status);

@@ -32,6 +32,7 @@ struct pair_side {
 	uint64_t total; /* bytes of bodies read */
 	unsigned heads, ends, resets, refused;
 	uint16_t status; /* of the last response */
+	uint32_t flags;  /* of the last head */
 	enum http_reason why;
 	enum http_reset reset;
 };

@@ -188,7 +188,7 @@ class Go(Child):
 
     def __init__(self, folder):
         program = os.path.join(folder, "read_go")
-        kept = os.path.join(HERE, "../../../build/go-cache")  # net/http takes half a minute to build
+        kept = os.path.expanduser("~/.cache/berm/go")  # net/http takes half a minute to build
         try:
             os.makedirs(kept, exist_ok=True)
             cache = kept if os.access(kept, os.W_OK) else os.path.join(folder, "cache")

@@ -116,6 +116,21 @@ static void echo(bool http2, uint8_t framing)
 	pair_close(&p);
 }
 
+TEST(tls_13_grpc_says_that_it_takes_trailers)
+{
+	for (int http2 = 0; http2 < 2; http2++) {
+		uint32_t id;
+
+		begin(http2);
+		pair_request(&head, "POST", "/echo", HTTP_BODY_STREAM, 0);
+		head.flags |= HTTP_FLAG_TRAILERS;
+		CHECK_EQ(http_conn_open(p.client.conn, &head, &id), 0);
+		CHECK(pair_pump(&p));
+		CHECK_EQ(p.server.flags, HTTP_FLAG_TRAILERS);
+		pair_close(&p);
+	}
+}
+
 /* TLS-13: both directions at once, and trailers, as gRPC needs them. */
 TEST(http_4_bodies_and_trailers_both_ways)
 {
@@ -278,6 +293,41 @@ TEST(http_4_old_clients_get_a_close)
 	http_conn_sent(s.conn, 1000);
 	CHECK(http_conn_finished(s.conn));
 	pair_side_close(&s);
+}
+
+/* A refusal of an upload says that the connection ends; one of a request without body does not. */
+TEST(http_5_a_refusal_closes_only_what_it_must)
+{
+	static const struct {
+		const char *request;
+		bool closes;
+	} rows[] = {
+		{ "GET /hold HTTP/1.1\r\nHost: a.test\r\n\r\n", false },
+		{ "PUT /hold HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi", false },
+		{ "PUT /hold HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nhi", true },
+		{ "PUT /hold HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\n"
+		  "Content-Length: 9\r\n\r\n",
+		  true },
+	};
+	struct http_conn_opts o = { .scheme = HTTP_TLS };
+	static struct pair_side s;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct span out;
+
+		pair_side_open(&s, &o);
+		CHECK_EQ(pair_inject(&s, 1, rows[i].request, strlen(rows[i].request)), 0);
+		memset(&head, 0, sizeof(head));
+		head.status = 403;
+		head.framing = HTTP_BODY_LENGTH;
+		CHECK_EQ(http_conn_reply(s.conn, 1, &head), 0);
+		CHECK_EQ(http_conn_end(s.conn, 1, NULL), 0);
+		out = http_conn_output(s.conn);
+		CHECK_EQ(memmem(out.at, out.len, "connection: close", 17) != NULL, rows[i].closes);
+		http_conn_sent(s.conn, out.len);
+		CHECK_EQ(http_conn_finished(s.conn), rows[i].closes);
+		pair_side_close(&s);
+	}
 }
 
 /* An answer before the request is whole ends the connection: nobody knows where the next begins. */
