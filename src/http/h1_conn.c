@@ -31,6 +31,7 @@ struct h1_conn {
 	bool broken;
 	bool refused; /* the present request: only our answer is left of the connection */
 	bool eof;
+	bool reading; /* events may be told */
 	bool opaque;
 	bool to_head;
 	bool asked_websocket, asked_connect;
@@ -70,6 +71,17 @@ static void break_off(struct h1_conn *c)
 	c->done = DIR_NONE;
 }
 
+/* Between messages there is none; but while it speaks, what it lent to an event stays. */
+static void drop_reader(struct h1_conn *c)
+{
+	if (!c->reader || c->reading || c->in != DIR_NONE || c->done != DIR_NONE)
+		return;
+	if (!c->closed && !c->base.opts.client && c->reader->len > 0)
+		return; /* a head has begun */
+	free(c->reader);
+	c->reader = NULL;
+}
+
 /* Both directions have ended: ready for the next, or not. */
 static void check_complete(struct h1_conn *c)
 {
@@ -86,10 +98,7 @@ static void check_complete(struct h1_conn *c)
 	c->unconsumed = 0;
 	if (c->reader && !c->base.opts.client && c->reader->state == H1_WAIT && !c->opaque)
 		h1_reader_decide(c->reader, false);
-	if (c->reader && (c->closed || c->reader->len == 0)) {
-		free(c->reader);
-		c->reader = NULL;
-	}
+	drop_reader(c);
 }
 
 static void begin_stream(struct h1_conn *c)
@@ -201,19 +210,13 @@ static bool have_reader(struct h1_conn *c)
 	return true;
 }
 
-static int h1_recv(struct http_conn *base, uint64_t now_ms, struct span *in)
+/* All that may be read now. 0, or what ended it. */
+static int read_some(struct h1_conn *c, struct span *in)
 {
-	struct h1_conn *c = of(base);
-
-	(void)now_ms;
-	if (c->broken)
-		return -EPROTO;
-	if (in->len > 0 && base->opts.client && c->in != DIR_OPEN && !c->closed)
-		return refuse(c, HTTP_UNASKED);
 	while (reads(c)) {
 		struct span piece = *in;
 		struct h1_event ev;
-		size_t room = base->opts.window_bytes - c->unconsumed;
+		size_t room = c->base.opts.window_bytes - c->unconsumed;
 		int r;
 
 		/* between messages nothing is due; in one, an event may be, without a byte */
@@ -234,7 +237,24 @@ static int h1_recv(struct http_conn *base, uint64_t now_ms, struct span *in)
 		else if (in->len == 0 || piece.len > 0)
 			break;
 	}
-	return c->broken ? -EPROTO : 0;
+	return 0;
+}
+
+static int h1_recv(struct http_conn *base, uint64_t now_ms, struct span *in)
+{
+	struct h1_conn *c = of(base);
+	int r;
+
+	(void)now_ms;
+	if (c->broken)
+		return -EPROTO;
+	if (in->len > 0 && base->opts.client && c->in != DIR_OPEN && !c->closed)
+		return refuse(c, HTTP_UNASKED);
+	c->reading = true;
+	r = read_some(c, in);
+	c->reading = false;
+	drop_reader(c);
+	return r == 0 && c->broken ? -EPROTO : r;
 }
 
 static int h1_recv_eof(struct http_conn *base)
@@ -251,7 +271,10 @@ static int h1_recv_eof(struct http_conn *base)
 	c->close = true;
 	r = c->reader && !c->refused ? h1_read_eof(c->reader, &ev) : -EAGAIN;
 	if (r == 0) {
+		c->reading = true;
 		take_event(c, &ev);
+		c->reading = false;
+		drop_reader(c);
 		return 0;
 	}
 	if (r == -EAGAIN && !(open && base->opts.client)) {
