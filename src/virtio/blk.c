@@ -35,8 +35,9 @@
 #include <sys/stat.h>
 
 enum {
-	BLK_QUEUE_SIZE = 256,
-	BLK_SEG_MAX = 126, /* CHAIN_SEGS_MAX without header and status */
+	BLK_QUEUE_SIZE = 512, /* no chain may be longer: a power of two above BLK_SEG_MAX */
+	/* what one of Linux's bios has: with fewer, a MiB of scattered pages is several requests */
+	BLK_SEG_MAX = 256,
 	BLK_SECTOR = 512,
 	BLK_PHYSICAL_EXP = 3, /* 2^3 sectors are one page of the host's cache */
 	BLK_HEADER_BYTES = 16,
@@ -49,9 +50,11 @@ enum {
 	/* 64 MiB: maybe written out byte for byte, and a pause waits for it */
 	BLK_ZERO_SECTORS_MAX = 1 << 17,
 
-	BLK_TURN_REQUESTS = BLK_QUEUE_SIZE,
+	BLK_TURN_REQUESTS = 256,
 	BLK_TURN_BYTES = 8 << 20, /* 2 to 4 ms of copying */
 };
+_Static_assert((int)BLK_SEG_MAX + 2 <= (int)CHAIN_SEGS_MAX, "header and status have room");
+_Static_assert((int)BLK_SEG_MAX + 2 <= (int)BLK_QUEUE_SIZE, "a chain of the longest is legal");
 
 #define BLK_F_SEG_MAX      (UINT64_C(1) << 2)
 #define BLK_F_RO           (UINT64_C(1) << 5)
@@ -700,7 +703,8 @@ int blk_new(const struct virtio_place *at, const struct blk_config *c, struct vi
 		.ops = &blk_ops,
 		.mem = at->mem,
 		.loop = at->loop,
-		.features = BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_TOPOLOGY,
+		.features =
+			BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_TOPOLOGY | VIRTIO_F_INDIRECT_DESC,
 		.config_bytes = BLK_CONFIG_BYTES,
 		.queue_count = 1,
 		.queue_sizes = { BLK_QUEUE_SIZE },

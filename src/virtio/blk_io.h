@@ -22,7 +22,7 @@
 #include <sys/uio.h>
 
 enum {
-	/* a Linux driver has at most 85 under way, as each takes three of 256 descriptors */
+	/* kernel/cmdline has Linux make so many; more wait in the queue */
 	BLK_JOBS_MAX = 128,
 	/* read at once if the page cache has it: such a copy costs less than a ring's detour */
 	BLK_INLINE_BYTES_MAX = 256 << 10,

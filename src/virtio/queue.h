@@ -33,8 +33,8 @@
 #include <stdint.h>
 
 enum {
-	QUEUE_SIZE_MAX = 256, /* each device may offer less */
-	CHAIN_SEGS_MAX = 128, /* virtio-blk: seg_max 126, header and status */
+	QUEUE_SIZE_MAX = 512, /* each device may offer less */
+	CHAIN_SEGS_MAX = 258, /* virtio-blk: seg_max 256, header and status */
 };
 #define CHAIN_BYTES_MAX (UINT64_C(1) << 32)
 

@@ -32,7 +32,7 @@ static uint64_t place(uint64_t at)
 
 static void queue_sizes(void)
 {
-	static const uint32_t sizes[] = { 0,      3,       5,       257,        512,       0x8000,
+	static const uint32_t sizes[] = { 0,      3,       5,       513,        1024,      0x8000,
 		                          0xffff, 0x10000, 0x10004, 0x80000000, UINT32_MAX };
 
 	for (unsigned slot = 0; slot < SLOTS; slot++) {

@@ -21,6 +21,9 @@ enum {
 	UNSUPP = 2,
 	UNMAP = 1,
 	PAGE = 4096,
+	DESC_NEXT = 1,
+	DESC_WRITE = 2,
+	DESC_INDIRECT = 4,
 };
 
 #define F_SEG_MAX      (1ULL << 2)

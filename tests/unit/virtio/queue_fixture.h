@@ -12,9 +12,9 @@
 enum {
 	RAM_BYTES = 1 << 16,
 	AT_DESC = 0x1000,
-	AT_AVAIL = 0x2800, /* behind 256 descriptors and more */
-	AT_USED = 0x3000,
-	AT_DATA = 0x4000,
+	AT_AVAIL = 0x3000, /* behind QUEUE_SIZE_MAX descriptors */
+	AT_USED = 0x4000,
+	AT_DATA = 0x6000,
 	NEXT = 1,
 	WRITE = 2,
 	INDIRECT = 4,

@@ -1,6 +1,8 @@
 /* Tables of descriptors elsewhere in memory: VIRTIO 1.2, 2.7.5.3. */
 #include "queue_fixture.h"
 
+enum { ENTRIES = CHAIN_SEGS_MAX + 42 }; /* of a table longer than any chain */
+
 /* A descriptor of a table that lies at AT_DATA. */
 static void entry(struct fixture *f, unsigned index, uint64_t at, uint32_t len, unsigned flags,
                   unsigned next)
@@ -40,8 +42,8 @@ TEST(a_table_of_the_longest_chain_and_no_longer)
 		f.q.indirect = true;
 		for (unsigned i = 0; i < before; i++)
 			desc(&f, i, AT_DATA, 1, NEXT, i + 1);
-		desc(&f, before, AT_DATA, 16 * 200, INDIRECT, 0);
-		for (unsigned i = 0; i < 200; i++)
+		desc(&f, before, AT_DATA, 16 * ENTRIES, INDIRECT, 0);
+		for (unsigned i = 0; i < ENTRIES; i++)
 			entry(&f, i, AT_DATA, 1, i + before + 1 < CHAIN_SEGS_MAX ? NEXT : 0, i + 1);
 		offer(&f, 0);
 		CHECK_EQ(virtqueue_pop(&f.q, &c), 0);
