@@ -241,14 +241,14 @@ static int load_device(struct machine *m, const struct state_section *s, bool se
 	return virtio_load(m->devs[s->instance], s->payload, e);
 }
 
-static void on_brought_in(void *arg, struct gpa at, uint64_t bytes)
+static bool map_for_guest(void *arg, struct gpa at, uint64_t bytes)
 {
-	vm_prefault(arg, at, bytes);
+	return vm_prefault(arg, at, bytes);
 }
 
 static int bring_in(struct machine *m, struct span wset, struct err *e)
 {
-	const struct memory_visitor visitor = { on_brought_in, m->vm };
+	const struct memory_visitor visitor = { map_for_guest, m->vm };
 
 	return memory_populate(vm_mem(m->vm), wset, &visitor, e);
 }

@@ -14,7 +14,7 @@ enum {
 	WINDOW_PAGES = 4096, /* of pagemap read at a time: 32 KiB of it, 16 MiB of memory */
 	COPY_BYTES = 1 << 17,
 	EXTENT_BYTES = 16,
-	CLUSTER_GAP = 8,   /* pages: see struct cluster */
+	CLUSTER_GAP = 8,   /* pages: see take_cluster() */
 	GAP_MAX = 1 << 20, /* pages; merging over it leaves one extent a GiB or fewer */
 };
 #define PM_PRESENT (UINT64_C(1) << 63)
@@ -449,7 +449,7 @@ static bool is_sound(struct span in, uint64_t pages)
 	return true;
 }
 
-/* Brings in, or tells the visitor of, each part of an extent that lies in a slot. */
+/* Brings in each part of an extent that lies in a slot, if the visitor does not. */
 static int in_slots(const struct guest_mem *m, const struct extent *x,
                     const struct memory_visitor *visitor, struct err *e)
 {
@@ -459,16 +459,14 @@ static int in_slots(const struct guest_mem *m, const struct extent *x,
 		uint64_t end = first + s->bytes / PAGE;
 		uint64_t from = x->first > first ? x->first : first;
 		uint64_t to = x->first + x->pages < end ? x->first + x->pages : end;
-		int r = 0;
+		int r;
 
 		if (from >= to)
 			continue;
-		if (visitor)
-			visitor->in(visitor->arg, gpa_of(s->start + (from - first) * PAGE),
-			            (to - from) * PAGE);
-		else
-			r = populate(s->base + (from - first) * PAGE, (to - from) * PAGE,
-			             x->written, e);
+		if (visitor && visitor->in(visitor->arg, gpa_of(s->start + (from - first) * PAGE),
+		                           (to - from) * PAGE))
+			continue;
+		r = populate(s->base + (from - first) * PAGE, (to - from) * PAGE, x->written, e);
 		if (r < 0)
 			return r;
 	}
@@ -476,60 +474,43 @@ static int in_slots(const struct guest_mem *m, const struct extent *x,
 }
 
 /* Extents with little between them: a page more is read for less than a system call more. */
-struct cluster {
-	struct span extents;
-	struct extent all;
-};
-
-static bool take_cluster(struct span *in, uint64_t pages, struct cluster *ret)
+static bool take_cluster(struct span *in, uint64_t pages, struct extent *ret)
 {
 	struct span at = *in;
 	uint64_t after = 0;
 	struct extent x;
 
-	if (!take_extent(&at, pages, &after, &ret->all))
+	if (!take_extent(&at, pages, &after, ret))
 		return false;
-	ret->all.written = false;
-	ret->extents = *in;
+	ret->written = false;
 	for (*in = at; take_extent(&at, pages, &after, &x); *in = at) {
-		if (x.first - (ret->all.first + ret->all.pages) > CLUSTER_GAP)
+		if (x.first - (ret->first + ret->pages) > CLUSTER_GAP)
 			break;
-		ret->all.pages = after - ret->all.first;
+		ret->pages = after - ret->first;
 	}
-	ret->extents.len -= in->len;
 	return true;
-}
-
-/* All of it as the file's, then copies of what will be written. */
-static int bring_in(const struct guest_mem *m, struct cluster *c,
-                    const struct memory_visitor *visitor, struct err *e)
-{
-	uint64_t after = 0;
-	struct extent x;
-	int r = in_slots(m, &c->all, NULL, e);
-
-	while (r == 0 && take_extent(&c->extents, m->bytes / PAGE, &after, &x))
-		if (x.written)
-			r = in_slots(m, &x, NULL, e);
-	return r == 0 && visitor ? in_slots(m, &c->all, visitor, e) : r;
 }
 
 int memory_populate(const struct guest_mem *m, struct span in, const struct memory_visitor *visitor,
                     struct err *e)
 {
 	uint64_t pages = m->bytes / PAGE;
-	struct cluster c;
+	uint64_t after = 0;
+	struct span written;
+	struct extent x;
 	uint32_t count;
+	int r = 0;
 
 	if (!is_sound(in, pages))
 		return err_set(e, -EBADMSG, "it is damaged: the pages needed first");
 	if (!take_le32(&in, &count))
 		return -EBADMSG;
-	while (take_cluster(&in, pages, &c)) {
-		int r = bring_in(m, &c, visitor, e);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	/* first the copies: whoever maps all of it then finds the page that stays */
+	written = in;
+	while (r == 0 && take_extent(&written, pages, &after, &x))
+		if (x.written)
+			r = in_slots(m, &x, NULL, e);
+	while (r == 0 && take_cluster(&in, pages, &x))
+		r = in_slots(m, &x, visitor, e);
+	return r;
 }

@@ -13,7 +13,7 @@
  * Which pages a guest touched between its restore and now can be recorded as extents and stored
  * with the template (STATE_WSET). The next one populates them in a few calls before it runs,
  * instead of taking a fault for each: those it wrote as its own copies, those it read as the
- * file's.
+ * file's. Where KVM maps pages ahead, that brings the latter in, and they are not asked for twice.
  *
  * Shape     a file of guest_mem.bytes; a slot's memory lies from its file_off on
  *           working set: u32 count | each u64 first page of the file, u32 pages, u32 flags (bit
@@ -54,12 +54,15 @@ _must_ int memory_save(const struct guest_mem *m, const struct memory_base *base
 /* Puts the pages touched so far, as a payload of STATE_WSET. -ENOTSUP: no pagemap. */
 _must_ int memory_touched(const struct guest_mem *m, struct buf *b, struct err *e);
 
-/* Who is told of each range of RAM that is in now. */
+/* Who can bring a range of RAM in by itself, and more: map it for the guest. False: it cannot. */
 struct memory_visitor {
-	void (*in)(void *arg, struct gpa at, uint64_t bytes);
+	bool (*in)(void *arg, struct gpa at, uint64_t bytes);
 	void *arg;
 };
 
-/* Brings the pages of such a payload in. visitor: may be NULL. -EBADMSG. */
+/*
+ * Brings the pages of such a payload in: copies of what was written, then, by the visitor, all of
+ * it, close extents at once. visitor: may be NULL. -EBADMSG.
+ */
 _must_ int memory_populate(const struct guest_mem *m, struct span in,
                            const struct memory_visitor *visitor, struct err *e);

@@ -425,7 +425,7 @@ int vm_boot(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, st
 	return r < 0 ? err_set(e, r, "KVM_SET_REGS: %s", strerror(-r)) : 0;
 }
 
-void vm_prefault(struct vm *vm, struct gpa at, uint64_t bytes)
+bool vm_prefault(struct vm *vm, struct gpa at, uint64_t bytes)
 {
 	struct kvm_pre_fault_memory range = { .gpa = at.v, .size = bytes };
 	int r = vm->can_prefault ? 0 : -ENOTSUP;
@@ -436,6 +436,7 @@ void vm_prefault(struct vm *vm, struct gpa at, uint64_t bytes)
 		if (r == -EINTR || r == -EAGAIN)
 			r = 0;
 	}
+	return r == 0 && range.size == 0;
 }
 
 /* Under the lock: what every CPU is to do now. */

@@ -111,10 +111,10 @@ void vm_lost(struct vm *vm, int code);
 enum vm_end vm_end(struct vm *vm, char ret_text[VM_END_TEXT_MAX]);
 
 /*
- * Has KVM map a range of RAM for the guest, whose first look at each page then costs no exit.
- * Before vm_start(). A KVM that cannot (before Linux 6.11) leaves it to the guest.
+ * Has KVM map a range of RAM for the guest, whose first look at each page then costs no exit. True:
+ * all of it is in. Before vm_start(). A KVM that cannot (before Linux 6.11) leaves it to the guest.
  */
-void vm_prefault(struct vm *vm, struct gpa at, uint64_t bytes);
+bool vm_prefault(struct vm *vm, struct gpa at, uint64_t bytes);
 
 struct vm_counts {
 	uint64_t exits, exits_mmio, exits_pio, exits_halt, exits_signal, unknown_pio, unknown_mmio;

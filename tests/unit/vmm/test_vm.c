@@ -705,7 +705,7 @@ TEST(pages_are_mapped_ahead_where_kvm_can)
 
 		c.kvm_fd = tiny_kvm();
 		CHECK_OK(vm_new_on(&ops, &c, &vm, &e), &e);
-		vm_prefault(vm, gpa_of(0x100000), 5 * 4096);
+		CHECK_EQ(vm_prefault(vm, gpa_of(0x100000), 5 * 4096), able);
 		CHECK_EQ(k.mapped, able ? 5 * 4096 : 0);
 		CHECK_EQ(k.calls, able ? 4 : 0);
 		vm_free(vm);
