@@ -604,9 +604,20 @@ static void *io_main(void *arg)
 	return NULL;
 }
 
-int machine_start(struct machine *m, const struct machine_jails *jails, struct err *e)
+static int await_io_jail(struct machine *m, struct err *e)
 {
 	uint64_t ready;
+
+	if (read(m->io_fd, &ready, sizeof(ready)) < 0)
+		return err_sys(e, "wait for the I/O thread");
+	if (m->io_err.code == 0)
+		return 0;
+	*e = m->io_err;
+	return e->code;
+}
+
+int machine_start(struct machine *m, const struct machine_jails *jails, struct err *e)
+{
 	int r;
 
 	assert(jails && jails->cpu && jails->io);
@@ -614,12 +625,9 @@ int machine_start(struct machine *m, const struct machine_jails *jails, struct e
 	if (pthread_create(&m->io, NULL, io_main, m) != 0)
 		return err_set(e, -EAGAIN, "cannot start the I/O thread");
 	m->started = true;
-	if (read(m->io_fd, &ready, sizeof(ready)) < 0)
-		return err_sys(e, "wait for the I/O thread");
-	if (m->io_err.code < 0) {
-		*e = m->io_err;
-		return e->code;
-	}
-	r = vm_start(m->vm, jails->cpu, NULL, m->paused, e);
-	return r;
+	/* a restored guest waits for CTL_RESUME: the threads may close their jails side by side */
+	r = m->paused ? 0 : await_io_jail(m, e);
+	if (r == 0)
+		r = vm_start(m->vm, jails->cpu, NULL, m->paused, e);
+	return r == 0 && m->paused ? await_io_jail(m, e) : r;
 }
