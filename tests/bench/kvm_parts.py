@@ -164,7 +164,8 @@ def whole_commands(b):
 
 
 def part_step(b):
-    """berm-vmm from its start until the restored guest runs, in fork+exec+waits of a static program."""
+    """berm-vmm from its start until the restored guest runs, in fork+exec+waits of a static program; and with fixed
+    addresses, without what the emulated processor of the test host takes to translate code at new ones."""
     template = b.need_template()
     program = shutil.copy(os.path.join(b.work, "spawn_time"), b.dir)
     argv = [program, str(bench.RUNS + 1), str(bench.MEMORY_MIB), str(monitors.JAIL_UID),
@@ -173,12 +174,14 @@ def part_step(b):
     argv += [b.wset()] if b.wset() else []
     out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     rows = [[float(x) / 1000 for x in line.split()] for line in out.splitlines()[1:]]
-    own, machine, step = zip(*rows)
+    own, machine, step, fixed = zip(*rows)
     bench.report("static_spawn_ms", own, 2)
     bench.report("bare_machine_ms", machine, 2)
     bench.report("restore_step_ms", step, 2)
+    bench.report("restore_step_fixed_addresses_ms", fixed, 2)
     bench.ratio("restore_step_vs_spawn", step, own, budget=3)
     bench.ratio("restore_step_vs_bare_machine", step, machine)
+    bench.ratio("restore_step_fixed_addresses_vs_spawn", fixed, own)
 
 
 def part_memory(b):
