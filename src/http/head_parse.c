@@ -103,7 +103,7 @@ static void add_te(struct head_maker *m, struct span value)
 {
 	struct span one;
 
-	while (next_element(&value, &one))
+	while (!m->rules->response && next_element(&value, &one))
 		if (field_parse_is(one, "trailers"))
 			m->head->flags |= HTTP_FLAG_TRAILERS;
 }

@@ -67,6 +67,14 @@ TEST(http_4_framing_of_responses)
 	      "response 304 32 0 10\nend 49\nbad truncated\n");
 }
 
+/* What only a request can say is dropped from a response, and leaves no flag. */
+TEST(http_4_fields_of_requests_mean_nothing)
+{
+	reads("HTTP/1.1 200 OK\r\nTE: trailers\r\nExpect: 100-continue\r\nHost: x\r\n"
+	      "Content-Length: 0\r\n\r\n",
+	      "response 200 0 1 0\nend 83\nbad truncated\n");
+}
+
 TEST(http_4_answer_to_head)
 {
 	struct h1_dump d = { .rules = { .to_head = true } };
