@@ -186,9 +186,8 @@ static bool retry(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms)
 		f->snd_nxt = f->snd_una;
 		return true;
 	}
-	f->force =
-		f->snd_una == f->snd_max; /* nothing was lost: a window too small to be worth it */
-	if (!f->force) {
+	f->force = true; /* also if the guest's window has room for a little only */
+	if (f->snd_una != f->snd_max) {
 		f->snd_nxt = f->snd_una;
 		f->burst = f->mss;
 	}

@@ -141,7 +141,7 @@ void tcp_commit(struct tcp_table *t, struct tcp_flow *f, size_t bytes, uint64_t 
 /* The two in one, with a copy. Returns how much of data was taken. */
 size_t tcp_write(struct tcp_table *t, struct tcp_flow *f, struct span data, uint64_t now_ms);
 
-/* No more will be written: FIN, behind what was. Reading goes on. */
+/* No more will be written: FIN, behind what was. Reading goes on. Not before TCP_EV_OPEN. */
 void tcp_shutdown(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms);
 
 /* Ends it now, with RST; also refuses a SYN. f is gone, and there is no event. */

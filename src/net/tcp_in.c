@@ -279,6 +279,46 @@ static bool acceptable(const struct tcp_flow *f, const struct tcp_segment *s)
 	return len == 0 ? !before(s->seq, f->rcv_nxt) : before(f->rcv_nxt, s->seq + len);
 }
 
+/* Is TCP_EV_WRITABLE owed, and due? */
+static unsigned room_event(struct tcp_table *t, struct tcp_flow *f)
+{
+	if (!f->want_room || f->snd.len > TCP_BLOCK_BYTES - TCP_BLOCK_BYTES / 4 ||
+	    (!f->snd.at && t->free_count == 0))
+		return 0;
+	f->want_room = false;
+	tcp_list_drop(t, &t->waiters, f);
+	return TCP_EV_WRITABLE;
+}
+
+/*
+ * A segment beside the window. It is answered; and if it is an old one, what it acknowledges still
+ * counts: both sides may have lost an ACK, and would else go on for ever sending to each other
+ * what the other has. False: the flow is gone.
+ */
+static bool input_beside(struct tcp_table *t, struct tcp_flow *f, const struct tcp_segment *s,
+                         uint64_t now_ms)
+{
+	unsigned events = 0;
+
+	if (s->data.len > 0 || s->flags & TCP_FIN)
+		f->ack_now = true; /* sent again: our ACK was lost */
+	else
+		challenge(t, f, now_ms);
+	if (f->state == ST_OPEN && s->flags & TCP_ACK && before(s->seq, f->rcv_nxt) &&
+	    before(f->snd_una, s->ack) && !before(f->snd_max, s->ack)) {
+		advance(t, f, s->ack, now_ms);
+		f->tries = 0;
+		events = room_event(t, f);
+	}
+	if (events && !tcp_tell(t, f, events, now_ms))
+		return false;
+	if (!tcp_is_done(f))
+		return true;
+	tcp_output(t, f, now_ms);
+	tcp_finish(t, f, TCP_END_CLOSED, now_ms);
+	return false;
+}
+
 /* RST, SYN and numbers out of the window. True: that was all about it; the flow may be gone. */
 static bool input_special(struct tcp_table *t, struct tcp_flow *f, const struct net_packet *p,
                           uint64_t now_ms)
@@ -306,10 +346,8 @@ static bool input_special(struct tcp_table *t, struct tcp_flow *f, const struct 
 		else
 			challenge(t, f, now_ms);
 	} else if (!acceptable(f, s)) {
-		if (s->data.len > 0 || s->flags & TCP_FIN)
-			f->ack_now = true; /* sent again: our ACK was lost */
-		else
-			challenge(t, f, now_ms);
+		if (!input_beside(t, f, s, now_ms))
+			return true;
 	} else {
 		return false;
 	}
@@ -343,13 +381,7 @@ static int input_ack(struct tcp_table *t, struct tcp_flow *f, const struct net_p
 	if (before(f->snd_una, s->ack))
 		advance(t, f, s->ack, now_ms);
 	take_window(f, s);
-	if (f->want_room && f->snd.len <= TCP_BLOCK_BYTES - TCP_BLOCK_BYTES / 4 &&
-	    (f->snd.at || t->free_count > 0)) {
-		f->want_room = false;
-		tcp_list_drop(t, &t->waiters, f);
-		return TCP_EV_WRITABLE;
-	}
-	return 0;
+	return (int)room_event(t, f);
 }
 
 /* Copies what the application left of the segment at hand. True: all of it is kept. */

@@ -37,19 +37,26 @@ static uint16_t tell_window(struct tcp_flow *f, bool syn)
 {
 	uint32_t room = TCP_BLOCK_BYTES - f->rcv.len;
 	uint32_t scale = syn ? 0 : f->rcv_scale;
+	uint32_t unit = 1U << scale;
 	uint32_t most = (uint32_t)UINT16_MAX << scale;
 	uint32_t edge;
 	uint32_t window;
 
+	room -= room < unit ? room : unit; /* for the rounding below */
 	if (room > most)
 		room = most;
-	edge = f->rcv_nxt + (room >> scale << scale);
+	edge = f->rcv_nxt + room;
 	/* the edge never goes back, and not forward by crumbs (RFC 9293, 3.8.6.2.2) */
 	if (seq_diff(edge, f->rcv_adv) >= TCP_BLOCK_BYTES / 4 ||
 	    (f->rcv.len == 0 && seq_diff(edge, f->rcv_adv) > 0))
 		f->rcv_adv = edge;
-	window = (f->rcv_adv - f->rcv_nxt) >> scale;
-	return (uint16_t)(window > UINT16_MAX ? UINT16_MAX : window);
+	/* up: a window rounded down is an edge that went back, behind what is on its way */
+	window = (f->rcv_adv - f->rcv_nxt + unit - 1) >> scale;
+	if (window > UINT16_MAX)
+		window = UINT16_MAX;
+	if (seq_diff(f->rcv_nxt + (window << scale), f->rcv_adv) > 0)
+		f->rcv_adv = f->rcv_nxt + (window << scale);
+	return (uint16_t)window;
 }
 
 /* Is it worth a segment to tell the guest that there is room again? */

@@ -11,6 +11,7 @@
 enum {
 	GUEST_ISS = 0x7ffffff0, /* goes over the signed and then the whole range's end soon */
 	SENT_MAX = 4096,
+	WINDOW = TCP_BLOCK_BYTES - (1 << TCP_SCALE), /* the most that is told */
 };
 
 struct sent {
@@ -366,7 +367,7 @@ TEST(acks_wait_a_little)
 	open_flow();
 	input(TCP_ACK, 1, 1, "a"); /* the first at once: it opens the window */
 	check_sent(0, TCP_ACK, 1, 2, 0);
-	CHECK_EQ(sent[0].s.window << TCP_SCALE, TCP_BLOCK_BYTES);
+	CHECK_EQ(sent[0].s.window << TCP_SCALE, WINDOW);
 	input(TCP_ACK, 2, 1, "b");
 	CHECK_EQ(sent_count, 0);
 	wait_ms(TCP_DELAYED_ACK_MS - 1);
@@ -454,6 +455,38 @@ TEST(a_closed_window_is_probed)
 	CHECK(memcmp(sent_data[0], "lo", 2) == 0);
 }
 
+TEST(what_was_lost_goes_again_by_crumbs)
+{
+	begin();
+	open_flow();
+	write_text("hello");
+	check_sent(0, TCP_ACK, 1, 1, 5);
+	input_window(TCP_ACK, 1, 1, "x", 3); /* it was lost, and less fits now than was sent */
+	wait_ms(TCP_RTO_FIRST_MS);
+	check_sent(0, TCP_ACK, 1, 2, 3);
+	input_window(TCP_ACK, 2, 4, "", 1);
+	wait_ms(TCP_RTO_FIRST_MS);
+	check_sent(0, TCP_ACK, 4, 2, 1);
+	input(TCP_ACK, 2, 5, "");
+	check_sent(0, TCP_ACK, 5, 2, 1);
+	input(TCP_ACK, 2, 6, "");
+	CHECK_EQ(tcp_table_stats(table)->blocks_used, 0);
+}
+
+/* Both have lost the other's ACK: each sends again what the other has, and hears from that. */
+TEST(old_segments_still_acknowledge)
+{
+	begin();
+	open_flow();
+	input(TCP_ACK, 1, 1, "abc");
+	write_text("hello");
+	input(TCP_ACK, 1, 6, "abc");
+	check_sent(0, TCP_ACK, 6, 4, 0);
+	CHECK_EQ(tcp_table_stats(table)->blocks_used, 0);
+	CHECK_EQ(tcp_table_stats(table)->bytes_out, 5);
+	CHECK_SPAN(span_of(got, got_len), "abc");
+}
+
 TEST(our_window_closes_and_opens)
 {
 	static char text[20001];
@@ -469,9 +502,9 @@ TEST(our_window_closes_and_opens)
 		seq += 20000;
 	}
 	tcp_flow_info(flow, &info);
-	CHECK_EQ(info.unread, TCP_BLOCK_BYTES); /* no more, whatever is sent */
+	CHECK_EQ(info.unread, WINDOW); /* no more, whatever is sent */
 	CHECK_EQ(sent[0].s.window, 0);
-	check_sent(0, TCP_ACK, 1, 1 + TCP_BLOCK_BYTES, 0);
+	check_sent(0, TCP_ACK, 1, 1 + WINDOW, 0);
 	clear();
 	tcp_consume(table, flow, 1000, now);
 	CHECK_EQ(sent_count, 0); /* a crumb is no window */

@@ -241,7 +241,8 @@ static void begin(void)
 
 	random_bytes(&config.hash_key, sizeof(config.hash_key));
 	random_bytes(&config.iss_key, sizeof(config.iss_key));
-	g = (struct gate){ .tap = tap_open(&g.ip6) };
+	g = (struct gate){ 0 };
+	g.tap = tap_open(&g.ip6);
 	net_link_init(&g.link, &c, config.out);
 	CHECK_OK(tcp_table_new(&config, &g.table, NULL), NULL);
 }
