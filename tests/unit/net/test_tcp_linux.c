@@ -25,6 +25,7 @@ enum {
 	GUEST_PORT = 8080,
 	BULK = 64 << 20,
 	MANY = 3000,
+	BATCH = 200,
 	ROUNDS = 1000, /* small requests on one connection */
 };
 
@@ -262,11 +263,12 @@ static void feed_slow(uint64_t now)
 /* Runs the gate until the child is gone, and no flow is left. */
 static void run(pid_t child)
 {
-	uint64_t gone_ms = 0;
+	bool gone = false;
 	uint64_t now = clock_mono_ms();
 	int status = 0;
 
-	while (gone_ms == 0 || (tcp_table_stats(g.table)->flows > 0 && now < gone_ms + 20000)) {
+	/* the harness has the deadline */
+	while (!gone || tcp_table_stats(g.table)->flows > 0) {
 		struct pollfd p = { .fd = g.tap, .events = POLLIN };
 		uint64_t next = tcp_next_ms(g.table);
 		uint64_t wait = next > now ? next - now : 0;
@@ -280,11 +282,10 @@ static void run(pid_t child)
 		feed_slow(now);
 		if (tcp_table_stats(g.table)->flows > g.most)
 			g.most = tcp_table_stats(g.table)->flows;
-		if (gone_ms == 0 && waitpid(child, &status, WNOHANG) == child)
-			gone_ms = now;
+		if (!gone && waitpid(child, &status, WNOHANG) == child)
+			gone = true;
 	}
 	CHECK_EQ(status, 0);
-	CHECK_EQ(tcp_table_stats(g.table)->flows, 0);
 	CHECK_EQ(tcp_table_stats(g.table)->blocks_used, 0);
 	CHECK_EQ(g.link.stats.dropped[NET_CHECKSUM], 0);
 	CHECK_EQ(g.link.stats.dropped[NET_MALFORMED], 0);
@@ -506,12 +507,19 @@ static void many(void)
 		count = (int)files.rlim_max - 50;
 	for (int i = 0; i < count; i++)
 		s[i] = must_connect(PORT_ECHO);
-	for (int i = 0; i < count; i++)
-		MUST(send(s[i], &i, 4, MSG_NOSIGNAL) == 4);
-	for (int i = 0; i < count; i++)
-		MUST(recv(s[i], &word, 4, MSG_WAITALL) == 4 && word == (uint32_t)i);
-	for (int i = 0; i < count; i++)
+	/* a batch at a time: a tap device loses what its queue of 1000 does not hold */
+	for (int at = 0; at < count; at += BATCH) {
+		int end = at + BATCH < count ? at + BATCH : count;
+
+		for (int i = at; i < end; i++)
+			MUST(send(s[i], &i, 4, MSG_NOSIGNAL) == 4);
+		for (int i = at; i < end; i++)
+			MUST(recv(s[i], &word, 4, MSG_WAITALL) == 4 && word == (uint32_t)i);
+	}
+	for (int i = 0; i < count; i++) {
+		MUST(shutdown(s[i], SHUT_WR) == 0 && read(s[i], &word, 4) == 0);
 		(void)close(s[i]);
+	}
 }
 
 TEST(thousands_of_connections)
