@@ -81,13 +81,13 @@ void engine_vm_close_scope(struct engine_vm *vm)
 
 bool engine_heard_full(const struct engine_vm *vm)
 {
-	bool full = false;
+	struct engine_news news = { 0 };
 
 	if (vm->control_fd < 0 || !vm->ops->hush)
 		return false;
-	for (int i = 0; i < ENGINE_HUSH_MAX && vm->ops->hush(vm, &full); i++)
+	for (int i = 0; i < ENGINE_HUSH_MAX && vm->ops->hush(vm, &news); i++)
 		continue;
-	return full;
+	return news.full;
 }
 
 const char *engine_death(const struct engine_vm *vm)

@@ -42,12 +42,33 @@ struct engine_config {
 	bool ram_shared; /* true: what the guest writes stays in the file: a template being built */
 	int incoming_fd; /* saved device state to restore, or -1 to boot */
 	int wset_fd;     /* of a restore: what touched() wrote for this template, or -1 */
+	/*
+	 * Stream socket to the gate (the frames of virtio/net.h), or -1: the machine has no network
+	 * card at all. A guest that was saved with a card needs one to be restored, and the other
+	 * way round; the socket of a restore is always a new one.
+	 */
+	int net_fd;
 	uint32_t cpus;
 	bool host_cpu; /* kvm: all of the host's CPU, as when it was saved; else the baseline */
 	uid_t uid;     /* what root has it run as; 0: stay who we are */
 };
 
 struct engine_ops;
+
+/* The guest's network card: the same for both engines, so that a guest cannot tell them apart. */
+enum { ENGINE_MAC_BYTES = 6 };
+#define ENGINE_MAC                                                                                 \
+	{                                                                                          \
+		0x02, 0x62, 0x65, 0x72, 0x6d, 0x02                                                 \
+	} /* locally administered; "berm" */
+
+/* What an engine says unasked. */
+struct engine_news {
+	/* it stopped the guest, or ended, because the host had no room for what that wrote to its
+	 * disk: ENGINE_FULL is what to say then */
+	bool full;
+	bool gate_lost; /* the network card is dead: its socket was closed, or sent no frame */
+};
 
 struct engine_vm {
 	const struct engine_ops *ops;
@@ -87,12 +108,10 @@ struct engine_ops {
 	 */
 	int (*touched)(const struct engine_vm *vm, int fd, uint64_t deadline_ms, struct err *e);
 	/*
-	 * Throws away what the engine said unasked on control_fd, once that is readable. False:
-	 * there was nothing. NULL: it says nothing unasked. ret_full becomes true if it stopped
-	 * the guest, or ended, because the host had no room for what that wrote to its disk:
-	 * ENGINE_FULL is what to say then.
+	 * Reads what the engine said unasked on control_fd, once that is readable, and sets in
+	 * ret_news what is of use. False: there was nothing.
 	 */
-	bool (*hush)(const struct engine_vm *vm, bool *ret_full);
+	bool (*hush)(const struct engine_vm *vm, struct engine_news *ret_news);
 };
 
 #define ENGINE_FULL                                                                                \

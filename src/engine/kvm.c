@@ -27,6 +27,8 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 	engine_add(a, "%" PRIu32, c->cpus);
 	if (c->host_cpu)
 		engine_add(a, "--host-cpu");
+	if (c->net_fd >= 0)
+		engine_add(a, "--net");
 	if (c->uid > 0) {
 		engine_add(a, "--uid");
 		engine_add(a, "%u", (unsigned)c->uid);
@@ -61,6 +63,7 @@ static void place_fds(struct spawn *s, const struct engine_config *c)
 	s->fds[KVM_AT_INITRD] = restore ? -1 : c->initrd_fd;
 	s->fds[KVM_AT_KVM] = c->kvm_fd;
 	s->fds[KVM_AT_WSET] = restore ? c->wset_fd : -1;
+	s->fds[KVM_AT_NET] = c->net_fd;
 }
 
 static int kvm_start(const struct engine_config *c, struct engine_vm *ret_vm, struct err *e)
@@ -206,8 +209,8 @@ static int kvm_touched(const struct engine_vm *vm, int fd, uint64_t deadline_ms,
 	return ask(vm, CTL_TOUCHED, &fd, 1, deadline_ms, e);
 }
 
-/* Answers to what nobody waits for, and the machine's end. */
-static bool kvm_hush(const struct engine_vm *vm, bool *ret_full)
+/* Answers to what nobody waits for, the machine's end, and that of its card. */
+static bool kvm_hush(const struct engine_vm *vm, struct engine_news *ret_news)
 {
 	uint8_t bytes[CTL_BYTES + 1];
 	struct ctl c;
@@ -215,9 +218,12 @@ static bool kvm_hush(const struct engine_vm *vm, bool *ret_full)
 
 	if (n <= 0)
 		return false;
-	if (ctl_parse(span_of(bytes, (size_t)n), &c) == 0 && c.type == CTL_ENDED &&
-	    c.a[0] == VM_END_FULL)
-		*ret_full = true;
+	if (ctl_parse(span_of(bytes, (size_t)n), &c) < 0)
+		return true;
+	if (c.type == CTL_ENDED && c.a[0] == VM_END_FULL)
+		ret_news->full = true;
+	if (c.type == CTL_GATE_LOST)
+		ret_news->gate_lost = true;
 	return true;
 }
 

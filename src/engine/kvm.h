@@ -23,5 +23,6 @@ enum kvm_fd {
 	KVM_AT_INITRD = 9,
 	KVM_AT_KVM = 10,
 	KVM_AT_WSET = 11, /* pages to bring in before it runs; may be absent */
-	KVM_AT_COUNT = 12,
+	KVM_AT_NET = 12,  /* the gate's socket; absent: no network card */
+	KVM_AT_COUNT = 13,
 };

@@ -2,7 +2,8 @@
 
 #include "base/fdio.h"
 #include "base/log.h"
-#include "virtio/devices.h"
+#include "engine/engine.h"
+#include "virtio/net.h"
 #include "vmm/ctl.h"
 #include "vmm/memory_file.h"
 #include "vmm/state.h"
@@ -28,7 +29,9 @@ struct machine {
 	struct loop *loop;
 	struct virtio_dev *devs[SLOT_COUNT];
 	int irq_fds[SLOT_COUNT];
-	int end_fd; /* written by a vCPU's thread when the machine has ended */
+	int end_fd;  /* written by a vCPU's thread when the machine has ended */
+	int lost_fd; /* written by the I/O thread when the network card lost its gate */
+	_Atomic(const char *) lost; /* why; static */
 	bool paused, started;
 	pthread_t io;
 	const struct machine_jails *jails;
@@ -63,6 +66,24 @@ static void bus_write(void *arg, uint32_t off, const void *data, uint32_t len)
 	virtio_mmio_write(arg, off, data, len);
 }
 
+/* On the I/O thread, which may not send. */
+static void on_gate_lost(void *arg, const char *why)
+{
+	struct machine *m = arg;
+	const uint64_t one = 1;
+
+	log_warn("the network card is dead: %s", why);
+	atomic_store(&m->lost, why);
+	if (write(m->lost_fd, &one, sizeof(one)) < 0)
+		log_error("cannot tell that the gate is lost: %m");
+}
+
+/* Does this machine have a device there? */
+static bool has_slot(const struct machine *m, unsigned slot)
+{
+	return slot != SLOT_NET || m->c.net_fd >= 0;
+}
+
 static uint64_t slot_address(unsigned slot)
 {
 	return MMIO_BASE + (uint64_t)slot * MMIO_WINDOW_BYTES;
@@ -87,6 +108,15 @@ static int plug(struct machine *m, unsigned slot, struct err *e)
 	for (unsigned q = 0; r == 0 && q < dev->queue_count; q++)
 		r = vm_bind_store(m->vm, virtio_kick_fd(dev, q),
 		                  gpa_of(slot_address(slot) + NOTIFY_OFFSET), q, e);
+	return r;
+}
+
+static int make_card(struct machine *m, const struct virtio_place *at, struct err *e)
+{
+	const struct net_config nc = { .fd = m->c.net_fd, .mac = ENGINE_MAC };
+	int r = net_new(at, &nc, &m->devs[SLOT_NET], e);
+	if (r == 0)
+		net_on_lost(m->devs[SLOT_NET], on_gate_lost, m);
 	return r;
 }
 
@@ -117,6 +147,8 @@ static int make_device(struct machine *m, unsigned slot, const struct virtio_pla
 		                   &(struct balloon_config){ .mem_private = c->restore,
 		                                             .mem_fresh = c->ram_fd < 0 },
 		                   ret, e);
+	case SLOT_NET:
+		return make_card(m, at, e);
 	case SLOT_COUNT:
 		break;
 	}
@@ -129,6 +161,8 @@ static int make_devices(struct machine *m, struct err *e)
 		struct virtio_place at = { .mem = vm_mem(m->vm), .loop = m->loop };
 		int r;
 
+		if (!has_slot(m, slot))
+			continue;
 		m->irq_fds[slot] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (m->irq_fds[slot] < 0)
 			return err_sys(e, "eventfd");
@@ -162,22 +196,25 @@ int machine_new(const struct machine_config *c, struct machine **ret, struct err
 	if (!m)
 		return err_set(e, -ENOMEM, "out of memory");
 	m->c = *c;
-	m->end_fd = m->io_fd = -1;
+	m->end_fd = m->lost_fd = m->io_fd = -1;
 	for (unsigned i = 0; i < SLOT_COUNT; i++)
 		m->irq_fds[i] = -1;
 	m->state = malloc(STATE_BYTES_MAX);
 	if (!m->state)
 		return err_set(e, -ENOMEM, "out of memory");
 	m->end_fd = eventfd(0, EFD_CLOEXEC);
+	m->lost_fd = eventfd(0, EFD_CLOEXEC);
 	m->io_fd = eventfd(0, EFD_CLOEXEC);
-	if (m->end_fd < 0 || m->io_fd < 0)
+	if (m->end_fd < 0 || m->lost_fd < 0 || m->io_fd < 0)
 		return err_sys(e, "eventfd");
 	vc.arg = m;
 	r = fd_set_nonblock(c->agent_fd);
 	if (r == 0)
 		r = fd_set_nonblock(c->log_fd);
+	if (r == 0 && c->net_fd >= 0)
+		r = fd_set_nonblock(c->net_fd);
 	if (r < 0)
-		return err_set(e, r, "the agent's socket or the log cannot be used");
+		return err_set(e, r, "the agent's socket, the gate's or the log cannot be used");
 	r = vm_new(&vc, &m->vm, e);
 	if (r == 0)
 		r = loop_new(&m->loop, e);
@@ -207,6 +244,7 @@ void machine_free(struct machine *m)
 	loop_free(m->loop);
 	vm_free(m->vm);
 	own_close_fd(&m->end_fd);
+	own_close_fd(&m->lost_fd);
 	own_close_fd(&m->io_fd);
 	free(m->state);
 	free(m);
@@ -221,8 +259,9 @@ int machine_boot(struct machine *m, int kernel_fd, int initrd_fd, const char *cm
 	buf_init(&b, text, sizeof(text));
 	buf_put_str(&b, cmdline);
 	for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
-		buf_printf(&b, " virtio_mmio.device=4K@0x%" PRIx64 ":%u", slot_address(slot),
-		           MMIO_IRQ_FIRST + slot);
+		if (has_slot(m, slot))
+			buf_printf(&b, " virtio_mmio.device=4K@0x%" PRIx64 ":%u",
+			           slot_address(slot), MMIO_IRQ_FIRST + slot);
 	(void)buf_cstr(&b);
 	if (!buf_ok(&b))
 		return err_set(e, -E2BIG, "the kernel command line is over %d bytes",
@@ -235,7 +274,7 @@ int machine_boot(struct machine *m, int kernel_fd, int initrd_fd, const char *cm
 static int load_device(struct machine *m, const struct state_section *s, bool seen[SLOT_COUNT],
                        struct err *e)
 {
-	if (s->instance >= SLOT_COUNT || seen[s->instance])
+	if (s->instance >= SLOT_COUNT || seen[s->instance] || !has_slot(m, s->instance))
 		return err_set(e, -EBADMSG, "it has a device in slot %" PRIu32, s->instance);
 	seen[s->instance] = true;
 	return virtio_load(m->devs[s->instance], s->payload, e);
@@ -300,7 +339,7 @@ static int load_all(struct machine *m, struct span in, struct err *e)
 	if (in.len > 0)
 		return err_set(e, -EBADMSG, "something follows its end");
 	for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
-		if (!seen[slot])
+		if (has_slot(m, slot) && !seen[slot])
 			return err_set(e, -EBADMSG, "it lacks the device of slot %u", slot);
 	return vm_load_done(m->vm, e);
 }
@@ -338,7 +377,8 @@ static void pause_devices(void *arg)
 	struct machine *m = arg;
 
 	for (unsigned i = 0; i < SLOT_COUNT; i++)
-		virtio_pause(m->devs[i]);
+		if (has_slot(m, i))
+			virtio_pause(m->devs[i]);
 }
 
 static void resume_devices(void *arg)
@@ -346,7 +386,8 @@ static void resume_devices(void *arg)
 	struct machine *m = arg;
 
 	for (unsigned i = 0; i < SLOT_COUNT; i++)
-		virtio_resume(m->devs[i]);
+		if (has_slot(m, i))
+			virtio_resume(m->devs[i]);
 }
 
 static int pause_all(struct machine *m, struct err *e)
@@ -402,8 +443,11 @@ static int save_all(struct machine *m, int state_fd, int memory_fd, struct err *
 	if (r < 0)
 		return r;
 	for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-		size_t begun = state_begin(&b, STATE_DEVICE, STATE_CRITICAL, slot);
+		size_t begun;
 
+		if (!has_slot(m, slot))
+			continue;
+		begun = state_begin(&b, STATE_DEVICE, STATE_CRITICAL, slot);
 		virtio_save(m->devs[slot], &b);
 		state_end(&b, begun);
 	}
@@ -440,6 +484,8 @@ static void put_stats(const struct machine *m, struct ctl *answer)
 	for (unsigned i = 0; i < SLOT_COUNT; i++) {
 		struct virtio_counts d;
 
+		if (!has_slot(m, i))
+			continue;
 		virtio_get_counts(m->devs[i], &d);
 		answer->a[CTL_KICKS] += d.kicks;
 		answer->a[CTL_INTERRUPTS] += d.interrupts;
@@ -490,6 +536,7 @@ static int do_request(struct machine *m, const struct ctl *c, const int fds[MACH
 		return 0;
 	case CTL_DONE:
 	case CTL_ENDED:
+	case CTL_GATE_LOST:
 		break;
 	}
 	return err_set(e, -EINVAL, "request %u is not known", c->type);
@@ -523,6 +570,20 @@ static int receive(int fd, struct ctl *ret, int fds[MACHINE_FDS_MAX], struct err
 	return 0;
 }
 
+/* Never waits: it is said again behind the next answer. */
+static void tell_gate_lost(const struct machine *m)
+{
+	const char *why = atomic_load(&m->lost);
+	struct ctl c = { .type = CTL_GATE_LOST };
+	uint8_t bytes[CTL_BYTES];
+
+	if (!why)
+		return;
+	ctl_set_text(&c, why);
+	ctl_put(&c, bytes);
+	(void)send(m->c.control_fd, bytes, sizeof(bytes), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /* 1: asked to quit. */
 static int serve_request(struct machine *m, struct err *e)
 {
@@ -544,7 +605,10 @@ static int serve_request(struct machine *m, struct err *e)
 	ctl_put(&answer, bytes);
 	if (send(m->c.control_fd, bytes, sizeof(bytes), MSG_NOSIGNAL) < 0)
 		return -EPIPE;
-	return c.type == CTL_QUIT ? 1 : 0;
+	if (c.type == CTL_QUIT)
+		return 1;
+	tell_gate_lost(m);
+	return 0;
 }
 
 static int tell_end(struct machine *m, struct err *e)
@@ -567,16 +631,20 @@ static int tell_end(struct machine *m, struct err *e)
 int machine_serve(struct machine *m, struct err *e)
 {
 	for (;;) {
-		struct pollfd p[2] = {
+		struct pollfd p[3] = {
 			{ .fd = m->c.control_fd, .events = POLLIN },
 			{ .fd = m->end_fd, .events = POLLIN },
+			{ .fd = m->lost_fd, .events = POLLIN },
 		};
+		uint64_t once;
 		int r;
 
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		if (poll(p, 3, -1) < 0 && errno != EINTR)
 			return err_sys(e, "poll");
 		if (p[1].revents & POLLIN)
 			return tell_end(m, e);
+		if ((p[2].revents & POLLIN) && read(m->lost_fd, &once, sizeof(once)) > 0)
+			tell_gate_lost(m);
 		if (!p[0].revents)
 			continue;
 		r = serve_request(m, e);

@@ -26,6 +26,7 @@ enum machine_slot {
 	SLOT_SCRATCH, /* vdb */
 	SLOT_RNG,
 	SLOT_BALLOON,
+	SLOT_NET, /* only where a network was asked for */
 	SLOT_COUNT,
 };
 
@@ -39,6 +40,7 @@ struct machine_config {
 	bool host_cpu;
 	/* ram_fd is -1 for a boot whose memory nobody keeps */
 	int kvm_fd, ram_fd, image_fd, scratch_fd, agent_fd, control_fd, log_fd;
+	int net_fd; /* the gate's socket (virtio/net.h); -1: the machine has no network card */
 };
 
 _must_ int machine_new(const struct machine_config *c, struct machine **ret, struct err *e);

@@ -1,9 +1,9 @@
 /*
  * qemu: the emulated engine. One qemu-system-x86_64 -M microvm, started jailed by berm-qemu.
  *
- * It gets two disks, the agent's console port, the kernel's log and a control socket. There is no
- * network device. Every file reaches it as an fd, so its jail needs no
- * path of ours.
+ * It gets two disks, the agent's console port, the kernel's log and a control socket; and, only if
+ * asked for, a network card joined to the gate's socket. Every file reaches it as an fd, so its
+ * jail needs no path of ours.
  *
  * Source   QEMU 7.2 documentation: microvm machine, invocation (-add-fd, -incoming), migration
  *          capabilities

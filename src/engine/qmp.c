@@ -276,7 +276,15 @@ static bool holds(struct span line, const char *words)
 	return memmem(line.at, line.len, words, strlen(words)) != NULL;
 }
 
-bool qmp_hush(int fd, bool *ret_full)
+int qmp_announce_nothing(int fd, struct err *e)
+{
+	static const char text[] =
+		"{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"announce-rounds\":0}}\n";
+
+	return send_command(fd, text, sizeof(text) - 1, -1, e);
+}
+
+bool qmp_hush(int fd, struct engine_news *ret_news)
 {
 	char text[4096];
 	ssize_t n = recv(fd, text, sizeof(text), MSG_PEEK | MSG_DONTWAIT);
@@ -288,8 +296,11 @@ bool qmp_hush(int fd, bool *ret_full)
 	if (!end || recv(fd, text, (size_t)(end - text) + 1, MSG_DONTWAIT) <= 0)
 		return false;
 	all = span_of(text, (size_t)(end - text) + 1);
-	while (take_until(&all, '\n', &line))
+	while (take_until(&all, '\n', &line)) {
 		if (holds(line, "\"BLOCK_IO_ERROR\"") && holds(line, "\"nospace\": true"))
-			*ret_full = true;
+			ret_news->full = true;
+		if (holds(line, "\"NETDEV_STREAM_DISCONNECTED\""))
+			ret_news->gate_lost = true;
+	}
 	return true;
 }

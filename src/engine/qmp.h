@@ -12,7 +12,7 @@
  */
 #pragma once
 
-#include "base/err.h"
+#include "engine/engine.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -48,8 +48,14 @@ _must_ int qmp_save(int fd, int state_fd, uint64_t deadline_ms, struct err *e);
 _must_ int qmp_restore(int fd, int incoming_fd, struct err *e);
 
 /*
- * Throws away what QEMU said unasked, which it would keep for us otherwise. Does not wait. False:
- * there was nothing whole to throw away. ret_full becomes true if there was word that it stopped
- * the guest because a disk's file found no room (werror=enospc).
+ * Before qmp_restore() of a guest with a network card: QEMU is not to send frames of its own, which
+ * say to a switch where the guest is now. Nothing is awaited.
  */
-bool qmp_hush(int fd, bool *ret_full);
+_must_ int qmp_announce_nothing(int fd, struct err *e);
+
+/*
+ * Reads what QEMU said unasked, which it would keep for us otherwise. Does not wait. False: there
+ * was nothing whole to read. In ret_news is set what there was word of: that it stopped the guest
+ * because a disk's file found no room (werror=enospc); that the gate's socket is closed.
+ */
+bool qmp_hush(int fd, struct engine_news *ret_news);

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/param.h>
+#include <sys/socket.h>
 #include <sys/vfs.h>
 
 enum { BOOT_EPOCH = 1, LEARN_EPOCH = 2, WARM_STREAM_FIRST = 1 };
@@ -21,6 +22,7 @@ struct builder {
 	const struct spec *spec;
 	struct engine_vm vm;
 	struct link *link;
+	int peer_fd; /* of its network card: answers nothing; -1: it has none */
 	uint32_t epoch;
 	int room_fd; /* borrowed: on the disk that is written to; -1: it needs none */
 	bool deaf;   /* to what the engine says unasked: it says no more */
@@ -32,6 +34,7 @@ static void builder_fini(struct builder *b)
 {
 	link_free(b->link);
 	engine_vm_close(&b->vm);
+	own_close_fd(&b->peer_fd);
 }
 
 static void builder_fini_scope(struct builder *b)
@@ -69,11 +72,11 @@ static int gone(struct builder *b, struct err *e)
 /* -ENOSPC: the engine has stopped the guest, whose write waits for room. */
 static int hear_engine(struct builder *b, struct err *e)
 {
-	bool full = false;
+	struct engine_news news = { 0 };
 
-	if (!b->vm.ops->hush(&b->vm, &full))
+	if (!b->vm.ops->hush(&b->vm, &news))
 		b->deaf = true; /* its end, which its other files tell */
-	return full ? err_set(e, -ENOSPC, "%s", ENGINE_FULL) : 0;
+	return news.full ? err_set(e, -ENOSPC, "%s", ENGINE_FULL) : 0;
 }
 
 /*
@@ -245,6 +248,22 @@ static int save(struct builder *b, const struct draft *d, struct err *e)
 	return 0;
 }
 
+static void builder_init(struct builder *b)
+{
+	engine_vm_init(&b->vm);
+	buf_init(&b->said, b->output, sizeof(b->output));
+	b->peer_fd = -1;
+}
+
+/*
+ * The card of a guest that is only saved: nobody in it uses it, and nobody answers. What its guests
+ * are joined to later is another socket.
+ */
+static int join(struct builder *b, struct guest_files *g, struct err *e)
+{
+	return b->spec->network ? engine_pair(SOCK_STREAM, &b->peer_fd, &g->net_fd, e) : 0;
+}
+
 /* From here on nothing is started and nothing but the templates is written. */
 static int close_jail(const struct builder *b, int templates_fd, struct err *e)
 {
@@ -283,7 +302,7 @@ static int run(struct builder *b, const struct draft *d, struct err *e)
 	return r;
 }
 
-static int build_draft(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+static int build_draft(const struct paths *p, struct guest_files *g, const struct spec *spec,
                        int templates_fd, int image_fd, const struct draft *d, struct err *e)
 {
 	_own_(builder_fini) struct builder b = { .spec = spec,
@@ -291,10 +310,11 @@ static int build_draft(const struct paths *p, const struct guest_files *g, const
 		                                 .room_fd = templates_fd };
 	int r;
 
-	engine_vm_init(&b.vm);
-	buf_init(&b.said, b.output, sizeof(b.output));
-	r = guest_boot_draft(p, g, spec, image_fd, d, geteuid() == 0 ? jail_uid_for(d->dir) : 0,
-	                     &b.vm, e);
+	builder_init(&b);
+	r = join(&b, g, e);
+	if (r == 0)
+		r = guest_boot_draft(p, g, spec, image_fd, d,
+		                     geteuid() == 0 ? jail_uid_for(d->dir) : 0, &b.vm, e);
 	if (r == 0)
 		r = fd_set_nonblock(b.vm.log_fd);
 	if (r == 0)
@@ -381,7 +401,7 @@ static int learn_from(struct builder *b, int wset_fd, struct err *e)
 	              : r;
 }
 
-static int learn(const struct paths *p, const struct guest_files *g, const struct spec *spec,
+static int learn(const struct paths *p, struct guest_files *g, const struct spec *spec,
                  int templates_fd, int image_fd, const struct saved *t, int wset_fd, struct err *e)
 {
 	_own_(builder_fini) struct builder b = { .spec = spec,
@@ -391,9 +411,11 @@ static int learn(const struct paths *p, const struct guest_files *g, const struc
 	uid_t uid = geteuid() == 0 ? jail_uid_for(build_hostname) : 0;
 	int r;
 
-	engine_vm_init(&b.vm);
-	buf_init(&b.said, b.output, sizeof(b.output));
-	r = guest_restore(p, g, spec, image_fd, templates_fd, t, uid, &b.vm, &scratch_fd, e);
+	builder_init(&b);
+	r = join(&b, g, e);
+	if (r == 0)
+		r = guest_restore(p, g, spec, image_fd, templates_fd, t, uid, &b.vm, &scratch_fd,
+		                  e);
 	if (r == 0)
 		r = fd_set_nonblock(b.vm.log_fd);
 	if (r == 0)

@@ -146,6 +146,7 @@ static struct engine_config config(const struct paths *p, const struct guest_fil
 		.ram_bytes = spec->limits.memory_bytes,
 		.incoming_fd = -1,
 		.wset_fd = -1,
+		.net_fd = g->net_fd,
 		.cpus = spec->limits.cpus,
 		.host_cpu = spec->host_cpu,
 		.uid = uid,

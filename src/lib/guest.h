@@ -26,6 +26,9 @@ struct guest_files {
 	char cmdline[ENGINE_CMDLINE_MAX];
 	const char *qemu; /* qemu; static */
 	int qemu_fd;      /* qemu: that program */
+	/* the engine's end of a stream socket to the gate, or -1: no network card. Whoever asks
+	 * for one (spec.network) puts it here before a start, and may close it after */
+	int net_fd;
 };
 
 void guest_files_init(struct guest_files *g);

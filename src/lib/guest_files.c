@@ -16,7 +16,9 @@
 
 void guest_files_init(struct guest_files *g)
 {
-	*g = (struct guest_files){ .kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1, .qemu_fd = -1 };
+	*g = (struct guest_files){
+		.kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1, .qemu_fd = -1, .net_fd = -1
+	};
 }
 
 void guest_files_close(struct guest_files *g)
@@ -25,6 +27,7 @@ void guest_files_close(struct guest_files *g)
 	own_close_fd(&g->initrd_fd);
 	own_close_fd(&g->kvm_fd);
 	own_close_fd(&g->qemu_fd);
+	own_close_fd(&g->net_fd);
 	guest_files_init(g);
 }
 
@@ -119,9 +122,9 @@ static void put_cpu(struct buf *b)
 
 static void put_size(struct buf *b, const struct spec *spec)
 {
-	buf_printf(b, "cpus %" PRIu32 "%s\nmemory %" PRIu64 "\ndisk %" PRIu64 "\n",
+	buf_printf(b, "cpus %" PRIu32 "%s\nmemory %" PRIu64 "\ndisk %" PRIu64 "\nnetwork %s\n",
 	           spec->limits.cpus, spec->host_cpu ? " host" : "", spec->limits.memory_bytes,
-	           spec->limits.disk_bytes);
+	           spec->limits.disk_bytes, spec->network ? "card" : "none");
 }
 
 void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec)

@@ -77,6 +77,7 @@ struct spec {
 	bool cold;           /* boot; do not use or make a template */
 	bool host_cpu;       /* all the host's CPU has, not the baseline; engine kvm only */
 	bool foreground_tty; /* the caller sits at a terminal: progress is wanted */
+	bool network;        /* a network card, joined to a gate; else there is no such device */
 	uint16_t rows, cols;
 	/*
 	 * Of a copy of a saved guest, which goes on instead of starting argv: what there is to know

@@ -56,6 +56,7 @@ static const struct field fields[] = {
 	{ 29, KIND_U32, true, 0, AT(main_pid) },
 	{ 30, KIND_BOOL, true, 0, AT(main_stdin_eof) },
 	{ 31, KIND_BOOL, true, 0, AT(host_cpu) },
+	{ 32, KIND_BOOL, true, 0, AT(network) },
 };
 #undef AT
 /* clang-format on */

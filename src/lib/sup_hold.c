@@ -423,20 +423,20 @@ static void on_control(uv_poll_t *poll, int status, int events)
 {
 	struct sup *s = poll->data;
 
-	bool full = false;
+	struct engine_news news = { 0 };
 
 	(void)status;
 	(void)events;
 	/* its end, which its other files tell, or half a line */
-	if (!s->engine->hush(&s->vm, &full))
+	if (!s->engine->hush(&s->vm, &news))
 		(void)uv_poll_stop(poll);
 	/* it has stopped the guest, whose write waits for room */
-	if (full)
+	if (news.full)
 		sup_end(s, RESULT_ENGINE_DIED, 125, "%s", ENGINE_FULL);
 }
 
 void sup_watch_control(struct sup *s)
 {
-	if (s->control_poll_open && s->state != SUP_ENDING && s->engine->hush)
+	if (s->control_poll_open && s->state != SUP_ENDING)
 		(void)uv_poll_start(&s->control_poll, UV_READABLE, on_control);
 }

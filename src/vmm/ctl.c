@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-	TYPE_COUNT = CTL_ENDED + 1,
+	TYPE_COUNT = CTL_GATE_LOST + 1,
 	ERRNO_MAX = 4095, /* the kernel's MAX_ERRNO */
 	HEAD_BYTES = CTL_BYTES - CTL_TEXT_MAX,
 };
@@ -32,6 +32,7 @@ static const struct rule {
 	[CTL_TOUCHED] = { true, true, false, false, 0 },
 	[CTL_DONE] = { true, true, true, true, CTL_STAT_COUNT },
 	[CTL_ENDED] = { true, false, false, true, 1 },
+	[CTL_GATE_LOST] = { true, false, false, true, 0 },
 	/* clang-format on */
 };
 

@@ -2,9 +2,10 @@
  * ctl: what berm-vmm and whoever started it say to each other over a SOCK_SEQPACKET pair.
  *
  * One message is one packet of exactly CTL_BYTES: no framing, nothing to be half of. berm-vmm
- * answers every request with CTL_DONE of the same seq, and tells by itself once that the
- * machine ended. Both sides check type, version and length of what they get; berm-vmm holds
- * guest memory, so its words are as hostile as the guest's.
+ * answers every request with CTL_DONE of the same seq, and tells by itself that the machine ended,
+ * and that its network card lost the gate: once, and again behind every answer, as whoever waits
+ * for one passes over all else. Both sides check type, version and length of what they get;
+ * berm-vmm holds guest memory, so its words are as hostile as the guest's.
  *
  * Shape     u8 type | u8 version | u16 text_len | u32 seq | i32 code | u32 0 | u64 a[6]
  *           | text, then zeros. Little endian. A field its type does not use is 0.
@@ -28,8 +29,9 @@ enum ctl_type {
 	CTL_QUIT = 6,
 	CTL_TOUCHED =
 		7, /* write to the fd that comes along which pages were used since the restore */
-	CTL_DONE = 16,  /* code: 0 or -errno; text: why. STATS: a[] are the counts below */
-	CTL_ENDED = 17, /* a[0]: enum vm_end; text */
+	CTL_DONE = 16,      /* code: 0 or -errno; text: why. STATS: a[] are the counts below */
+	CTL_ENDED = 17,     /* a[0]: enum vm_end; text */
+	CTL_GATE_LOST = 18, /* text: why */
 };
 
 enum ctl_stat {

@@ -79,10 +79,10 @@ static int fake_snapshot(const struct engine_vm *vm, int state, int ram, uint64_
 	return pwrite(state, "state", 5, 0) == 5 ? say(e) : -EIO;
 }
 
-static bool fake_hush(const struct engine_vm *vm, bool *ret_full)
+static bool fake_hush(const struct engine_vm *vm, struct engine_news *ret_news)
 {
 	(void)vm;
-	(void)ret_full;
+	(void)ret_news;
 	return false;
 }
 

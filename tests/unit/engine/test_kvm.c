@@ -50,19 +50,31 @@ static void say_end(const struct talk *t, enum vm_end end)
 
 TEST(a_full_disk_is_heard_of)
 {
-	bool full = false;
+	struct engine_news news = { 0 };
 	struct talk t;
 
 	talk_open(&t);
-	CHECK(!t.vm.ops->hush(&t.vm, &full));
+	CHECK(!t.vm.ops->hush(&t.vm, &news));
 	say(&t, &(struct ctl){ .type = CTL_DONE });
-	CHECK(t.vm.ops->hush(&t.vm, &full));
+	CHECK(t.vm.ops->hush(&t.vm, &news));
 	CHECK_EQ(send(t.theirs, "no packet", 9, 0), 9);
-	CHECK(t.vm.ops->hush(&t.vm, &full));
-	CHECK(!full);
+	CHECK(t.vm.ops->hush(&t.vm, &news));
+	CHECK(!news.full && !news.gate_lost);
 	say_end(&t, VM_END_FULL);
-	CHECK(t.vm.ops->hush(&t.vm, &full));
-	CHECK(full);
+	CHECK(t.vm.ops->hush(&t.vm, &news));
+	CHECK(news.full && !news.gate_lost);
+	talk_close(&t);
+}
+
+TEST(a_lost_gate_is_heard_of)
+{
+	struct engine_news news = { 0 };
+	struct talk t;
+
+	talk_open(&t);
+	say(&t, &(struct ctl){ .type = CTL_GATE_LOST });
+	CHECK(t.vm.ops->hush(&t.vm, &news));
+	CHECK(!news.full && news.gate_lost);
 	talk_close(&t);
 }
 

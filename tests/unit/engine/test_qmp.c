@@ -268,21 +268,21 @@ TEST(only_whole_lines_are_thrown_away)
 {
 	struct err e = { 0 };
 	char left[64] = "";
-	bool full = false;
+	struct engine_news news = { 0 };
 	int fds[2];
 
 	CHECK_OK(fd_socketpair(fds, &e), &e);
-	CHECK(!qmp_hush(fds[0], &full));
+	CHECK(!qmp_hush(fds[0], &news));
 	say(fds[1], greeting, NULL);
 	say(fds[1], event, NULL);
 	say(fds[1], "{\"half", NULL);
-	CHECK(qmp_hush(fds[0], &full));
-	CHECK(!qmp_hush(fds[0], &full));
+	CHECK(qmp_hush(fds[0], &news));
+	CHECK(!qmp_hush(fds[0], &news));
 	CHECK_EQ(recv(fds[0], left, sizeof(left) - 1, MSG_DONTWAIT), 6);
 	CHECK_STR(left, "{\"half");
 	(void)close(fds[1]);
-	CHECK(!qmp_hush(fds[0], &full));
-	CHECK(!full);
+	CHECK(!qmp_hush(fds[0], &news));
+	CHECK(!news.full && !news.gate_lost);
 	(void)close(fds[0]);
 }
 
@@ -296,16 +296,38 @@ TEST(a_full_disk_is_heard_of)
 				   "\"operation\": \"write\", \"action\": \"stop\"}}\r\n"
 				   "{\"event\": \"STOP\"}\r\n";
 	struct err e = { 0 };
-	bool full = false;
+	struct engine_news news = { 0 };
 	int fds[2];
 
 	CHECK_OK(fd_socketpair(fds, &e), &e);
 	say(fds[1], other, NULL);
-	CHECK(qmp_hush(fds[0], &full));
-	CHECK(!full);
+	CHECK(qmp_hush(fds[0], &news));
+	CHECK(!news.full && !news.gate_lost);
 	say(fds[1], none, NULL);
-	CHECK(qmp_hush(fds[0], &full));
-	CHECK(full);
+	CHECK(qmp_hush(fds[0], &news));
+	CHECK(news.full && !news.gate_lost);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+}
+
+TEST(a_lost_gate_is_heard_of)
+{
+	static const char up[] = "{\"event\": \"NETDEV_STREAM_CONNECTED\", \"data\": "
+				 "{\"netdev-id\": \"gate\", \"addr\": {\"path\": \"\", \"type\": "
+				 "\"unix\"}}}\r\n";
+	static const char down[] = "{\"event\": \"NETDEV_STREAM_DISCONNECTED\", \"data\": "
+				   "{\"netdev-id\": \"gate\"}}\r\n";
+	struct engine_news news = { 0 };
+	struct err e = { 0 };
+	int fds[2];
+
+	CHECK_OK(fd_socketpair(fds, &e), &e);
+	say(fds[1], up, NULL);
+	CHECK(qmp_hush(fds[0], &news));
+	CHECK(!news.full && !news.gate_lost);
+	say(fds[1], down, NULL);
+	CHECK(qmp_hush(fds[0], &news));
+	CHECK(!news.full && news.gate_lost);
 	(void)close(fds[0]);
 	(void)close(fds[1]);
 }
