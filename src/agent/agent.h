@@ -10,8 +10,10 @@
 #include "agent/cgroup.h"
 #include "agent/hold.h"
 #include "agent/identity.h"
+#include "agent/network.h"
 #include "agent/port.h"
 #include "agent/stream.h"
+#include "agent/trust.h"
 
 enum {
 	AGENT_FREEZE_MS = 2000, /* a process in the kernel may take a while to stop */
@@ -43,6 +45,8 @@ struct agent {
 	struct port port;
 	struct cgroups cg;
 	struct identity_files names;
+	struct network network;
+	struct trust trust;
 	bool boot_id_hidden;
 	struct stream streams[WIRE_STREAMS_MAX];
 	struct child spare;

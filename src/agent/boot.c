@@ -1,6 +1,6 @@
 #include "agent/boot.h"
 
-#include "agent/identity.h"
+#include "agent/agent.h"
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
@@ -242,7 +242,7 @@ static void loopback_up(void)
 		log_warn("no loopback: %s", strerror(errno));
 }
 
-void boot_settings(struct identity_files *names)
+void boot_settings(struct agent *a)
 {
 	struct rlimit files = { .rlim_cur = NOFILE_SOFT, .rlim_max = NOFILE_HARD };
 
@@ -258,7 +258,12 @@ void boot_settings(struct identity_files *names)
 	}
 	(void)setrlimit(RLIMIT_NOFILE, &files);
 	(void)sethostname("berm", 4);
-	identity_init(names);
-	identity_open(names);
-	identity_write_names(names, "berm");
+	identity_init(&a->names);
+	identity_open(&a->names);
+	identity_write_names(&a->names, "berm");
+	network_init(&a->network);
+	trust_init(&a->trust);
+	network_prepare(&a->network);
+	if (a->network.netlink_fd >= 0)
+		trust_prepare(&a->trust);
 }

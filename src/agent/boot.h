@@ -24,5 +24,7 @@ _must_ int boot_kernel_mounts(struct err *e);
  * on the scratch disk, for its free space. */
 _must_ int boot_root(int *ret_scratch_fd, struct err *e);
 
-/* Loopback, sysctls, limits, names: never fails. */
-void boot_settings(struct identity_files *names);
+struct agent;
+
+/* Loopback, sysctls, limits, names, what a network will need: never fails. */
+void boot_settings(struct agent *a);

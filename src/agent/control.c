@@ -44,6 +44,7 @@ static int on_refuse(struct agent *a, const struct wire_frame *f)
 
 static int on_identity(struct agent *a, const struct wire_frame *f)
 {
+	struct wire_trusted where = { 0 };
 	struct wire_identity id;
 	struct err e = { 0 };
 	bool renewed;
@@ -57,10 +58,10 @@ static int on_identity(struct agent *a, const struct wire_frame *f)
 		streams_renew(a, id.keep_stream);
 	a->epoch = f->epoch;
 	a->quiescing = false;
-	if (identity_adopt(a, &id, &e) < 0)
+	if (identity_adopt(a, &id, &where, &e) < 0)
 		agent_die(a, WIRE_FATAL, e.text);
 	hold_end(a); /* only now does anything run again */
-	answer(a, WIRE_IDENTITY_OK);
+	wire_put_trusted(port_out(&a->port), a->epoch, &where);
 	if (renewed)
 		streams_tell(a, id.keep_stream);
 	return 0;
@@ -167,7 +168,7 @@ void control_settle(struct agent *a)
 	cgroup_kill_left(&a->cg); /* what warm-up commands left running is not for every child */
 	identity_show_boot_id(a);
 	stream_refill(a);
-	identity_open(&a->names);
+	identity_reopen(a);
 	sync();
 	answer(a, WIRE_QUIESCE_OK);
 }

@@ -12,7 +12,7 @@ int hold_begin(struct agent *a)
 		return -EPROTO;
 	/* as before a template is saved; while the workload runs, so that nobody is waited for who
 	 * cannot answer */
-	identity_open(&a->names);
+	identity_reopen(a);
 	a->hold = HOLD_ASKED;
 	a->frozen = true;
 	a->port.shut = true;

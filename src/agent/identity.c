@@ -221,7 +221,27 @@ void identity_show_boot_id(struct agent *a)
 	a->boot_id_hidden = false;
 }
 
-int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *e)
+void identity_reopen(struct agent *a)
+{
+	identity_open(&a->names);
+	network_open_files(&a->network);
+	trust_open(&a->trust);
+}
+
+static int adopt_network(struct agent *a, const struct wire_identity *id, struct err *e)
+{
+	struct err why = { 0 };
+
+	if (!id->has_network || network_adopt(&a->network, &id->network, &why) == 0)
+		return 0;
+	if (a->hold == HOLD_NONE)
+		return err_set(e, why.code, "%s", why.text);
+	log_warn("%s", why.text);
+	return 0;
+}
+
+int identity_adopt(struct agent *a, const struct wire_identity *id, struct wire_trusted *ret_where,
+                   struct err *e)
 {
 	int r = add_entropy(a->random_fd, id->entropy, e);
 
@@ -231,6 +251,10 @@ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *
 		r = set_hostname(&a->names, id->hostname, e);
 	if (r == 0)
 		write_machine_id(&a->names, id->machine_id);
+	if (r == 0)
+		r = adopt_network(a, id, e);
+	if (r == 0)
+		trust_adopt(&a->trust, id->has_trust ? &id->trust : NULL, ret_where);
 	if (r == 0)
 		r = cgroup_limit(&a->cg, id->memory_max, id->pids_max, e);
 	return r;

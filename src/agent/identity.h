@@ -2,8 +2,9 @@
  * identity: what makes this guest another than its template's other children.
  *
  * In this order: entropy into the kernel's generator and a reseed, so that nothing is drawn from
- * the state the template was saved with; the clock; host name and machine-id; the workload's
- * limits. Only then is IDENTITY_OK said and may a command start.
+ * the state the template was saved with; the clock; host name and machine-id; the network card;
+ * the certificate it is to trust; the workload's limits. Only then is IDENTITY_OK said and may a
+ * command start.
  *
  * The kernel draws /proc/sys/kernel/random/boot_id when it is first read. So each child of a
  * template has its own, if nobody read it before the template was saved; while warm-up commands run
@@ -52,4 +53,12 @@ void identity_write_names(const struct identity_files *f, const char *hostname);
 
 _must_ int identity_set_clock(uint64_t realtime_ns, struct err *e);
 
-_must_ int identity_adopt(struct agent *a, const struct wire_identity *id, struct err *e);
+/*
+ * ret_where: where a certificate went. -ENODEV: a network, and no card for it. What the workload of
+ * a copy made of its card and its files is its own affair: there a failure is only logged.
+ */
+_must_ int identity_adopt(struct agent *a, const struct wire_identity *id,
+                          struct wire_trusted *ret_where, struct err *e);
+
+/* All files that are kept open, opened anew before the guest is saved. */
+void identity_reopen(struct agent *a);

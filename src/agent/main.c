@@ -289,7 +289,7 @@ static int start(struct agent *a, struct err *e)
 	r = open_port(a, root < 0 ? NULL : e);
 	if (root < 0 || r < 0)
 		return root < 0 ? root : r;
-	boot_settings(&a->names);
+	boot_settings(a);
 	protect_self();
 	r = fd_open("/dev/urandom", O_RDWR, 0, &a->random_fd, e);
 	if (r == 0)

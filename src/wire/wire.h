@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 2,
+	WIRE_VERSION = 3,
 	WIRE_MAGIC = 0xb37e,
 	WIRE_HEADER_BYTES = 16,
 	WIRE_DATA_MAX = 64 << 10,  /* payload of one DATA frame; also of most others */
@@ -47,6 +47,9 @@ enum {
 	WIRE_RLIMITS_MAX = 16,
 	WIRE_ENTROPY_BYTES = 64,
 	WIRE_MACHINE_ID_BYTES = 16,
+	WIRE_CERT_MAX = 2048, /* PEM of one certificate; one of an elliptic curve is under 1 KiB */
+	WIRE_MTU_MIN = 1280,  /* IPv6 */
+	WIRE_MTU_MAX = 65520, /* what the network cards have */
 	WIRE_JSON_MAX = 64 << 10, /* INFO and END on the local socket */
 };
 
@@ -57,7 +60,7 @@ enum wire_type {
 	WIRE_REFUSE = 3,      /* both: str16 why; the sender closes */
 	WIRE_FATAL = 4,       /* agent: str16 why the guest cannot be used (a mount failed, ...) */
 	WIRE_IDENTITY = 5,    /* host: wire_identity, after boot and after each restore */
-	WIRE_IDENTITY_OK = 6, /* agent: empty; only now may the host open streams */
+	WIRE_IDENTITY_OK = 6, /* agent: wire_trusted; only now may the host open streams */
 	WIRE_PING = 7,        /* host: u64 cookie */
 	WIRE_PONG = 8,        /* agent: the same u64 */
 	WIRE_STATS = 9,       /* host: empty */
@@ -138,6 +141,23 @@ struct wire_hello {
 	struct span kernel;        /* uname -r; WIRE_NAME_MAX */
 };
 
+/* Static: there is no DHCP and no router advertisement. All in network order. */
+struct wire_network {
+	uint8_t ip4[4], router4[4], dns4[4]; /* the first two in one network of prefix4 */
+	uint8_t prefix4;                     /* 8 to 30 */
+	uint8_t prefix6;                     /* 64 to 126; 0: no IPv6, and the next two are 0 */
+	uint8_t ip6[16], router6[16];
+	uint16_t mtu; /* WIRE_MTU_MIN to WIRE_MTU_MAX */
+};
+
+/* A certificate authority that this guest alone is to trust. */
+struct wire_trust {
+	/* of its subject, for the link by which OpenSSL finds it (X509_NAME_hash) */
+	uint32_t name_hash;
+	/* WIRE_CERT_MAX: one "CERTIFICATE" block, lines of at most 64 printable characters */
+	struct span pem;
+};
+
 struct wire_identity {
 	uint64_t realtime_ns; /* since 1970-01-01 UTC */
 	uint32_t pids_max;    /* of the workload; 0 is no limit */
@@ -146,7 +166,18 @@ struct wire_identity {
 	uint8_t machine_id[WIRE_MACHINE_ID_BYTES];
 	/* the EXEC that lives on into the new epoch, and is told of anew; others are forgotten */
 	uint32_t keep_stream; /* 0: none */
-	struct span hostname; /* WIRE_HOSTNAME_MAX of [A-Za-z0-9._-]; empty keeps the present one */
+	/* WIRE_HOSTNAME_MAX of [A-Za-z0-9._-]; empty keeps the present one */
+	struct span hostname;
+	/* without them the card stays as it is, and a certificate of an earlier life goes */
+	bool has_network, has_trust;
+	struct wire_network network;
+	struct wire_trust trust;
+};
+
+/* Where the certificate went, as absolute paths in the guest; both empty: there was none. */
+struct wire_trusted {
+	struct span cert;   /* WIRE_NAME_MAX: alone */
+	struct span bundle; /* WIRE_NAME_MAX: with all others the guest trusts */
 };
 
 enum {
@@ -243,6 +274,8 @@ _must_ int wire_parse_frame(struct span *in, enum wire_side from, struct wire_fr
  */
 _must_ int wire_parse_hello(struct span payload, struct wire_hello *ret);
 _must_ int wire_parse_identity(struct span payload, struct wire_identity *ret);
+_must_ int wire_parse_trusted(struct span payload, struct wire_trusted *ret);
+_must_ int wire_parse_cert(struct span pem); /* is it as struct wire_trust wants it? */
 _must_ int wire_parse_exec(struct span payload, struct wire_exec *ret);
 _must_ int wire_parse_fail(struct span payload, struct wire_fail *ret);
 _must_ int wire_parse_exit(struct span payload, struct wire_exit *ret);
@@ -282,6 +315,7 @@ void wire_put_u64(struct buf *out, uint8_t type, uint32_t stream, uint32_t epoch
 void wire_put_text(struct buf *out, uint8_t type, uint32_t epoch, const char *text);
 void wire_put_hello(struct buf *out, uint32_t epoch, const struct wire_hello *h);
 void wire_put_identity(struct buf *out, uint32_t epoch, const struct wire_identity *id);
+void wire_put_trusted(struct buf *out, uint32_t epoch, const struct wire_trusted *t);
 /* argv and envv of x are ignored; the NULL-ended lists are written. argc and envc too. */
 void wire_put_exec(struct buf *out, uint32_t stream, uint32_t epoch, const struct wire_exec *x,
                    const char *const *argv, const char *const *envv);

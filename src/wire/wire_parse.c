@@ -33,7 +33,16 @@ enum {
 	FAIL_BYTES_MIN = 4 + 1 + 2,
 	FAIL_BYTES_MAX = FAIL_BYTES_MIN + WIRE_TEXT_MAX,
 	HELLO_BYTES_MAX = 1024, /* a later version's may be longer than ours */
-	IDENTITY_BYTES_MIN = 8 + 4 + 8 + 4 + WIRE_ENTROPY_BYTES + WIRE_MACHINE_ID_BYTES + 2,
+	IDENTITY_BYTES_MIN = 8 + 4 + 8 + 4 + WIRE_ENTROPY_BYTES + WIRE_MACHINE_ID_BYTES + 2 + 1 + 1,
+	NETWORK_BYTES = 3 * 4 + 1 + 1 + 2 * 16 + 2,
+	IDENTITY_BYTES_MAX =
+		IDENTITY_BYTES_MIN + WIRE_HOSTNAME_MAX + NETWORK_BYTES + 4 + 2 + WIRE_CERT_MAX,
+	TRUSTED_BYTES_MIN = 2 + 2,
+	PREFIX4_MIN = 8,
+	PREFIX4_MAX = 30,
+	PREFIX6_MIN = 64,
+	PREFIX6_MAX = 126,
+	CERT_LINE_MAX = 64, /* RFC 7468 */
 	EXEC_BYTES_MIN = 4 + 2 + 2 + 2 + 2 + 4 + 4 + 4 + 2,
 	EXIT_BYTES = 1 + 4 + 8 + 8 + 8,
 	FILE_BYTES_MIN = 2 + 2 + 1,
@@ -61,9 +70,9 @@ static const struct rule rules[WIRE_TYPE_COUNT] = {
 	[WIRE_HELLO_OK] = { HOSTS, false, 0, 0, 4, 4 },
 	[WIRE_REFUSE] = { ALL, false, 0, 0, 2, TEXT_BYTES_MAX },
 	[WIRE_FATAL] = { AGENT, false, 0, 0, 2, TEXT_BYTES_MAX },
-	[WIRE_IDENTITY] = { HOST, false, 0, 0, IDENTITY_BYTES_MIN,
-	                    IDENTITY_BYTES_MIN + WIRE_HOSTNAME_MAX },
-	[WIRE_IDENTITY_OK] = { AGENT, false, 0, 0, 0, 0 },
+	[WIRE_IDENTITY] = { HOST, false, 0, 0, IDENTITY_BYTES_MIN, IDENTITY_BYTES_MAX },
+	[WIRE_IDENTITY_OK] = { AGENT, false, 0, 0, TRUSTED_BYTES_MIN,
+	                       TRUSTED_BYTES_MIN + 2 * WIRE_NAME_MAX },
 	[WIRE_PING] = { HOSTS, false, 0, 0, 8, 8 },
 	[WIRE_PONG] = { AGENTS, false, 0, 0, 8, 8 },
 	[WIRE_STATS] = { HOSTS, false, 0, 0, 0, 0 },
@@ -214,6 +223,117 @@ static bool hostname_ok(struct span name)
 	return true;
 }
 
+/* Two addresses of one network: not the same one, neither of them multicast or all zeros. */
+static bool same_network(const uint8_t *a, const uint8_t *b, size_t bytes, unsigned prefix)
+{
+	uint8_t mask = (uint8_t)(0xff00 >> prefix % 8);
+	size_t whole = prefix / 8;
+
+	if (memcmp(a, b, bytes) == 0 || memcmp(a, b, whole) != 0)
+		return false;
+	return prefix % 8 == 0 || ((a[whole] ^ b[whole]) & mask) == 0;
+}
+
+static bool network_ok(const struct wire_network *n)
+{
+	static const uint8_t none[16];
+
+	if (n->prefix4 < PREFIX4_MIN || n->prefix4 > PREFIX4_MAX || n->mtu < WIRE_MTU_MIN ||
+	    n->mtu > WIRE_MTU_MAX)
+		return false;
+	if (n->ip4[0] == 0 || n->ip4[0] == 127 || n->ip4[0] >= 224 || n->dns4[0] == 0)
+		return false;
+	if (!same_network(n->ip4, n->router4, sizeof(n->ip4), n->prefix4))
+		return false;
+	if (n->prefix6 == 0)
+		return memcmp(n->ip6, none, sizeof(none)) == 0 &&
+		       memcmp(n->router6, none, sizeof(none)) == 0;
+	return n->prefix6 >= PREFIX6_MIN && n->prefix6 <= PREFIX6_MAX && n->ip6[0] != 0 &&
+	       n->ip6[0] != 0xff && same_network(n->ip6, n->router6, sizeof(n->ip6), n->prefix6);
+}
+
+static bool take_network(struct span *s, struct wire_network *ret)
+{
+	return take_bytes(s, ret->ip4, sizeof(ret->ip4)) &&
+	       take_bytes(s, ret->router4, sizeof(ret->router4)) &&
+	       take_bytes(s, ret->dns4, sizeof(ret->dns4)) && take_u8(s, &ret->prefix4) &&
+	       take_u8(s, &ret->prefix6) && take_bytes(s, ret->ip6, sizeof(ret->ip6)) &&
+	       take_bytes(s, ret->router6, sizeof(ret->router6)) && take_le16(s, &ret->mtu) &&
+	       network_ok(ret);
+}
+
+/* A line of base64; the last of them may end in padding. */
+static bool base64_ok(struct span line)
+{
+	if (line.len == 0 || line.len > CERT_LINE_MAX)
+		return false;
+	for (size_t i = 0; i < line.len; i++) {
+		uint8_t c = line.at[i];
+		bool alnum =
+			(c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+
+		if (!alnum && c != '+' && c != '/' && c != '=')
+			return false;
+	}
+	return true;
+}
+
+int wire_parse_cert(struct span pem)
+{
+	struct span line;
+
+	/* each line ends, the last one too */
+	if (pem.len == 0 || pem.len > WIRE_CERT_MAX || pem.at[pem.len - 1] != '\n')
+		return -EBADMSG;
+	if (!take_until(&pem, '\n', &line) || !span_is(line, "-----BEGIN CERTIFICATE-----"))
+		return -EBADMSG;
+	for (unsigned lines = 0; take_until(&pem, '\n', &line); lines++) {
+		if (span_is(line, "-----END CERTIFICATE-----"))
+			return lines > 0 && pem.len == 0 ? 0 : -EBADMSG;
+		if (!base64_ok(line))
+			return -EBADMSG;
+	}
+	return -EBADMSG;
+}
+
+static bool take_trust(struct span *s, struct wire_trust *ret)
+{
+	return take_le32(s, &ret->name_hash) && take_text(s, WIRE_CERT_MAX, &ret->pem) &&
+	       wire_parse_cert(ret->pem) == 0;
+}
+
+static bool take_parts(struct span *s, struct wire_identity *ret)
+{
+	uint8_t has;
+
+	if (!take_flag(s, &has) || (has && !take_network(s, &ret->network)))
+		return false;
+	ret->has_network = has;
+	if (!take_flag(s, &has) || (has && !take_trust(s, &ret->trust)))
+		return false;
+	ret->has_trust = has;
+	return s->len == 0;
+}
+
+/* A path that one may put into an environment variable. */
+static bool path_ok(struct span path)
+{
+	return path.len == 0 || path.at[0] == '/';
+}
+
+int wire_parse_trusted(struct span payload, struct wire_trusted *ret)
+{
+	struct wire_trusted got = { 0 };
+
+	if (!take_text(&payload, WIRE_NAME_MAX, &got.cert) ||
+	    !take_text(&payload, WIRE_NAME_MAX, &got.bundle) || payload.len != 0)
+		return -EBADMSG;
+	if (!path_ok(got.cert) || !path_ok(got.bundle))
+		return -EBADMSG;
+	*ret = got;
+	return 0;
+}
+
 int wire_parse_identity(struct span payload, struct wire_identity *ret)
 {
 	struct wire_identity got = { 0 };
@@ -222,7 +342,7 @@ int wire_parse_identity(struct span payload, struct wire_identity *ret)
 	    !take_le64(&payload, &got.memory_max) || !take_le32(&payload, &got.keep_stream) ||
 	    !take_bytes(&payload, got.entropy, sizeof(got.entropy)) ||
 	    !take_bytes(&payload, got.machine_id, sizeof(got.machine_id)) ||
-	    !take_text(&payload, WIRE_HOSTNAME_MAX, &got.hostname) || payload.len != 0)
+	    !take_text(&payload, WIRE_HOSTNAME_MAX, &got.hostname) || !take_parts(&payload, &got))
 		return -EBADMSG;
 	if (!hostname_ok(got.hostname))
 		return -EBADMSG;

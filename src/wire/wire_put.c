@@ -100,6 +100,18 @@ void wire_put_hello(struct buf *out, uint32_t epoch, const struct wire_hello *h)
 	frame_end(out, start);
 }
 
+static void put_network(struct buf *out, const struct wire_network *n)
+{
+	buf_put(out, n->ip4, sizeof(n->ip4));
+	buf_put(out, n->router4, sizeof(n->router4));
+	buf_put(out, n->dns4, sizeof(n->dns4));
+	buf_put_u8(out, n->prefix4);
+	buf_put_u8(out, n->prefix6);
+	buf_put(out, n->ip6, sizeof(n->ip6));
+	buf_put(out, n->router6, sizeof(n->router6));
+	buf_put_le16(out, n->mtu);
+}
+
 void wire_put_identity(struct buf *out, uint32_t epoch, const struct wire_identity *id)
 {
 	size_t start = frame_begin(out, WIRE_IDENTITY, 0, 0, epoch);
@@ -111,6 +123,23 @@ void wire_put_identity(struct buf *out, uint32_t epoch, const struct wire_identi
 	buf_put(out, id->entropy, sizeof(id->entropy));
 	buf_put(out, id->machine_id, sizeof(id->machine_id));
 	put_text(out, id->hostname, WIRE_HOSTNAME_MAX);
+	buf_put_u8(out, id->has_network);
+	if (id->has_network)
+		put_network(out, &id->network);
+	buf_put_u8(out, id->has_trust);
+	if (id->has_trust) {
+		buf_put_le32(out, id->trust.name_hash);
+		put_text(out, id->trust.pem, WIRE_CERT_MAX);
+	}
+	frame_end(out, start);
+}
+
+void wire_put_trusted(struct buf *out, uint32_t epoch, const struct wire_trusted *t)
+{
+	size_t start = frame_begin(out, WIRE_IDENTITY_OK, 0, 0, epoch);
+
+	put_text(out, t->cert, WIRE_NAME_MAX);
+	put_text(out, t->bundle, WIRE_NAME_MAX);
 	frame_end(out, start);
 }
 

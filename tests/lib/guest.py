@@ -91,7 +91,7 @@ def squashfs(root, out):
 
 class Guest:
     def __init__(self, work, image, initrd, memory_mib=192, scratch_mib=64, cpus=1, journal=False,
-                 append="", disks=True):
+                 append="", disks=True, net_fd=None):
         self.work = work
         work.mkdir(parents=True, exist_ok=True)
         scratch = work / "scratch.img"
@@ -116,9 +116,17 @@ class Guest:
             for i, (path, ro) in enumerate(((image, "on"), (scratch, "off"))):
                 args += ["-drive", f"if=none,id=d{i},file={path},format=raw,readonly={ro},"
                          "cache=unsafe", "-device", f"virtio-blk-device,drive=d{i}"]
+        if net_fd is not None:  # as src/engine/qemu.c
+            args += ["-netdev", f"stream,id=gate,server=off,addr.type=fd,addr.str={net_fd}",
+                     "-device", "virtio-net-device,netdev=gate,mac=02:62:65:72:6d:02,host_mtu=65520,"
+                     "indirect_desc=off,mrg_rxbuf=off,ctrl_vq=off,ctrl_rx=off,ctrl_vlan=off,ctrl_rx_extra=off,"
+                     "ctrl_mac_addr=off,ctrl_guest_offloads=off,guest_announce=off,mq=off,csum=off,"
+                     "gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,"
+                     "guest_ufo=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off"]
         self.started = time.monotonic()
         self.qemu = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                     stderr=open(work / "qemu.log", "wb"))
+                                     stderr=open(work / "qemu.log", "wb"),
+                                     pass_fds=() if net_fd is None else (net_fd,))
         sock = socket.socket(socket.AF_UNIX)
         until = time.monotonic() + 10
         while True:

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 enum {
-	VERSION = 2,
+	VERSION = 3,
 	HELLO = 1,
 	FATAL = 4,
 	IDENTITY_OK = 6,
@@ -112,7 +112,7 @@ static void begin(int port)
 {
 	send_hello(port, VERSION);
 	take_input(port);
-	send_frame(port, IDENTITY_OK, 0, 0, NULL, 0);
+	send_frame(port, IDENTITY_OK, 0, 0, "\0\0\0", 4);
 	take_input(port);
 	send_u32(port, EXEC_OK, 0, 1, 2);
 }
@@ -139,7 +139,7 @@ static void before_start(int port, const char *how)
 		send_frame(port, FATAL, 0, 0, text, sizeof(fatal) + 1);
 	}
 	if (strcmp(how, "identity-first") == 0)
-		send_frame(port, IDENTITY_OK, 0, 0, NULL, 0);
+		send_frame(port, IDENTITY_OK, 0, 0, "\0\0\0", 4);
 	if (strcmp(how, "exits") == 0)
 		_exit(0);
 }

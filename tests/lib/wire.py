@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-VERSION = 2
+VERSION = 3
 MAGIC = 0xB37E
 HEADER = struct.Struct("<HBBIII")
 DATA_MAX = 64 << 10
@@ -71,13 +71,31 @@ def exec_payload(argv, env=(), user="", cwd="", flags=0, rows=0, cols=0, rlimits
     return out + b"".join(map(str16, argv)) + b"".join(map(str16, env))
 
 
+def network_part(ip4="100.96.0.2", router4="100.96.0.1", dns4="100.96.0.1", prefix4=30, prefix6=64,
+                 ip6="fd62:6572:6d00::2", router6="fd62:6572:6d00::1", mtu=65520):
+    out = b"".join(socket.inet_aton(a) for a in (ip4, router4, dns4)) + bytes([prefix4, prefix6])
+    six = [socket.inet_pton(socket.AF_INET6, a) if prefix6 else bytes(16) for a in (ip6, router6)]
+    return out + b"".join(six) + struct.pack("<H", mtu)
+
+
 def identity_payload(realtime_ns=None, pids_max=0, memory_max=0, entropy=None, machine_id=b"\1" * 16,
-                     hostname="guest", keep_stream=0):
+                     hostname="guest", keep_stream=0, network=None, trust=None):
+    """network: fields of network_part(); trust: (name hash, PEM)."""
     if realtime_ns is None:
         realtime_ns = time.time_ns()
     entropy = entropy or bytes(range(64))
     return (struct.pack("<QIQI", realtime_ns, pids_max, memory_max, keep_stream) + entropy +
-            machine_id + str16(hostname))
+            machine_id + str16(hostname) +
+            (b"\0" if network is None else b"\1" + network_part(**network)) +
+            (b"\0" if trust is None else b"\1" + struct.pack("<I", trust[0]) + str16(trust[1])))
+
+
+def parse_trusted(p):
+    """(path of the certificate, path of the bundle)"""
+    cert, at = take_str16(p, 0)
+    bundle, at = take_str16(p, at)
+    assert at == len(p)
+    return cert.decode(), bundle.decode()
 
 
 def snapshot_payload(name="", flags=0):
@@ -310,7 +328,7 @@ class Peer:
     def identity(self, epoch=None, **fields):
         if epoch is not None:
             self.epoch = epoch
-        self.call(IDENTITY, IDENTITY_OK, identity_payload(**fields))
+        return parse_trusted(self.call(IDENTITY, IDENTITY_OK, identity_payload(**fields)))
 
     def hold(self, deadline_s=10):
         self.held = []

@@ -47,6 +47,12 @@ static void texts_ok(enum payload_kind kind, const union any_payload *p, struct 
 		text_ok(p->hello.kernel, in, WIRE_NAME_MAX);
 	} else if (kind == P_IDENTITY) {
 		text_ok(p->identity.hostname, in, WIRE_HOSTNAME_MAX);
+		text_ok(p->identity.trust.pem, in, WIRE_CERT_MAX);
+		must(!p->identity.has_trust || wire_parse_cert(p->identity.trust.pem) == 0);
+		must(!p->identity.has_network || p->identity.network.prefix4 <= 30);
+	} else if (kind == P_TRUSTED) {
+		text_ok(p->trusted.cert, in, WIRE_NAME_MAX);
+		text_ok(p->trusted.bundle, in, WIRE_NAME_MAX);
 	} else if (kind == P_EXEC) {
 		must(p->exec.argc > 0 && p->exec.rlimit_count <= WIRE_RLIMITS_MAX);
 		text_ok(p->exec.user, in, WIRE_USER_MAX);
@@ -73,6 +79,8 @@ static bool put_again(enum payload_kind kind, const union any_payload *p, struct
 		wire_put_hello(out, 1, &p->hello);
 	else if (kind == P_IDENTITY)
 		wire_put_identity(out, 1, &p->identity);
+	else if (kind == P_TRUSTED)
+		wire_put_trusted(out, 1, &p->trusted);
 	else if (kind == P_FAIL)
 		wire_put_fail(out, WIRE_RESULT, 1, 1, &p->fail);
 	else if (kind == P_EXIT)

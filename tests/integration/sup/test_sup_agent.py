@@ -5,6 +5,7 @@ import time
 import pytest
 import sandboxes
 import suptest
+import wire
 
 LIED = "the guest's agent broke the protocol"
 CANNOT = "the guest cannot be used"
@@ -135,7 +136,7 @@ def test_an_exit_just_before_the_machine_ends(sup):
 
 
 def test_an_agent_of_another_version(sup):
-    sup.ends("send(hello(version=7))", 125, "not-started", "version 7 and berm 2")
+    sup.ends("send(hello(version=7))", 125, "not-started", f"version 7 and berm {wire.VERSION}")
 
 
 @pytest.mark.parametrize("type_", ["FATAL", "REFUSE"])

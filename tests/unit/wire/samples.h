@@ -13,6 +13,7 @@ enum { SAMPLE_BYTES_MAX = 4096, SAMPLE_STREAM = 7, SAMPLE_EPOCH = 3 };
 union any_payload {
 	struct wire_hello hello;
 	struct wire_identity identity;
+	struct wire_trusted trusted;
 	struct wire_exec exec;
 	struct wire_fail fail;
 	struct wire_exit exit;
@@ -43,7 +44,8 @@ enum payload_kind {
 	P_U64,
 	P_TEXT,
 	P_RESIZE,
-	P_SNAPSHOT, /* the last: the corpora of fuzz_payloads count from the first */
+	P_SNAPSHOT,
+	P_TRUSTED, /* the last: the corpora of fuzz_payloads count from the first */
 	P_KIND_COUNT
 };
 
@@ -59,7 +61,7 @@ static const struct sample samples[] = {
 	{ WIRE_REFUSE, WIRE_FROM_HOST, P_TEXT },
 	{ WIRE_FATAL, WIRE_FROM_AGENT, P_TEXT },
 	{ WIRE_IDENTITY, WIRE_FROM_HOST, P_IDENTITY },
-	{ WIRE_IDENTITY_OK, WIRE_FROM_AGENT, P_NONE },
+	{ WIRE_IDENTITY_OK, WIRE_FROM_AGENT, P_TRUSTED },
 	{ WIRE_PING, WIRE_FROM_HOST, P_U64 },
 	{ WIRE_PONG, WIRE_FROM_AGENT, P_U64 },
 	{ WIRE_STATS, WIRE_FROM_HOST, P_NONE },
@@ -108,14 +110,31 @@ enum { SAMPLE_COUNT = sizeof(samples) / sizeof(samples[0]) };
 static const struct wire_hello sample_hello = { .version = WIRE_VERSION,
 	                                        .agent_version = { (const uint8_t *)"0.1.0", 5 },
 	                                        .kernel = { (const uint8_t *)"6.12.1", 6 } };
-static const struct wire_identity sample_identity = { .realtime_ns = 1700000000123456789,
-	                                              .pids_max = 512,
-	                                              .memory_max = 1 << 28,
-	                                              .keep_stream = 1,
-	                                              .entropy = { 1, 2, 3 },
-	                                              .machine_id = { 9, 8, 7 },
-	                                              .hostname = { (const uint8_t *)"fork-1.x",
-	                                                            8 } };
+#define SAMPLE_CERT                                                                                \
+	"-----BEGIN CERTIFICATE-----\nMIIBdGVzdA+/QUJD\nREVGRw==\n-----END CERTIFICATE-----\n"
+static const struct wire_trusted sample_trusted = { { (const uint8_t *)"/a/berm.crt", 11 },
+	                                            { (const uint8_t *)"/b/all.pem", 10 } };
+static const struct wire_identity sample_identity = {
+	.realtime_ns = 1700000000123456789,
+	.pids_max = 512,
+	.memory_max = 1 << 28,
+	.keep_stream = 1,
+	.entropy = { 1, 2, 3 },
+	.machine_id = { 9, 8, 7 },
+	.hostname = { (const uint8_t *)"fork-1.x", 8 },
+	.has_network = true,
+	.has_trust = true,
+	.network = { .ip4 = { 100, 96, 0, 2 },
+	             .router4 = { 100, 96, 0, 1 },
+	             .dns4 = { 100, 96, 0, 1 },
+	             .prefix4 = 30,
+	             .prefix6 = 64,
+	             .ip6 = { 0xfd, [15] = 2 },
+	             .router6 = { 0xfd, [15] = 1 },
+	             .mtu = 65520 },
+	.trust = { .name_hash = 0x1a2b3c4d,
+	           .pem = { (const uint8_t *)SAMPLE_CERT, sizeof(SAMPLE_CERT) - 1 } }
+};
 static const struct wire_exec sample_exec = { .flags = WIRE_EXEC_TTY | WIRE_EXEC_STDIN,
 	                                      .rows = 24,
 	                                      .cols = 80,
@@ -182,6 +201,9 @@ static inline void sample_put(struct buf *out, const struct sample *s)
 	case P_EVENT:
 		wire_put_event(out, SAMPLE_EPOCH, &sample_event);
 		break;
+	case P_TRUSTED:
+		wire_put_trusted(out, SAMPLE_EPOCH, &sample_trusted);
+		break;
 	case P_SNAPSHOT:
 		wire_put_snapshot(out, SAMPLE_EPOCH, &sample_snapshot);
 		break;
@@ -228,6 +250,8 @@ static inline int any_parse(enum payload_kind kind, struct span in, union any_pa
 		return wire_parse_file(in, &ret->file);
 	case P_EVENT:
 		return wire_parse_event(in, &ret->event);
+	case P_TRUSTED:
+		return wire_parse_trusted(in, &ret->trusted);
 	case P_SNAPSHOT:
 		return wire_parse_snapshot(in, &ret->snapshot);
 	case P_STATS:

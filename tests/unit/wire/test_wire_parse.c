@@ -101,8 +101,9 @@ TEST(each_side_may_send_only_its_own)
 	}
 	CHECK_EQ(legal, 65); /* the two sides of 15 types, all four of 2, one of 27 */
 	for (size_t k = 0; k < 4; k++) {
-		uint8_t raw[] = { 0x7e, 0xb3, WIRE_IDENTITY_OK, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0,
-			          0,    0 };
+		uint8_t raw[] = {
+			0x7e, 0xb3, WIRE_FREEZE_OK, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0
+		};
 
 		CHECK_EQ(parse_guarded(raw, sizeof(raw), sides[k], NULL),
 		         sides[k] == WIRE_FROM_AGENT ? 0 : -EBADMSG);
@@ -248,7 +249,8 @@ TEST(identity_fields_and_hostnames)
 	struct made m;
 	struct wire_identity id = { 0 };
 	struct span p = payload_of(&m, WIRE_IDENTITY);
-	uint8_t *name = m.bytes + m.buf.len - 8;
+	/* behind the host name: two flags, the network, the certificate */
+	uint8_t *name = m.bytes + m.buf.len - (1 + 48 + 1 + 4 + 2 + sizeof(SAMPLE_CERT) - 1) - 8;
 
 	CHECK_EQ(wire_parse_identity(p, &id), 0);
 	CHECK_EQ(id.realtime_ns, 1700000000123456789);
@@ -266,6 +268,144 @@ TEST(identity_fields_and_hostnames)
 	CHECK_EQ(wire_parse_identity(p, &id), -EBADMSG);
 	name[3] = ' ';
 	CHECK_EQ(wire_parse_identity(p, &id), -EBADMSG);
+}
+
+/* What the sample becomes with one byte of its network changed: at `at`, from the first. */
+static int with_network_byte(size_t at, uint8_t value)
+{
+	struct made m;
+	struct wire_identity id = { 0 };
+	struct span p = payload_of(&m, WIRE_IDENTITY);
+	uint8_t *network = m.bytes + m.buf.len - (48 + 1 + 4 + 2 + sizeof(SAMPLE_CERT) - 1);
+
+	network[at] = value;
+	return wire_parse_identity(p, &id);
+}
+
+TEST(identity_network)
+{
+	enum {
+		ROUTER4 = 4,
+		DNS4 = 8,
+		PREFIX4 = 12,
+		PREFIX6 = 13,
+		IP6 = 14,
+		ROUTER6 = 30,
+		MTU = 46
+	};
+	struct made m;
+	struct wire_identity id = { 0 };
+
+	CHECK_EQ(wire_parse_identity(payload_of(&m, WIRE_IDENTITY), &id), 0);
+	CHECK(id.has_network && id.has_trust);
+	CHECK_EQ(id.network.prefix4, 30);
+	CHECK_EQ(id.network.mtu, 65520);
+	CHECK_MEM(span_of(id.network.router6, 16), span_of(sample_identity.network.router6, 16));
+	CHECK_EQ(with_network_byte(0, 100), 0);
+	CHECK_EQ(with_network_byte(0, 0), -EBADMSG);
+	CHECK_EQ(with_network_byte(0, 127), -EBADMSG);
+	CHECK_EQ(with_network_byte(0, 224), -EBADMSG);
+	CHECK_EQ(with_network_byte(0, 101), -EBADMSG); /* not the router's network */
+	CHECK_EQ(with_network_byte(3, 1), -EBADMSG);   /* the router's own address */
+	CHECK_EQ(with_network_byte(3, 3), 0);
+	CHECK_EQ(with_network_byte(3, 4), -EBADMSG); /* beyond /30 */
+	CHECK_EQ(with_network_byte(ROUTER4 + 3, 4), -EBADMSG);
+	CHECK_EQ(with_network_byte(DNS4, 0), -EBADMSG);
+	CHECK_EQ(with_network_byte(DNS4, 8), 0);
+	CHECK_EQ(with_network_byte(PREFIX4, 8), 0);
+	CHECK_EQ(with_network_byte(PREFIX4, 7), -EBADMSG);
+	CHECK_EQ(with_network_byte(PREFIX4, 31), -EBADMSG);
+	CHECK_EQ(with_network_byte(PREFIX4, 255), -EBADMSG);
+	CHECK_EQ(with_network_byte(PREFIX6, 63), -EBADMSG);
+	CHECK_EQ(with_network_byte(PREFIX6, 126), 0); /* ...:1 and ...:2 */
+	CHECK_EQ(with_network_byte(PREFIX6, 124), 0);
+	CHECK_EQ(with_network_byte(PREFIX6, 127), -EBADMSG);
+	CHECK_EQ(with_network_byte(PREFIX6, 0), -EBADMSG); /* with addresses */
+	CHECK_EQ(with_network_byte(IP6, 0), -EBADMSG);
+	CHECK_EQ(with_network_byte(IP6, 0xff), -EBADMSG);
+	CHECK_EQ(with_network_byte(IP6 + 7, 1), -EBADMSG);
+	CHECK_EQ(with_network_byte(IP6 + 15, 1), -EBADMSG);
+	CHECK_EQ(with_network_byte(ROUTER6 + 15, 3), 0);
+	CHECK_EQ(with_network_byte(MTU, 0xff), -EBADMSG);  /* 65535, over 65520 */
+	CHECK_EQ(with_network_byte(MTU + 1, 4), -EBADMSG); /* under 1280 */
+}
+
+TEST(identity_without_parts)
+{
+	uint8_t raw[SAMPLE_BYTES_MAX];
+	struct wire_identity in = sample_identity;
+	struct wire_identity id = { 0 };
+	struct wire_frame f;
+	struct span s;
+	struct buf b;
+
+	in.has_network = in.has_trust = false;
+	buf_init(&b, raw, sizeof(raw));
+	wire_put_identity(&b, SAMPLE_EPOCH, &in);
+	s = buf_span(&b);
+	CHECK_EQ(wire_parse_frame(&s, WIRE_FROM_HOST, &f), 0);
+	CHECK_EQ(wire_parse_identity(f.payload, &id), 0);
+	CHECK(!id.has_network && !id.has_trust && id.trust.pem.len == 0);
+	raw[b.len - 1] = 2; /* a flag is 0 or 1 */
+	CHECK_EQ(wire_parse_identity(f.payload, &id), -EBADMSG);
+	in.has_network = true;
+	in.network.prefix6 = 0;
+	memset(in.network.ip6, 0, 16);
+	memset(in.network.router6, 0, 16);
+	buf_init(&b, raw, sizeof(raw));
+	wire_put_identity(&b, SAMPLE_EPOCH, &in);
+	s = buf_span(&b);
+	CHECK_EQ(wire_parse_frame(&s, WIRE_FROM_HOST, &f), 0);
+	CHECK_EQ(wire_parse_identity(f.payload, &id), 0);
+	CHECK_EQ(id.network.prefix6, 0);
+}
+
+TEST(certificates)
+{
+#define BEGIN "-----BEGIN CERTIFICATE-----\n"
+#define END   "-----END CERTIFICATE-----\n"
+	static const char *const bad[] = {
+		"",
+		"\n",
+		BEGIN,
+		BEGIN END,
+		BEGIN "QUJD\n",
+		BEGIN "QUJD\n-----END CERTIFICATE-----",
+		BEGIN "QUJD\n" END "\n",
+		BEGIN "QUJD\n" END BEGIN "QUJD\n" END,
+		BEGIN "\n" END,
+		BEGIN "QU JD\n" END,
+		BEGIN "QUJD\r\n" END,
+		BEGIN "QU\x1bJD\n" END,
+		"x" BEGIN "QUJD\n" END,
+		"-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n",
+		BEGIN "QUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDx\n" END,
+	};
+
+	CHECK_EQ(wire_parse_cert(span_str(
+			 BEGIN
+			 "QUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJDQUJD\n" END)),
+	         0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK_EQ(wire_parse_cert(span_str(bad[i])), -EBADMSG);
+#undef BEGIN
+#undef END
+}
+
+TEST(trusted_fields)
+{
+	struct made m;
+	struct wire_trusted got = { 0 };
+	struct span p = payload_of(&m, WIRE_IDENTITY_OK);
+
+	CHECK_EQ(wire_parse_trusted(p, &got), 0);
+	CHECK_SPAN(got.cert, "/a/berm.crt");
+	CHECK_SPAN(got.bundle, "/b/all.pem");
+	CHECK_EQ(wire_parse_trusted(span_of("\0\0\0\0", 4), &got), 0);
+	CHECK_EQ(got.cert.len + got.bundle.len, 0);
+	CHECK_EQ(wire_parse_trusted(span_of("\1\0x\0\0", 5), &got), -EBADMSG);
+	CHECK_EQ(wire_parse_trusted(span_of("\0\0\1\0x", 5), &got), -EBADMSG);
+	CHECK_EQ(wire_parse_trusted(span_of("\0\0\0\0\0", 5), &got), -EBADMSG);
 }
 
 TEST(snapshot_fields)

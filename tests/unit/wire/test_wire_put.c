@@ -65,6 +65,11 @@ TEST(limits_hold_for_the_writer)
 	wire_put_identity(&b, 1, &id);
 	CHECK(!buf_ok(&b));
 	buf_init(&b, raw, sizeof(raw));
+	id = sample_identity;
+	id.trust.pem = span_of(long_text, WIRE_CERT_MAX + 1);
+	wire_put_identity(&b, 1, &id);
+	CHECK(!buf_ok(&b));
+	buf_init(&b, raw, sizeof(raw));
 	wire_put(&b, WIRE_DATA, 0, 1, 1, span_of(payload, sizeof(payload)));
 	CHECK(!buf_ok(&b));
 	CHECK_EQ(b.len, 0);
