@@ -4,6 +4,7 @@
 #include "base/fdio.h"
 #include "jail/jail.h"
 #include "lib/link.h"
+#include "lib/network.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -158,9 +159,11 @@ static int expect(struct builder *b, uint8_t type, uint64_t timeout_ms, struct w
 	}
 }
 
-static int identify(struct builder *b, uint64_t timeout_ms, struct err *e)
+static int identify(struct builder *b, bool network, uint64_t timeout_ms, struct err *e)
 {
-	struct wire_identity id = { .hostname = span_str(build_hostname) };
+	struct wire_identity id = { .hostname = span_str(build_hostname),
+		                    .has_network = network,
+		                    .network = network_default };
 	struct wire_frame f;
 
 	id.realtime_ns = clock_real_ns();
@@ -184,7 +187,7 @@ static int greet(struct builder *b, struct err *e)
 		               "install' again",
 		               WIRE_VERSION);
 	wire_put_u32(&b->link->out, WIRE_HELLO_OK, 0, 0, b->epoch, WIRE_VERSION);
-	return identify(b, BUILD_BOOT_MS, e);
+	return identify(b, false, BUILD_BOOT_MS, e);
 }
 
 static void put_warm_exec(struct builder *b, uint32_t stream, const char *command)
@@ -293,6 +296,9 @@ static int run(struct builder *b, const struct draft *d, struct err *e)
 
 	for (size_t i = 0; r == 0 && b->spec->warm && b->spec->warm[i]; i++)
 		r = warm(b, stream++, b->spec->warm[i], e);
+	/* only now: warm-up commands meet no network, rather than one that does not answer */
+	if (r == 0 && b->spec->network)
+		r = identify(b, true, BUILD_REST_MS, e);
 	if (r < 0)
 		return r;
 	wire_put(&b->link->out, WIRE_QUIESCE, 0, 0, b->epoch, span_of(NULL, 0));
@@ -394,7 +400,7 @@ static int learn_from(struct builder *b, int wset_fd, struct err *e)
 	int r = b->vm.ops->go(&b->vm, e);
 
 	if (r == 0)
-		r = identify(b, BUILD_LEARN_MS, e);
+		r = identify(b, b->spec->network, BUILD_LEARN_MS, e);
 	if (r == 0)
 		r = warm(b, WARM_STREAM_FIRST, "true", e);
 	return r == 0 ? b->vm.ops->touched(&b->vm, wset_fd, clock_mono_ms() + BUILD_LEARN_MS, e)

@@ -36,6 +36,7 @@ static const char *const reason_names[RESULT_REASON_COUNT] = {
 	[RESULT_AGENT_LIED] = "agent-lied",
 	[RESULT_AGENT_SILENT] = "agent-silent",
 	[RESULT_INTERRUPTED] = "interrupted",
+	[RESULT_GATE_ENDED] = "gate-ended",
 };
 
 static const char *const start_names[] = {

@@ -1,5 +1,7 @@
 #include "lib/sup.h"
 
+#include "lib/trust_env.h"
+
 #include "base/clock.h"
 
 #include <errno.h>
@@ -325,7 +327,7 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 		on_hello(s, f);
 		return;
 	case WIRE_IDENTITY_OK:
-		if (s->state != SUP_STARTING || s->boot)
+		if (s->state != SUP_STARTING || s->boot || !sup_take_trusted(s, f->payload))
 			sup_lied(s, "IDENTITY_OK out of place");
 		else
 			ready(s);
@@ -619,6 +621,7 @@ void sup_start_main(struct sup *s)
 		.user = span_str(s->spec.user ? s->spec.user : ""),
 		.cwd = span_str(s->spec.cwd ? s->spec.cwd : ""),
 	};
+	size_t start;
 
 	if (s->state != SUP_READY ||
 	    (s->next_agent_id != SUP_MAIN_STREAM && !spec_is_copy(&s->spec)))
@@ -634,7 +637,9 @@ void sup_start_main(struct sup *s)
 		sup_end(s, RESULT_AGENT_SILENT, 125, "the guest does not read what it is sent");
 		return;
 	}
+	start = s->agent->out.len;
 	wire_put_exec(&s->agent->out, st->agent_id, s->epoch, &x, s->spec.argv, s->spec.envp);
+	trust_env_add(&s->agent->out, start, &s->trusted);
 	if (!buf_ok(&s->agent->out)) {
 		sup_end(s, RESULT_NOT_STARTED, 125,
 		        "the command and its environment are over %d KiB", WIRE_EXEC_MAX >> 10);

@@ -1,6 +1,7 @@
 #include "lib/sup.h"
 
 #include "base/clock.h"
+#include "lib/trust_env.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -97,6 +98,7 @@ static enum handled open_stream(struct sup_client *c, const struct wire_frame *f
 {
 	struct sup *s = c->sup;
 	struct sup_stream *st;
+	size_t start = s->agent->out.len;
 
 	if (s->state == SUP_ENDING) {
 		reset(c, f->stream, ESHUTDOWN);
@@ -116,6 +118,8 @@ static enum handled open_stream(struct sup_client *c, const struct wire_frame *f
 	st->client = c;
 	st->client_id = f->stream;
 	wire_put(&s->agent->out, f->type, 0, st->agent_id, s->epoch, f->payload);
+	if (f->type == WIRE_EXEC)
+		trust_env_add(&s->agent->out, start, &s->trusted);
 	return HANDLED;
 }
 

@@ -433,6 +433,8 @@ static void on_control(uv_poll_t *poll, int status, int events)
 	/* it has stopped the guest, whose write waits for room */
 	if (news.full)
 		sup_end(s, RESULT_ENGINE_DIED, 125, "%s", ENGINE_FULL);
+	if (news.gate_lost)
+		sup_gate_lost(s);
 }
 
 void sup_watch_control(struct sup *s)

@@ -449,6 +449,8 @@ static int init_polls(struct sup *s)
 	if (r == 0 && s->vm.control_fd >= 0)
 		r = uv_poll_init(&s->loop, &s->control_poll, s->vm.control_fd);
 	s->control_poll_open = r == 0 && s->vm.control_fd >= 0;
+	if (r == 0)
+		r = sup_watch_gate(s);
 	if (r < 0)
 		return r;
 	s->agent_poll.data = s->engine_poll.data = s->log_poll.data = s->listen_poll.data = s;
@@ -496,6 +498,7 @@ void sup_close_loop(struct sup *s)
 	if (s->control_poll_open)
 		uv_close((uv_handle_t *)&s->control_poll, NULL);
 	s->agent_poll_open = s->control_poll_open = false;
+	sup_close_gate(s);
 	(void)uv_timer_start(&s->flush, on_flush_deadline, SUP_FLUSH_MS, 0);
 	uv_unref((uv_handle_t *)&s->flush);
 }

@@ -194,6 +194,7 @@ void sup_put_identity(struct sup *s)
 
 	random_bytes(id.entropy, sizeof(id.entropy));
 	random_bytes(id.machine_id, sizeof(id.machine_id));
+	sup_put_network(s, &id);
 	wire_put_identity(&s->agent->out, s->epoch, &id);
 	explicit_bzero(id.entropy, sizeof(id.entropy));
 }
@@ -217,15 +218,19 @@ static int take_engine(struct sup *s, struct err *e)
 static int restore_from(struct sup *s, const struct guest_files *g, const struct saved *from,
                         uint32_t epoch, struct err *e)
 {
-	int r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, from, s->uid, &s->vm,
-	                      &s->scratch_fd, e);
+	int r = sup_open_network(s, e);
 
+	if (r == 0)
+		r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, from, s->uid,
+		                  &s->vm, &s->scratch_fd, e);
 	if (r == 0)
 		r = take_engine(s, e);
 	if (r == 0)
 		r = s->engine->go(&s->vm, e);
 	if (r == -EPIPE)
 		return err_set(e, r, "the guest's machine ended as it was started");
+	if (r == 0)
+		r = sup_await_network(s, e);
 	if (r < 0)
 		return r;
 	s->epoch = epoch;
@@ -269,9 +274,13 @@ static int boot(struct sup *s, const struct guest_files *g, struct err *e)
 	s->result.start = RESULT_START_COLD;
 	s->boot = true;
 	s->epoch = BOOT_EPOCH;
-	r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm,
-	               &s->scratch_fd, e);
-	return r == 0 ? take_engine(s, e) : r;
+	r = sup_open_network(s, e);
+	if (r == 0)
+		r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm,
+		               &s->scratch_fd, e);
+	if (r == 0)
+		r = take_engine(s, e);
+	return r == 0 ? sup_await_network(s, e) : r;
 }
 
 /*

@@ -1,0 +1,88 @@
+/*
+ * companion: a process beside a sandbox's engine that serves it: the gate. It belongs to the
+ * sandbox: its supervisor starts it before the engine, ends with it, and ends it.
+ *
+ * Started as   PREFIX/libexec/berm/<program> <sandbox's id>, with no environment, in a session and,
+ *              where that is permitted, a pid namespace of its own; it dies with its supervisor.
+ * Files        0 is /dev/null; 1 and 2 its log, of which the last words are kept; 3 (COMPANION_FD_
+ *              CONTROL) a SOCK_SEQPACKET to the supervisor; from 4 on what its kind says. All else
+ *              is closed.
+ * Ready        it closes its jail and then sends one packet on 3, before it reads a byte of the
+ *              guest's: u8 version 1 | u8 1 | u16 0 | u32 name hash | PEM, or nothing (then the
+ *              hash is 0). Little endian. It is the certificate the guest is to trust, see struct
+ *              wire_trust. The guest does not run before that.
+ * End          its end ends the sandbox. EOF on 3: the supervisor has ended.
+ * Hostile      what it says: it reads hostile bytes later. Its packet is parsed strictly, its log
+ *              is bounded and leaves through the logger's escapes
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "wire/wire.h"
+
+#include <sys/types.h>
+
+enum companion_fd { COMPANION_FD_CONTROL = 3, COMPANION_FD_FIRST = 4 };
+
+enum {
+	COMPANION_FDS_MAX = 4, /* of its own kind */
+	COMPANION_LOG_MAX = 4096,
+	COMPANION_LOG_READ = COMPANION_LOG_MAX / 2, /* at once; as much of what was before stays */
+	COMPANION_LOG_READS_MAX = 64,               /* at its end: more than the pipe holds */
+	COMPANION_READY_HEAD = 8,
+	COMPANION_READY_MAX = COMPANION_READY_HEAD + WIRE_CERT_MAX,
+	COMPANION_READY_MS = 10000, /* a key pair and a jail; on a loaded machine */
+	COMPANION_DEATH_MS = 500,   /* from its closed socket to its end */
+};
+
+/* What the gate holds, from COMPANION_FD_FIRST on. */
+enum companion_gate_fd {
+	COMPANION_GATE_LINK, /* stream socket to the guest's card: docs/internals/virtio-net.md */
+	COMPANION_GATE_COUNT
+};
+
+struct companion {
+	const char *words; /* "the gate": in messages */
+	pid_t pid;         /* -1: there is none */
+	int pidfd, control_fd, log_fd;
+	char text[COMPANION_LOG_MAX];
+	struct buf said; /* its last words */
+};
+
+struct companion_start {
+	const char *libexec, *program, *words, *id;
+	int fds[COMPANION_FDS_MAX]; /* borrowed */
+	unsigned fd_count;
+};
+
+struct companion_ready {
+	bool has_trust;
+	struct wire_trust trust; /* borrowed from the packet */
+};
+
+void companion_init(struct companion *c);
+/* Kills, reaps, closes; harmless twice. */
+void companion_end(struct companion *c);
+
+/* -ENOENT: it is not installed. */
+_must_ int companion_start(const struct companion_start *how, struct companion *ret, struct err *e);
+
+/*
+ * Waits until it is ready. packet: COMPANION_READY_MAX bytes, which ret points into. -EPIPE: it
+ * ended, and e has its last words; -ETIMEDOUT; -EPROTO.
+ */
+_must_ int companion_await(struct companion *c, uint64_t deadline_ms, void *packet,
+                           struct companion_ready *ret, struct err *e);
+
+/* Reads what it said, from a log fd that does not block. False: nothing. */
+bool companion_drain(struct companion *c);
+
+/* Waits COMPANION_DEATH_MS at most: has it ended? */
+bool companion_ended(const struct companion *c);
+
+/* "the gate ended: its last words", after draining; escaped. */
+void companion_put_end(struct buf *out, struct companion *c);
+
+/* companion_parse.c: pure. 0 or -EBADMSG. */
+_must_ int companion_parse_ready(struct span packet, struct companion_ready *ret);
