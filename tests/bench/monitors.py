@@ -168,7 +168,8 @@ class Qemu(Machine):
                          f"aio=io_uring,read-only={ro},discard=unmap",
                          "-blockdev", f"driver=raw,node-name={name},file={name}-file,read-only={ro},discard=unmap",
                          "-device", f"virtio-blk-device,drive={name}"]
-        argv += ["-device", "virtio-rng-device", "-device", "virtio-balloon-device"]
+        # as berm-vmm does: else it keeps what the guest has freed, and need not clear it for the next reader
+        argv += ["-device", "virtio-rng-device", "-device", "virtio-balloon-device,free-page-reporting=on"]
         self.launch(argv, log, pass_fds=(agent.fileno(),))
         agent.close()
         os.close(log)
