@@ -375,7 +375,7 @@ void trust_adopt(struct trust *t, const struct wire_trust *want, struct wire_tru
 		if (set_cert(t, i, pem) && i == 0)
 			alone = true;
 	(void)set_bundles(t, room, &bundle);
-	set_link(t, alone ? want->name_hash : 0);
+	set_link(t, alone && want ? want->name_hash : 0);
 	memcpy(t->room, room, sizeof(room));
 	t->pem_len = pem.len;
 	t->adopted = true;
