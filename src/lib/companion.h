@@ -7,10 +7,9 @@
  * Files        0 is /dev/null; 1 and 2 its log, of which the last words are kept; 3 (COMPANION_FD_
  *              CONTROL) a SOCK_SEQPACKET to the supervisor; from 4 on what its kind says. All else
  *              is closed.
- * Ready        it closes its jail and then sends one packet on 3, before it reads a byte of the
- *              guest's: u8 version 1 | u8 1 | u16 0 | u32 name hash | PEM, or nothing (then the
- *              hash is 0). Little endian. It is the certificate the guest is to trust, see struct
- *              wire_trust. The guest does not run before that.
+ * Ready        it closes its jail and then sends READY (egress/control.h) on 3, before it reads a
+ *              byte of the guest's. The gate's has the certificate the guest is to trust, see
+ *              struct wire_trust. The guest does not run before that.
  * End          its end ends the sandbox. EOF on 3: the supervisor has ended.
  * Hostile      what it says: it reads hostile bytes later. Its packet is parsed strictly, its log
  *              is bounded and leaves through the logger's escapes
@@ -19,6 +18,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "egress/control.h"
 #include "wire/wire.h"
 
 #include <sys/types.h>
@@ -30,7 +30,7 @@ enum {
 	COMPANION_LOG_MAX = 4096,
 	COMPANION_LOG_READ = COMPANION_LOG_MAX / 2, /* at once; as much of what was before stays */
 	COMPANION_LOG_READS_MAX = 64,               /* at its end: more than the pipe holds */
-	COMPANION_READY_HEAD = 8,
+	COMPANION_READY_HEAD = CONTROL_HEADER_BYTES + 4,
 	COMPANION_READY_MAX = COMPANION_READY_HEAD + WIRE_CERT_MAX,
 	COMPANION_READY_MS = 10000, /* a key pair and a jail; on a loaded machine */
 	COMPANION_DEATH_MS = 500,   /* from its closed socket to its end */

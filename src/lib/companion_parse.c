@@ -2,22 +2,20 @@
 
 #include <errno.h>
 
-enum { READY_VERSION = 1, KIND_READY = 1 };
-
 int companion_parse_ready(struct span packet, struct companion_ready *ret)
 {
 	struct companion_ready got = { 0 };
-	uint8_t version;
-	uint8_t kind;
-	uint16_t zero;
+	struct control_packet p;
+	struct control_ready ready;
 
-	if (!take_u8(&packet, &version) || version != READY_VERSION || !take_u8(&packet, &kind) ||
-	    kind != KIND_READY || !take_le16(&packet, &zero) || zero != 0 ||
-	    !take_le32(&packet, &got.trust.name_hash))
+	/* whichever it is: both say the same */
+	if (control_parse_packet(packet, CONTROL_FROM_GATE, &p) < 0 || p.kind != CONTROL_READY ||
+	    control_parse_ready(p.payload, &ready) < 0)
 		return -EBADMSG;
-	got.has_trust = packet.len > 0;
-	got.trust.pem = packet;
-	if (got.has_trust ? wire_parse_cert(packet) < 0 : got.trust.name_hash != 0)
+	got.has_trust = ready.pem.len > 0;
+	got.trust.name_hash = ready.name_hash;
+	got.trust.pem = ready.pem;
+	if (got.has_trust && wire_parse_cert(ready.pem) < 0)
 		return -EBADMSG;
 	*ret = got;
 	return 0;
