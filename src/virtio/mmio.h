@@ -117,7 +117,8 @@ void virtio_get_counts(const struct virtio_dev *dev, struct virtio_counts *ret);
  * all of it as if the guest had written it, against the guest's memory too, which is there
  * before; on failure (-EBADMSG, or what the device's own load answers) the device is good for
  * virtio_dev_free() only. The error names the device. save appends at most VIRTIO_SAVE_MAX bytes.
- * On the loop's thread, while no vCPU runs.
+ * While no vCPU runs. pause and resume on the loop's thread; save and load also on another one that
+ * waited for the pause, since a paused device does nothing by itself.
  */
 enum { VIRTIO_SAVE_MAX = 64 + VIRTIO_QUEUES_MAX * 48 + VIRTIO_STATE_MAX };
 void virtio_pause(struct virtio_dev *dev);

@@ -93,6 +93,7 @@ class Machine:
         for fd in own.values():
             os.close(fd)
         self.seq = 0
+        self.traced = None  # the thread a debugger, this process, has attached to
 
     def ask(self, kind, *fds):
         """One request, and its answer: the six numbers."""
@@ -133,6 +134,8 @@ class Machine:
 
     def end(self):
         self.process.kill()
+        if self.traced is not None and self.process.returncode is None:
+            wait_for_end(self.traced)  # else the process would wait for that for ever
         self.process.wait()
         self.control.close()
         self.agent.close()
@@ -259,6 +262,16 @@ def wait_for_news(tid, seconds):
     return None
 
 
+def wait_for_end(tid):
+    """Takes all news of a thread that was killed, down to its end."""
+    try:
+        status = wait_for_news(tid, SECONDS_MAX)
+        while status is not None and os.WIFSTOPPED(status):
+            status = wait_for_news(tid, SECONDS_MAX)
+    except ChildProcessError:
+        pass  # its end was told already
+
+
 def take_over(m, tid, number, args):
     """Has a stopped thread that was in a call make another. What happened to it then."""
     registers = Registers()
@@ -277,6 +290,7 @@ def make_call(m, tid, number, *args):
     """The process's return code after a thread of it made a call that was put in its way. A stop can
     come at a moment that leaves the thread in its own call; then it is stopped once more."""
     ptrace(PTRACE_ATTACH, tid)
+    m.traced = tid
     for _ in range(TAKE_OVER_TRIES):
         status = wait_for_news(tid, SECONDS_MAX)
         assert status is not None and os.WIFSTOPPED(status), "it does not stop"
@@ -298,14 +312,16 @@ def waits_in(m, tid):
 
 
 def thread_of(m, kind):
-    """control is the main thread; I/O sleeps in epoll_wait, CPU 1 in KVM_RUN till it is started."""
+    """control is the main thread; I/O sleeps in epoll_wait, CPU 1 in KVM_RUN till it is started.
+    A thread that KVM itself makes in a machine's process looks as if it was in that call as well."""
     if kind == "control":
         return m.process.pid
     calls = {"io": 232, "cpu": 16}  # epoll_wait, ioctl
     end = time.monotonic() + SECONDS_MAX
     while time.monotonic() < end:
-        for tid in m.threads():
-            if tid != m.process.pid and waits_in(m, tid) == calls[kind]:
+        for tid, status in m.threads().items():
+            own = tid != m.process.pid and not status["Name"].startswith("kvm-")
+            if own and waits_in(m, tid) == calls[kind]:
                 return tid
     raise AssertionError(f"no thread waits in call {calls[kind]}")
 
