@@ -1,0 +1,64 @@
+/*
+ * scrub: takes values out of a reply. The guest finds the placeholder there, or as many bytes that
+ * mean nothing, in the same form; never is a length changed.
+ *
+ * Hostile   every byte: upstreams echo, and guests choose upstreams that do
+ * Finds     the values of the store, and those replaced while this reply is under way, in the forms
+ *           that scan.h lists. docs/internals/secrets.md has what is not found
+ * Holds     back only a tail that can be the beginning of a value (four bytes of it or more), at
+ *           most the longest form of the longest value. So an event of SSE or a message of a
+ *           WebSocket goes out at once unless it ends in the middle of one. Up to three bytes of
+ *           the beginning of a value may go out when a piece ends behind them; the rest never does
+ * Coded     gzip, deflate, zstd and br are decoded, within bounds; the reply goes on without
+ *           coding. What cannot be decoded is refused
+ * Memory    a few hundred bytes a stream, with secrets of 16 KiB up to 120 KiB; a decoder if coded
+ * Threads   one, for all streams of a store: they share its scratch
+ */
+#pragma once
+
+#include "base/err.h"
+#include "egress/egress.h"
+#include "http/http.h"
+#include "vault/store.h"
+
+struct scrub;
+
+/* One for each request that is sent on, made before it is sent. -ENOMEM. */
+_must_ int scrub_new(struct store *s, struct scrub **ret, struct err *e);
+void scrub_free(struct scrub *c);
+OWN_DEFINE(struct scrub, scrub_free)
+
+/*
+ * A response's head, any number of 1xx and then the final one; after a 101 the bytes are frames of
+ * a WebSocket. Values in fields are replaced (a field whose name holds one is dropped); where the
+ * body is decoded Content-Encoding and the length are gone and the framing is STREAM.
+ * ret      spans point into `in` or into the scrub, good until the next head
+ * Returns  0; -EPROTO: a coding that cannot be read: the reply must not go on (EGRESS_PROTOCOL).
+ *          Not where store_count() was 0 at the beginning. -ENOMEM
+ */
+_must_ int scrub_head(struct scrub *c, const struct http_head *in, struct http_head *ret);
+
+/*
+ * Takes bytes off the front of *in and gives what may go out now, at most out_max, borrowed until
+ * the next call. Done with a piece when both *in and *ret_out are empty; until then call again (a
+ * decoder may hold more than it could give). -EPROTO: coding damaged, or grows beyond all reason;
+ * cut the reply. -ENOMEM.
+ */
+_must_ int scrub_piece(struct scrub *c, struct span *in, size_t out_max, struct span *ret_out);
+
+/*
+ * No more comes: gives what was held. Call until *ret_out is empty. -EPROTO: the coded bytes are
+ * not whole.
+ */
+_must_ int scrub_end(struct scrub *c, size_t out_max, struct span *ret_out);
+
+/* Spans of ret as with scrub_head(). -ENOMEM. */
+_must_ int scrub_trailers(struct scrub *c, const struct http_trailers *in,
+                          struct http_trailers *ret);
+
+/* Bytes held back now. */
+size_t scrub_held(const struct scrub *c);
+
+/* What was taken out since this was last asked, one at a time, for EGRESS_SCRUBBED. False: no
+ * more. */
+bool scrub_next_mark(struct scrub *c, struct egress_mark *ret);
