@@ -19,7 +19,7 @@ enum content_coding {
 	CONTENT_DEFLATE,
 	CONTENT_ZSTD,
 	CONTENT_BR,
-	CONTENT_UNKNOWN, /* another one, or several on top of each other, or a part of a coded whole */
+	CONTENT_UNKNOWN, /* another one, several on top of each other, or a part of a coded whole */
 };
 
 enum {
