@@ -42,7 +42,7 @@ static int clean(const char *what, const char *raw, uint8_t storage[TREE_PATH_MA
 	struct buf out;
 
 	buf_init(&out, storage, TREE_PATH_MAX + 1);
-	if (path_parse(span_str(raw), &out, &fault) < 0)
+	if (image_path_parse(span_str(raw), &out, &fault) < 0)
 		return bad_path(what, span_str(raw), fault, e);
 	*ret = buf_span(&out);
 	return 0;

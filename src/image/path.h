@@ -24,7 +24,7 @@ enum path_fault {
  * Pure. Puts the cleaned path, all or nothing; ret_fault may be NULL. 0 or -EBADMSG. A `whole`
  * output of TREE_PATH_MAX bytes always suffices.
  */
-_must_ int path_parse(struct span in, struct buf *out, enum path_fault *ret_fault);
+_must_ int image_path_parse(struct span in, struct buf *out, enum path_fault *ret_fault);
 
 /* A few words for a message: "goes up with '..'". */
 const char *path_fault_text(enum path_fault f);

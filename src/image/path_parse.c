@@ -19,7 +19,7 @@ static enum path_fault add_component(struct span c, struct buf *out, size_t star
 	return buf_ok(out) && out->len - start <= TREE_PATH_MAX ? PATH_OK : PATH_TOO_LONG;
 }
 
-int path_parse(struct span in, struct buf *out, enum path_fault *ret_fault)
+int image_path_parse(struct span in, struct buf *out, enum path_fault *ret_fault)
 {
 	enum path_fault fault = PATH_OK;
 	struct buf before = *out;

@@ -95,7 +95,7 @@ static char *clean_name(const char *raw, struct span dir, struct err *e)
 	buf_put_span(&in, dir);
 	buf_put_str(&in, raw);
 	buf_init(&out, storage, sizeof(storage));
-	if (!buf_ok(&in) || path_parse(buf_span(&in), &out, NULL) < 0)
+	if (!buf_ok(&in) || image_path_parse(buf_span(&in), &out, NULL) < 0)
 		return NULL;
 	got = strdup(buf_cstr(&out));
 	if (!got)
@@ -242,7 +242,7 @@ int source_find(struct source *s, struct span name, struct blob *ret, struct err
 	struct buf clean;
 
 	buf_init(&clean, storage, sizeof(storage));
-	if (path_parse(name, &clean, NULL) < 0 || clean.len == 0)
+	if (image_path_parse(name, &clean, NULL) < 0 || clean.len == 0)
 		return err_set(e, -EPERM, "'%.*s' is no name of a file in the image",
 		               name.len < 200 ? (int)name.len : 200, (const char *)name.at);
 	return s->kind == SOURCE_LAYOUT_DIR ? find_file(s, buf_span(&clean), ret, e)

@@ -1,7 +1,7 @@
 /*
  * tree: what an image's layers come to, merged from the top layer down.
  *
- * Hostile   paths, link targets and the order of everything; paths come from path_parse()
+ * Hostile   paths, link targets and the order of everything; paths come from image_path_parse()
  * Shape     layers are numbered from 0, the bottom, and are begun from the highest number down.
  *           Within a layer the last entry of a path wins, across layers the top one
  * Errors    -EPERM: an entry that must not be; -E2BIG: a maximum of limits.h; -ENOMEM

@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (ref_unescape(in, &b) < 0)
 		assert(b.len == 0);
 	buf_init(&b, storage, sizeof(storage));
-	if (path_parse(in, &b, NULL) < 0)
+	if (image_path_parse(in, &b, NULL) < 0)
 		assert(b.len == 0 && buf_ok(&b));
 	else
 		assert(b.len == 0 || (storage[0] != '/' && storage[b.len - 1] != '/'));

@@ -12,7 +12,7 @@ static const char *clean(const char *text)
 	struct buf b;
 
 	buf_init(&b, storage, sizeof(storage));
-	return path_parse(guard_span(text, strlen(text)), &b, NULL) < 0 ? NULL : buf_cstr(&b);
+	return image_path_parse(guard_span(text, strlen(text)), &b, NULL) < 0 ? NULL : buf_cstr(&b);
 }
 
 TEST(cleaned)
@@ -33,7 +33,7 @@ static enum path_fault fault_of(const void *text, size_t len)
 	struct buf b;
 
 	buf_init(&b, storage, sizeof(storage));
-	CHECK_EQ(path_parse(guard_span(text, len), &b, &f), -EBADMSG);
+	CHECK_EQ(image_path_parse(guard_span(text, len), &b, &f), -EBADMSG);
 	CHECK_EQ(b.len, 0);
 	return f;
 }
@@ -65,7 +65,7 @@ TEST(small_output)
 	struct buf b;
 
 	buf_init(&b, storage, sizeof(storage));
-	CHECK_EQ(path_parse(span_str("a/bcd"), &b, NULL), -EBADMSG);
+	CHECK_EQ(image_path_parse(span_str("a/bcd"), &b, NULL), -EBADMSG);
 	CHECK(buf_ok(&b) && b.len == 0);
 }
 
