@@ -216,6 +216,26 @@ int fd_tmpfile(int dir_fd, mode_t mode, int *ret_fd, struct err *e)
 	return r;
 }
 
+int fd_sealed(const char *name, const void *data, size_t len, int *ret_fd, struct err *e)
+{
+	const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	_own_fd_ int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+	int r;
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, flags); /* before Linux 6.3 */
+	if (fd < 0)
+		return err_sys(e, "make a memory file");
+	r = fd_write_all(fd, data, len, e);
+	if (r < 0)
+		return r;
+	if (lseek(fd, 0, SEEK_SET) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
+		return err_sys(e, "seal a memory file");
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
 /* Through memory, where the kernel will not copy between these two. Returns bytes, or -1. */
 static ssize_t copy_by_hand(int src_fd, int dst_fd, off_t at, size_t want)
 {

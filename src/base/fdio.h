@@ -49,6 +49,12 @@ _must_ int fd_replace_file(int dir_fd, const char *name, const void *data, size_
 /* An anonymous file in dir's file system: gone with its last fd, whatever happens. */
 _must_ int fd_tmpfile(int dir_fd, mode_t mode, int *ret_fd, struct err *e);
 
+/*
+ * A memory file of these bytes that nobody can change any more, its place at its front. name is for
+ * /proc alone.
+ */
+_must_ int fd_sealed(const char *name, const void *data, size_t len, int *ret_fd, struct err *e);
+
 /* Copies src's data extents (holes stay holes), by reflink where the file system can. */
 _must_ int fd_copy_sparse(int src_fd, int dst_fd, struct err *e);
 

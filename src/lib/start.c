@@ -12,7 +12,6 @@
 
 #include "base/clock.h"
 #include "base/fdio.h"
-#include "base/kernel_gaps.h"
 #include "base/spawn.h"
 #include "engine/saved.h"
 #include "lib/state.h"
@@ -21,7 +20,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum {
 	ID_TRIES = 8, /* of 48 random bits: one is enough but for a broken generator */
@@ -104,12 +102,8 @@ static int make_dir(struct making *m, const struct spec *spec, struct err *e)
 
 static int make_spec_file(const struct spec *spec, int *ret_fd, struct err *e)
 {
-	const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	_own_free_ char *storage = malloc(SPEC_BYTES_MAX);
-	_own_fd_ int fd = -1;
 	struct buf out;
-	int r;
 
 	if (!storage)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -119,18 +113,7 @@ static int make_spec_file(const struct spec *spec, int *ret_fd, struct err *e)
 		return err_set(e, -E2BIG,
 		               "the command, its environment and the warm-up commands "
 		               "together are too long");
-	fd = memfd_create("berm-spec", flags | MFD_NOEXEC_SEAL);
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create("berm-spec", flags); /* before Linux 6.3 */
-	if (fd < 0)
-		return err_sys(e, "make a memory file");
-	r = fd_write_all(fd, out.at, out.len, e);
-	if (r < 0)
-		return r;
-	if (lseek(fd, 0, SEEK_SET) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
-		return err_sys(e, "seal a memory file");
-	*ret_fd = steal_fd(&fd);
-	return 0;
+	return fd_sealed("berm-spec", out.at, out.len, ret_fd, e);
 }
 
 static int spawn_supervisor(const struct paths *p, const struct making *m, int control_fd,
