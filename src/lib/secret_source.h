@@ -2,8 +2,8 @@
  * secret_source: the value of a secret, from where its user keeps it into a sealed memory file.
  *
  * Only that file is handed on: by the command or the library to the supervisor, and by that,
- * unread, to the vault. Here the value stands in one buffer, which is locked, left out of core files
- * and of children, and wiped. Of a value from the environment the environment's own copy stays.
+ * unread, to the vault. Here the value stands in one buffer, which is locked, left out of core
+ * files and of children, and wiped. The environment's own copy of a variable stays.
  *
  * Hostile   nobody: a source is the user's word. What it says is judged all the same, as it will
  *           stand in a line of HTTP: 1 to SECRET_VALUE_MAX bytes, no control byte but the tab
