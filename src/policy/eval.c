@@ -217,7 +217,20 @@ static struct policy_verdict judge_address(const struct policy *p, const struct 
 	return allow(opened, false);
 }
 
-struct policy_verdict policy_name_verdict(const struct policy *p, const struct host_name *name);
+bool policy_address_opened(const struct policy *p, const struct policy_addr *addr)
+{
+	enum addr_class is = policy_address_verdict(addr).class_;
+
+	if (is == ADDR_METADATA || is == ADDR_LINK_LOCAL)
+		return false;
+	for (unsigned i = 0; i < p->address_rules_count; i++) {
+		const struct loaded_rule *r = &p->rules[p->address_rules[i]];
+
+		if (!(r->flags & RULE_DENY) && addr_in(addr, &r->net))
+			return true;
+	}
+	return false;
+}
 
 static void see_name(void *arg, const struct policy *p, const struct entry *en)
 {

@@ -389,4 +389,28 @@ TEST(deny_rules_for_addresses)
 	policy_free(p);
 }
 
+TEST(names_that_may_lead_to_a_special_address)
+{
+	static const struct {
+		const char *addr;
+		bool opened;
+	} cases[] = {
+		{ "10.0.0.1", true }, { "10.0.0.2", false },        { "10.9.0.1", false },
+		{ "fd00::1", true },  { "169.254.169.254", false }, { "127.0.0.1", false },
+		{ "fe80::1", false }, { "9.9.9.9", true },
+	};
+	struct policy *p = rules_of("    - { address: 10.0.0.1, port: 443 }\n"
+	                            "    - { address: 10.9.0.1, deny: true }\n"
+	                            "    - { address: \"fd00::/64\", port: 443 }\n"
+	                            "    - { address: 9.9.9.9, port: 53, protocol: udp }");
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct policy_addr a;
+
+		CHECK_EQ(addr_parse(span_str(cases[i].addr), &a), 0);
+		CHECK_EQ(policy_address_opened(p, &a), cases[i].opened);
+	}
+	policy_free(p);
+}
+
 TEST_MAIN()
