@@ -212,7 +212,8 @@ void control_put_accepted(struct buf *out, const struct control_accepted *a);
 /* Texts that are too long are cut. */
 void control_put_record(struct buf *out, const struct egress_record *r);
 
-/* --- the socket (control_socket.c): never waits; calls recvmsg, sendmsg and close --- */
+/* --- the socket (control_socket.c): never waits; calls recvmsg, close, send, or sendmsg
+ * with a descriptor --- */
 
 /* fd: borrowed; -1: none. 0, -EAGAIN (no room: nothing was sent), -EPIPE, or -errno. */
 _must_ int control_send(int sock, struct span packet, int fd);

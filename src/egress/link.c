@@ -234,9 +234,13 @@ int egress_link_flush(struct egress_link *l, struct err *e)
 		union control control;
 		ssize_t n;
 
-		if (with_fd)
+		/* the gate, which sends none, may be denied sendmsg(): it can name a peer */
+		if (with_fd) {
 			attach(&msg, &control, l->marks[0].fd);
-		n = sendmsg(l->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+			n = sendmsg(l->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+		} else {
+			n = send(l->fd, iov.iov_base, iov.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		}
 		if (n < 0) {
 			if (errno == EAGAIN || errno == EINTR)
 				return 0;

@@ -6,7 +6,7 @@
  *           vault takes none at all
  * Memory    one buffer for a frame, EGRESS_IN_BYTES, and one for what waits, EGRESS_OUT_BYTES; made
  *           at the start
- * System calls  recvmsg, sendmsg, close
+ * System calls  recvmsg, send, close; and sendmsg for a frame with a descriptor
  */
 #pragma once
 
