@@ -118,6 +118,7 @@ struct jail_profile {
 	bool new_root;                 /* with JAIL_NS_MOUNT: "/" holds only the paths below */
 	bool landlock;                 /* restrict files, TCP and scopes to the paths below */
 	unsigned landlock_abi_min;     /* less than this and jail_enter() fails */
+	bool landlock_connect;         /* TCP may connect; to bind it may not */
 	unsigned landlock_scopes;      /* JAIL_SCOPE bits */
 	bool keep_dumpable;            /* `none` only */
 	int mark;                      /* of a profile for jail_thread(): JAIL_MARK_ */
@@ -140,6 +141,7 @@ extern const struct jail_profile jail_profile_none;
 extern const struct jail_profile jail_profile_qemu;
 extern const struct jail_profile jail_profile_unpack;
 extern const struct jail_profile jail_profile_supervisor;
+extern const struct jail_profile jail_profile_vault;
 extern const struct jail_profile jail_profile_vmm; /* for jail_enter(); then each thread its own */
 extern const struct jail_profile jail_profile_vmm_cpu;
 extern const struct jail_profile jail_profile_vmm_io;

@@ -47,7 +47,8 @@ enum {
 	LL_FS_ABI_2 = (1U << 14) - 1,
 	LL_FS_ABI_3 = (1U << 15) - 1,
 	LL_FS_ABI_5 = (1U << 16) - 1,
-	LL_NET_TCP = 3, /* bind and connect; ABI 4 */
+	LL_NET_BIND = 1U << 0,    /* TCP; ABI 4 */
+	LL_NET_CONNECT = 1U << 1, /* the same */
 };
 
 struct ll_ruleset_attr {
@@ -173,7 +174,7 @@ int jail_landlock(const struct jail_profile *p, const struct jail_params *params
 		               "one with Landlock (Linux 5.13 or later, \"landlock\" in lsm=)",
 		               abi, p->name, p->landlock_abi_min ? p->landlock_abi_min : 1);
 	if (abi >= 4)
-		attr.handled_access_net = LL_NET_TCP;
+		attr.handled_access_net = LL_NET_BIND | (p->landlock_connect ? 0 : LL_NET_CONNECT);
 	if (abi >= 6)
 		attr.scoped = p->landlock_scopes;
 	fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0U);
