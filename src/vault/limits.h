@@ -1,0 +1,42 @@
+/*
+ * limits: every maximum of src/vault, with its reason.
+ */
+#pragma once
+
+#include "egress/limits.h"
+
+enum {
+	/* names and addresses */
+	VAULT_LOOKUPS_MAX = 64,       /* names being asked at once */
+	VAULT_WAITERS_MAX = 16,       /* questions that wait for the same name's answer */
+	VAULT_RESOLVE_MS = 4500,      /* for all resolvers together: stub resolvers wait 5 s */
+	VAULT_RESOLVER_TRY_MS = 1000, /* then the next one is asked */
+	VAULT_RESOLVER_TRIES = 2,
+	VAULT_RESOLVER_SOCKETS = 64, /* three resolvers, UDP and TCP, and those being closed */
+	VAULT_TTL_MIN_S = 5,         /* a name that changes with each answer is no pin */
+	VAULT_TTL_MAX_S = 3600,      /* a wrong answer is not for ever */
+	VAULT_NEGATIVE_TTL_MAX_S = 60,
+	VAULT_PINS_MAX = 4096,          /* names whose addresses are known */
+	VAULT_PIN_ADDRESSES_MAX = 64,   /* of one name, from its last answers */
+	VAULT_ANSWER_RECORDS_MAX = 128, /* in a DNS message */
+
+	/* connections */
+	VAULT_FLOWS_MAX = 12288,  /* passed sockets, each with a duplicate kept here */
+	VAULT_DIALS_MAX = 512,    /* connects under way */
+	VAULT_CONNECT_MS = 10000, /* TCP's first three SYNs */
+	VAULT_FDS_SPARE = 256,    /* below the limit of fds: for upstreams, resolvers and our own */
+	VAULT_FDS_WANTED = VAULT_FLOWS_MAX + 4096,
+
+	/* the supervisor */
+	VAULT_RECORDS_MAX = 256,   /* unsent; what comes then is counted */
+	VAULT_POLICY_MS = 10000,   /* the gate takes a policy within that time, or is broken */
+	VAULT_ROOTS_MAX = 1 << 20, /* bytes of PEM; the host's own file has about 220 KiB */
+	VAULT_PACKETS_AT_ONCE = 16,
+
+	/*
+	 * Room in the link that only short frames may take: answers, ends, resets. Below it
+	 * nothing is read from the gate or from upstreams.
+	 */
+	VAULT_LINK_RESERVE = 512 << 10,
+	VAULT_FRAMES_AT_ONCE = 256, /* read from the gate before others have their turn */
+};
