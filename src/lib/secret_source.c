@@ -52,11 +52,18 @@ static int room_make(struct room *ret, struct err *e)
 	return 0;
 }
 
+static bool blank(uint8_t c)
+{
+	return c == ' ' || c == '\t';
+}
+
 /* NULL, or why not: the end of a sentence that begins with where it is from. */
 static const char *value_fault(const struct room *r)
 {
 	if (r->len == 0)
 		return "is empty";
+	if (r->len < SECRET_VALUE_MIN)
+		return "is under 8 bytes long; replies could not be searched for so short a text";
 	if (r->len > SECRET_VALUE_MAX)
 		return "is over 16384 bytes long, which no header takes";
 	for (size_t i = 0; i < r->len; i++) {
@@ -65,6 +72,8 @@ static const char *value_fault(const struct room *r)
 		if ((r->at[i] < ' ' && r->at[i] != '\t') || r->at[i] == 0x7f)
 			return "has a control byte in it; a secret is sent as part of a line of text";
 	}
+	if (blank(r->at[0]) || blank(r->at[r->len - 1]))
+		return "begins or ends with a blank, which does not survive in a header";
 	return NULL;
 }
 

@@ -6,7 +6,8 @@
  * files and of children, and wiped. The environment's own copy of a variable stays.
  *
  * Hostile   nobody: a source is the user's word. What it says is judged all the same, as it will
- *           stand in a line of HTTP: 1 to SECRET_VALUE_MAX bytes, no control byte but the tab
+ *           stand in a line of HTTP: SECRET_VALUE_MIN to SECRET_VALUE_MAX bytes, no control byte
+ *           but the tab, no blank at either end
  * Shape     a memory file of those bytes, sealed against every change, its place at its front
  * Errors    -ENOENT: the source is not there, or has nothing. -EINVAL: what it has is no value.
  *           -ETIMEDOUT, -ECHILD: the command. Texts begin "the secret NAME: " and end with what to
@@ -20,6 +21,7 @@
 #include <stdbool.h>
 
 enum {
+	SECRET_VALUE_MIN = 8,           /* a shorter text turns up in replies by itself */
 	SECRET_VALUE_MAX = 16384,       /* bytes; a token with claims is 4 KiB */
 	SECRET_COMMAND_MS = 120 * 1000, /* a person may have to type a passphrase */
 	SECRET_COMMAND_WORDS_MAX = 64,

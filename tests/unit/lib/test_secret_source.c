@@ -10,8 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char *const env[] = { "PATH=/usr/bin:/bin", "TOKEN=abc def", "EMPTY=",
-	                           "LINES=a\nb",         "TOKENS=other",  NULL };
+static const char *const env[] = {
+	"PATH=/usr/bin:/bin", "TOKEN=abc defg",  "EMPTY=",       "LINES=aaaa\nbbbb",
+	"SHORT=1234567",      "BLANK=12345678 ", "TOKENS=other", NULL
+};
 
 static struct policy_source source(enum secret_from from, const char *what, size_t len)
 {
@@ -64,11 +66,13 @@ TEST(environment)
 {
 	const char *why;
 
-	CHECK_STR(open_words(SECRET_ENV, "TOKEN", 5, false), "abc def");
+	CHECK_STR(open_words(SECRET_ENV, "TOKEN", 5, false), "abc defg");
 	why = refusal(SECRET_ENV, "TOKE", 4, -ENOENT);
 	CHECK(strstr(why, "the variable TOKE is not set; export it"));
 	CHECK_STR(refusal(SECRET_ENV, "EMPTY", 5, -ENOENT), "the variable EMPTY is empty");
 	CHECK(strstr(refusal(SECRET_ENV, "LINES", 5, -EINVAL), "more than one line"));
+	CHECK(strstr(refusal(SECRET_ENV, "SHORT", 5, -EINVAL), "under 8 bytes"));
+	CHECK(strstr(refusal(SECRET_ENV, "BLANK", 5, -EINVAL), "ends with a blank"));
 	CHECK(strstr(refusal(SECRET_ENV, "", 0, -EINVAL), "a source of 1 to"));
 }
 
@@ -88,16 +92,16 @@ static const char *put(const char *name, const void *data, size_t len)
 TEST(files)
 {
 	char large[SECRET_VALUE_MAX + 2];
-	const char *path = put("plain", "value", 5);
+	const char *path = put("plain", "a value.", 8);
 
-	CHECK_STR(open_words(SECRET_FILE, path, strlen(path), false), "value");
-	path = put("line", "value\r\n\n", 8);
-	CHECK_STR(open_words(SECRET_FILE, path, strlen(path), true), "value");
+	CHECK_STR(open_words(SECRET_FILE, path, strlen(path), false), "a value.");
+	path = put("line", "a value.\r\n\n", 11);
+	CHECK_STR(open_words(SECRET_FILE, path, strlen(path), true), "a value.");
 	path = put("empty", "\n\n", 2);
 	CHECK(strstr(refusal(SECRET_FILE, path, strlen(path), -ENOENT), "' is empty"));
-	path = put("lines", "one\ntwo\n", 8);
+	path = put("lines", "one one\ntwo\n", 12);
 	CHECK(strstr(refusal(SECRET_FILE, path, strlen(path), -EINVAL), "more than one line"));
-	path = put("binary", "a\0b", 3);
+	path = put("binary", "aaaaa\0bbb", 9);
 	CHECK(strstr(refusal(SECRET_FILE, path, strlen(path), -EINVAL), "a control byte"));
 	memset(large, 'x', sizeof(large));
 	path = put("largest", large, SECRET_VALUE_MAX);
@@ -111,7 +115,7 @@ TEST(files)
 
 TEST(a_file_at_home)
 {
-	const char *path = put("token", "at home\n", 8);
+	const char *path = put("token", "at my home\n", 11);
 	char home[600];
 	const char *const at_home[] = { home, NULL };
 	struct policy_source s = source(SECRET_FILE, "~/token", 7);
@@ -120,7 +124,7 @@ TEST(a_file_at_home)
 
 	(void)snprintf(home, sizeof(home), "HOME=%s", test_tmpdir());
 	CHECK_OK(secret_source_open(&s, at_home, &v, &e), &e);
-	CHECK_STR(content(v.fd), "at home");
+	CHECK_STR(content(v.fd), "at my home");
 	(void)path;
 }
 
@@ -140,9 +144,9 @@ TEST(a_pipe)
 
 	/* a line of a terminal: what stands behind it is not ours */
 	CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
-	CHECK_OK(fd_write_all(p[1], "first\nsecond\n", 13, &e), &e);
+	CHECK_OK(fd_write_all(p[1], "first one\nsecond\n", 17, &e), &e);
 	CHECK_OK(secret_source_read("TOKEN", p[0], true, &v, &e), &e);
-	CHECK_STR(content(v.fd), "first");
+	CHECK_STR(content(v.fd), "first one");
 	(void)close(p[0]);
 	(void)close(p[1]);
 }
@@ -153,9 +157,10 @@ TEST(commands)
 {
 	const char *why;
 
-	CHECK_STR(open_words(SECRET_COMMAND, WORDS("printf\0%s-%s\n\0a b\0$HOME"), true),
-	          "a b-$HOME");
-	CHECK_STR(open_words(SECRET_COMMAND, WORDS("/bin/sh\0-c\0cat; echo x"), true), "x");
+	CHECK_STR(open_words(SECRET_COMMAND, WORDS("printf\0%s-%s\n\0a b c\0$HOME"), true),
+	          "a b c-$HOME");
+	CHECK_STR(open_words(SECRET_COMMAND, WORDS("/bin/sh\0-c\0cat; echo xxxxxxxx"), true),
+	          "xxxxxxxx");
 	why = refusal(SECRET_COMMAND, WORDS("no-such-program-here\0x"), -ENOENT);
 	CHECK_STR(why, "the command no-such-program-here: there is no such program in PATH");
 	why = refusal(SECRET_COMMAND, WORDS("sh\0-c\0echo half; exit 3"), -ECHILD);
@@ -210,9 +215,9 @@ TEST(memory)
 	struct secret_value v = { .fd = -1 };
 	struct err e = { 0 };
 
-	CHECK_OK(secret_source_copy("TOKEN", span_str("given"), &v, &e), &e);
-	CHECK_STR(content(v.fd), "given");
-	CHECK_EQ(secret_source_copy("TOKEN", span_str("a\n"), &v, &e), -EINVAL);
+	CHECK_OK(secret_source_copy("TOKEN", span_str("is given"), &v, &e), &e);
+	CHECK_STR(content(v.fd), "is given");
+	CHECK_EQ(secret_source_copy("TOKEN", span_str("aaaaaaaaa\n"), &v, &e), -EINVAL);
 	CHECK_EQ(secret_source_copy("TOKEN", span_of(NULL, 0), &v, &e), -ENOENT);
 	CHECK_STR(e.text, "the secret TOKEN: what was given is empty");
 }
