@@ -403,7 +403,8 @@ static int unix_address(int dir_fd, const char *name, struct sockaddr_un *ret, s
 	return 0;
 }
 
-int fd_unix_listen(int dir_fd, const char *name, int backlog, int *ret_fd, struct err *e)
+static int listen_on(int type, int dir_fd, const char *name, int backlog, int *ret_fd,
+                     struct err *e)
 {
 	struct sockaddr_un sa;
 	_own_fd_ int fd = -1;
@@ -411,7 +412,7 @@ int fd_unix_listen(int dir_fd, const char *name, int backlog, int *ret_fd, struc
 
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_sys(e, "socket");
 	/* the mode before bind is the mode of the file, so there is no moment with a wider one */
@@ -425,7 +426,7 @@ int fd_unix_listen(int dir_fd, const char *name, int backlog, int *ret_fd, struc
 	return 0;
 }
 
-int fd_unix_connect(int dir_fd, const char *name, int *ret_fd, struct err *e)
+static int connect_to(int type, int dir_fd, const char *name, int *ret_fd, struct err *e)
 {
 	struct sockaddr_un sa;
 	_own_fd_ int fd = -1;
@@ -433,11 +434,31 @@ int fd_unix_connect(int dir_fd, const char *name, int *ret_fd, struct err *e)
 
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_sys(e, "socket");
 	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
 		return err_sys(e, "connect to '%s'", name);
 	*ret_fd = steal_fd(&fd);
 	return 0;
+}
+
+int fd_unix_listen(int dir_fd, const char *name, int backlog, int *ret_fd, struct err *e)
+{
+	return listen_on(SOCK_STREAM, dir_fd, name, backlog, ret_fd, e);
+}
+
+int fd_unix_connect(int dir_fd, const char *name, int *ret_fd, struct err *e)
+{
+	return connect_to(SOCK_STREAM, dir_fd, name, ret_fd, e);
+}
+
+int fd_packet_listen(int dir_fd, const char *name, int backlog, int *ret_fd, struct err *e)
+{
+	return listen_on(SOCK_SEQPACKET, dir_fd, name, backlog, ret_fd, e);
+}
+
+int fd_packet_connect(int dir_fd, const char *name, int *ret_fd, struct err *e)
+{
+	return connect_to(SOCK_SEQPACKET, dir_fd, name, ret_fd, e);
 }

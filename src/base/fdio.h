@@ -73,3 +73,7 @@ _must_ int fd_socketpair(int ret_fds[2], struct err *e);
  */
 _must_ int fd_unix_listen(int dir_fd, const char *name, int backlog, int *ret_fd, struct err *e);
 _must_ int fd_unix_connect(int dir_fd, const char *name, int *ret_fd, struct err *e);
+
+/* The same for a socket that keeps packets apart (SOCK_SEQPACKET). */
+_must_ int fd_packet_listen(int dir_fd, const char *name, int backlog, int *ret_fd, struct err *e);
+_must_ int fd_packet_connect(int dir_fd, const char *name, int *ret_fd, struct err *e);

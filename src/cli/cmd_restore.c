@@ -80,7 +80,7 @@ static int run_foreground(struct copies *cs, struct cli *c, const struct args *a
 	take_terminal(&cs->spec, c, a);
 	if (session_init(&s, c, SESSION_RUN, &e) < 0 ||
 	    start_copy(&c->paths, c->state_fd, cs->image->disk_fd, &cs->spec, &cs->from->files,
-	               false, &st, &e) < 0)
+	               NULL, false, &st, &e) < 0)
 		return cli_fail(&e);
 	return live_run(&s, c, &cs->spec, &st, result_fd);
 }

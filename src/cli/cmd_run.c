@@ -9,7 +9,7 @@ static int run_sandbox(struct session *s, struct cli *c, struct run *run, int re
 	struct started st;
 	struct err e = { 0 };
 
-	if (start_sandbox(&c->paths, c->state_fd, run->disk_fd, &run->spec, &st, &e) < 0)
+	if (start_sandbox(&c->paths, c->state_fd, run->disk_fd, &run->spec, NULL, &st, &e) < 0)
 		return cli_fail(&e);
 	return live_run(s, c, &run->spec, &st, result_fd);
 }

@@ -135,7 +135,7 @@ static int start_one(struct starting *st, struct err *e)
 		put_name(cs, st->started + 1, one->name);
 	spec.name = cs->name ? one->name : NULL;
 	r = start_copy(&st->cli->paths, st->cli->state_fd, cs->image->disk_fd, &spec,
-	               &cs->from->files, false, &got, e);
+	               &cs->from->files, NULL, false, &got, e);
 	if (r < 0)
 		return r;
 	(void)close(got.pidfd);

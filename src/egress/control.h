@@ -1,6 +1,7 @@
 /*
  * control: what a supervisor and its two companions, berm-gate and berm-vault, say to each other
- * on their file 3 (lib/companion.h), a SOCK_SEQPACKET.
+ * on their file 3 (lib/companion.h), a SOCK_SEQPACKET; and what a command asks a supervisor about
+ * the network of its sandbox (lib/egress_plan.h, lib/egress_ask.h), in the same words.
  *
  * Hostile   what a companion says: it reads hostile bytes. A packet is judged by the table of
  *           kinds, its payload is parsed to the last byte, and a kind carries a descriptor or it
@@ -29,7 +30,7 @@ enum {
 	CONTROL_SECRET_NAME_MAX = 64,   /* as POLICY_SECRET_NAME_MAX */
 	CONTROL_SECRET_BYTES = 16384,   /* of a value; at least one */
 	CONTROL_SECRETS_MAX = 64,       /* as POLICY_SECRETS_MAX */
-	CONTROL_PLACEHOLDER_MAX = 1024, /* it stands in every command's environment */
+	CONTROL_PLACEHOLDER_MAX = 2048, /* it stands in every command's environment */
 	CONTROL_ROOTS_BYTES = 1 << 20,  /* of PEM */
 	CONTROL_STATS_MAX = 64,
 	CONTROL_STAT_NAME_MAX = 32,
@@ -61,6 +62,10 @@ enum {
  * IMPORT      supervisor: u32 serial; fd: the other end of one whose EXPORT was answered, read to
  *             its end. A SECRET_OK (of this serial, with a new placeholder) for each name, then
  *             one of an empty name; or SECRET_BAD
+ * LISTEN      command: struct control_accepted, with the address listened on; fd: the socket
+ *
+ * A command's POLICY has the generation that it takes to be in force, or 0 for any; POLICY_OK has
+ * the new one, POLICY_BAD the one that stays. ROOTS, IMPORT and LISTEN it may send at a start only.
  */
 enum control_kind {
 	CONTROL_READY = 1,
@@ -78,13 +83,15 @@ enum control_kind {
 	CONTROL_ROOTS = 13,
 	CONTROL_EXPORT = 14,
 	CONTROL_IMPORT = 15,
-	CONTROL_KIND_COUNT = 16,
+	CONTROL_LISTEN = 16,
+	CONTROL_KIND_COUNT = 17,
 };
 
 enum control_side {
 	CONTROL_FROM_SUPERVISOR = 1,
 	CONTROL_FROM_GATE = 2,
 	CONTROL_FROM_VAULT = 4,
+	CONTROL_FROM_COMMAND = 8, /* answered in the vault's words */
 };
 
 struct control_packet {
@@ -208,7 +215,7 @@ void control_put_u32(struct buf *out, uint8_t kind, uint32_t number);
 void control_put_text(struct buf *out, uint8_t kind, uint32_t number, struct span why);
 void control_put_secret(struct buf *out, uint8_t kind, const struct control_secret *s);
 void control_put_stats(struct buf *out, const struct control_stats *s);
-void control_put_accepted(struct buf *out, const struct control_accepted *a);
+void control_put_accepted(struct buf *out, uint8_t kind, const struct control_accepted *a);
 /* Texts that are too long are cut. */
 void control_put_record(struct buf *out, const struct egress_record *r);
 

@@ -16,6 +16,8 @@ enum {
 	GATE = CONTROL_FROM_GATE,
 	VAULT = CONTROL_FROM_VAULT,
 	BOTH = GATE | VAULT,
+	CMD = CONTROL_FROM_COMMAND,
+	ASKED = SUP | CMD, /* the supervisor passes it on */
 	ALL_MAX = CONTROL_PACKET_MAX - CONTROL_HEADER_BYTES,
 	NAME_MAX_BYTES = 2 + CONTROL_SECRET_NAME_MAX,
 	ACCEPTED_BYTES = 2 + 1 + 16 + 2,
@@ -36,21 +38,22 @@ struct rule {
 static const struct rule rules[CONTROL_KIND_COUNT] = {
 	/*                      from  fd     payload bytes */
 	[CONTROL_READY] = { BOTH, false, 4, 4 + CONTROL_PEM_MAX, "READY" },
-	[CONTROL_POLICY] = { SUP, true, 4, 4, "POLICY" },
+	[CONTROL_POLICY] = { ASKED, true, 4, 4, "POLICY" },
 	[CONTROL_POLICY_OK] = { VAULT, false, 4, 4, "POLICY_OK" },
 	[CONTROL_POLICY_BAD] = { VAULT, false, 4 + 2 + 1, 4 + 2 + CONTROL_WHY_MAX, "POLICY_BAD" },
-	[CONTROL_SECRET] = { SUP, true, 4 + 2 + 1, 4 + NAME_MAX_BYTES, "SECRET" },
+	[CONTROL_SECRET] = { ASKED, true, 4 + 2 + 1, 4 + NAME_MAX_BYTES, "SECRET" },
 	[CONTROL_SECRET_OK] = { VAULT, false, 4 + 2 + 2,
 	                        4 + NAME_MAX_BYTES + 2 + CONTROL_PLACEHOLDER_MAX, "SECRET_OK" },
 	[CONTROL_SECRET_BAD] = { VAULT, false, 4 + 2 + 1, 4 + 2 + CONTROL_WHY_MAX, "SECRET_BAD" },
-	[CONTROL_SECRET_RM] = { SUP, false, 4 + 2 + 1, 4 + NAME_MAX_BYTES, "SECRET_RM" },
+	[CONTROL_SECRET_RM] = { ASKED, false, 4 + 2 + 1, 4 + NAME_MAX_BYTES, "SECRET_RM" },
 	[CONTROL_STATS] = { SUP, false, 4, 4, "STATS" },
 	[CONTROL_STATS_OK] = { BOTH, false, 4 + 2, ALL_MAX, "STATS_OK" },
 	[CONTROL_RECORD] = { BOTH, false, RECORD_MIN, RECORD_MAX, "RECORD" },
-	[CONTROL_ACCEPTED] = { SUP, true, ACCEPTED_BYTES, ACCEPTED_BYTES, "ACCEPTED" },
-	[CONTROL_ROOTS] = { SUP, true, 4, 4, "ROOTS" },
-	[CONTROL_EXPORT] = { SUP, true, 4, 4, "EXPORT" },
-	[CONTROL_IMPORT] = { SUP, true, 4, 4, "IMPORT" },
+	[CONTROL_ACCEPTED] = { ASKED, true, ACCEPTED_BYTES, ACCEPTED_BYTES, "ACCEPTED" },
+	[CONTROL_ROOTS] = { ASKED, true, 4, 4, "ROOTS" },
+	[CONTROL_EXPORT] = { ASKED, true, 4, 4, "EXPORT" },
+	[CONTROL_IMPORT] = { ASKED, true, 4, 4, "IMPORT" },
+	[CONTROL_LISTEN] = { CMD, true, ACCEPTED_BYTES, ACCEPTED_BYTES, "LISTEN" },
 };
 
 _Static_assert((int)RECORD_MAX <= (int)ALL_MAX, "a record fits into a packet");

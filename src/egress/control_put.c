@@ -75,9 +75,9 @@ void control_put_stats(struct buf *out, const struct control_stats *s)
 	end(out, start);
 }
 
-void control_put_accepted(struct buf *out, const struct control_accepted *a)
+void control_put_accepted(struct buf *out, uint8_t kind, const struct control_accepted *a)
 {
-	size_t start = begin(out, CONTROL_ACCEPTED);
+	size_t start = begin(out, kind);
 
 	buf_put_le16(out, a->guest_port);
 	buf_put_u8(out, a->family);

@@ -252,9 +252,9 @@ static int start(struct berm *b, const struct berm_config *c, struct berm_sandbo
 		return r;
 	if (p.from)
 		r = start_copy(&b->paths, b->state_fd, p.image->disk_fd, &p.spec, &p.from->files,
-		               true, &st, e);
+		               NULL, true, &st, e);
 	else
-		r = start_embedded(&b->paths, b->state_fd, p.image->disk_fd, &p.spec, &st, e);
+		r = start_embedded(&b->paths, b->state_fd, p.image->disk_fd, &p.spec, NULL, &st, e);
 	if (r < 0)
 		return r;
 	adopt(sb, &p.spec, &st);
@@ -320,8 +320,8 @@ int sandbox_start_child(const struct berm_sandbox *parent, const struct snapshot
 	if (r == 0)
 		r = hold_image(sb, image, e);
 	if (r == 0)
-		r = start_copy(&b->paths, b->state_fd, image->disk_fd, &spec, &from->files, true,
-		               &st, e);
+		r = start_copy(&b->paths, b->state_fd, image->disk_fd, &spec, &from->files, NULL,
+		               true, &st, e);
 	if (r < 0)
 		return r;
 	adopt(sb, &spec, &st);

@@ -34,6 +34,7 @@ struct making {
 	bool made, claimed;
 	bool embedded;            /* by a program that is not berm */
 	const struct saved *from; /* what it is a copy of, or NULL */
+	const struct egress_plan *net;
 	int dir_fd, lock_fd;
 };
 
@@ -116,8 +117,21 @@ static int make_spec_file(const struct spec *spec, int *ret_fd, struct err *e)
 	return fd_sealed("berm-spec", out.at, out.len, ret_fd, e);
 }
 
+/* A card without a word of what may pass is one that lets nothing through. */
+static int make_plan(const struct egress_plan *net, int *ret_fd, struct err *e)
+{
+	_own_(egress_plan_fini) struct egress_plan none;
+	int r;
+
+	if (net)
+		return egress_plan_send(net, ret_fd, e);
+	egress_plan_init(&none);
+	r = egress_plan_deny(&none, e);
+	return r == 0 ? egress_plan_send(&none, ret_fd, e) : r;
+}
+
 static int spawn_supervisor(const struct paths *p, const struct making *m, int control_fd,
-                            int spec_fd, int disk_fd, int *ret_pidfd, struct err *e)
+                            int spec_fd, int disk_fd, int net_fd, int *ret_pidfd, struct err *e)
 {
 	const char *debug = m->embedded ? NULL : getenv("BERM_DEBUG");
 	bool debugging = debug && strcmp(debug, "1") == 0;
@@ -131,7 +145,8 @@ static int spawn_supervisor(const struct paths *p, const struct making *m, int c
 		.envp = envp,
 		.fds = { -1, -1, debugging ? STDERR_FILENO : -1, control_fd, spec_fd, m->state_fd,
 		         m->dir_fd, disk_fd, m->lock_fd, m->from ? m->from->ram_fd : -1,
-		         m->from ? m->from->state_fd : -1, m->from ? m->from->scratch_fd : -1 },
+		         m->from ? m->from->state_fd : -1, m->from ? m->from->scratch_fd : -1,
+		         net_fd },
 		.fd_count = START_FD_COUNT,
 		.own_session = true,
 		.outlive = true, /* it sees for itself that control_fd closes */
@@ -148,6 +163,7 @@ static int start(const struct paths *p, struct making *m, int disk_fd, const str
 	_own_fd_ int ours = -1;
 	_own_fd_ int theirs = -1;
 	_own_fd_ int spec_fd = -1;
+	_own_fd_ int net_fd = -1;
 	int pidfd = -1;
 	int fds[2];
 	int r = make_dir(m, spec, e);
@@ -161,13 +177,15 @@ static int start(const struct paths *p, struct making *m, int disk_fd, const str
 		m->claimed = true;
 	}
 	r = make_spec_file(spec, &spec_fd, e);
+	if (r == 0 && spec->network)
+		r = make_plan(m->net, &net_fd, e);
 	if (r == 0)
 		r = fd_socketpair(fds, e);
 	if (r != 0)
 		return r;
 	ours = fds[0];
 	theirs = fds[1];
-	r = spawn_supervisor(p, m, theirs, spec_fd, disk_fd, &pidfd, e);
+	r = spawn_supervisor(p, m, theirs, spec_fd, disk_fd, net_fd, &pidfd, e);
 	if (r < 0)
 		return r;
 	memcpy(ret->id, m->id, sizeof(ret->id));
@@ -183,6 +201,8 @@ static int make_and_start(const struct paths *p, struct making *m, int disk_fd,
 
 	if (r == 0 && spec_is_copy(spec) != (m->from != NULL))
 		r = err_set(e, -EINVAL, "a copy of a guest needs what it is a copy of");
+	if (r == 0 && m->net && !spec->network)
+		r = err_set(e, -EINVAL, "a network was planned for, and the guest has no card");
 	m->name = spec->name;
 	m->dir_fd = -1;
 	m->lock_fd = -1;
@@ -199,29 +219,31 @@ static int make_and_start(const struct paths *p, struct making *m, int disk_fd,
 }
 
 int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
-                  struct started *ret, struct err *e)
+                  const struct egress_plan *net, struct started *ret, struct err *e)
 {
-	_own_(making_fini) struct making m = { .state_fd = state_fd };
+	_own_(making_fini) struct making m = { .state_fd = state_fd, .net = net };
 
 	return make_and_start(p, &m, disk_fd, spec, ret, e);
 }
 
 int start_embedded(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
-                   struct started *ret, struct err *e)
+                   const struct egress_plan *net, struct started *ret, struct err *e)
 {
-	_own_(making_fini) struct making m = { .state_fd = state_fd, .embedded = true };
+	_own_(making_fini) struct making m = { .state_fd = state_fd, .net = net, .embedded = true };
 
 	return make_and_start(p, &m, disk_fd, spec, ret, e);
 }
 
 int start_copy(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
-               const struct saved *from, bool embedded, struct started *ret, struct err *e)
+               const struct saved *from, const struct egress_plan *net, bool embedded,
+               struct started *ret, struct err *e)
 {
 	_own_(saved_close) struct saved own;
 	_own_(making_fini) struct making m = {
 		.state_fd = state_fd,
 		.embedded = embedded,
 		.from = &own,
+		.net = net,
 		.dir_fd = -1,
 		.lock_fd = -1,
 	};

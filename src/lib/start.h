@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "lib/egress_plan.h"
 #include "lib/paths.h"
 #include "lib/spec.h"
 
@@ -19,7 +20,8 @@ enum start_fd {
 	START_FD_RAM = 9,
 	START_FD_SAVED = 10, /* device state */
 	START_FD_SCRATCH = 11,
-	START_FD_COUNT = 12,
+	START_FD_EGRESS = 12, /* of one with a network: egress_plan_send() */
+	START_FD_COUNT = 13,
 };
 
 /* On their way: each reads all of its memory, and uses a CPU for it. */
@@ -33,15 +35,16 @@ struct started {
 
 /*
  * Starts the supervisor for `spec`; the sandbox is then on its way, and what becomes of it arrives
- * on control_fd (EXEC_OK, EXEC_ERR or END). disk_fd is the image's read-only disk, borrowed. A
- * foreground sandbox ends when control_fd closes. -EEXIST: the name is taken (the text says by
+ * on control_fd (EXEC_OK, EXEC_ERR or END). disk_fd is the image's read-only disk, borrowed. net,
+ * borrowed, goes with spec.network; where that has none, nothing is let through. A foreground
+ * sandbox ends when control_fd closes. -EEXIST: the name is taken (the text says by
  * which id). On failure nothing is left.
  *
  * The supervisor's arguments are its name and the id, its environment BERM_DEBUG=1 or nothing, and
  * its files START_FD_CONTROL and those after it; 0, 1 and (unless BERM_DEBUG=1) 2 are /dev/null.
  */
 _must_ int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
-                         struct started *ret, struct err *e);
+                         const struct egress_plan *net, struct started *ret, struct err *e);
 
 /*
  * The same for a copy of the saved guest `from`, whose fds are read but stay open here. The spec is
@@ -49,7 +52,8 @@ _must_ int start_sandbox(const struct paths *p, int state_fd, int disk_fd, const
  */
 struct saved;
 _must_ int start_copy(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
-                      const struct saved *from, bool embedded, struct started *ret, struct err *e);
+                      const struct saved *from, const struct egress_plan *net, bool embedded,
+                      struct started *ret, struct err *e);
 
 /*
  * The same for a program that is not berm: the supervisor is nobody's child here (orphan in
@@ -57,4 +61,4 @@ _must_ int start_copy(const struct paths *p, int state_fd, int disk_fd, const st
  * there for a caller that is its orphans' reaper.
  */
 _must_ int start_embedded(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
-                          struct started *ret, struct err *e);
+                          const struct egress_plan *net, struct started *ret, struct err *e);

@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	in = span_of(data + 1, size - 1);
 	memset(&p, 0xa5, sizeof(p));
 	memset(&before, 0xa5, sizeof(before));
-	r = control_parse_packet(in, (enum control_side)(1u << data[0] % 3), &p);
+	r = control_parse_packet(in, (enum control_side)(1u << data[0] % 4), &p);
 	if (r < 0) {
 		must(r == -EBADMSG && memcmp(&p, &before, sizeof(p)) == 0);
 		return 0;

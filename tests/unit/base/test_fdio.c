@@ -527,6 +527,26 @@ TEST(unix_sockets_below_a_long_path)
 	CHECK_STR(room, "hi");
 }
 
+TEST(a_packet_socket_keeps_packets_apart)
+{
+	_own_fd_ int dir = tmpdir_fd();
+	_own_fd_ int listener = -1;
+	_own_fd_ int peer = -1;
+	_own_fd_ int got = -1;
+	struct err e = { 0 };
+	char room[8];
+	struct stat st;
+
+	CHECK_OK(fd_packet_listen(dir, "p.sock", 4, &listener, &e), &e);
+	CHECK(fstatat(dir, "p.sock", &st, 0) == 0 && (st.st_mode & 07777) == 0600);
+	CHECK_OK(fd_packet_connect(dir, "p.sock", &peer, &e), &e);
+	CHECK(is_cloexec(listener) && is_cloexec(peer));
+	got = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	CHECK(got >= 0 && send(peer, "one", 3, 0) == 3 && send(peer, "two", 3, 0) == 3);
+	CHECK_EQ(recv(got, room, sizeof(room), 0), 3);
+	CHECK(fd_unix_connect(dir, "p.sock", &got, &e) < 0);
+}
+
 TEST(unix_socket_failures_are_named)
 {
 	_own_fd_ int dir = tmpdir_fd();

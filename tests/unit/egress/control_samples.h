@@ -84,7 +84,8 @@ static inline bool sample_control(struct buf *b, uint8_t kind)
 		control_put_record(b, &record);
 		return true;
 	case CONTROL_ACCEPTED:
-		control_put_accepted(b, &accepted);
+	case CONTROL_LISTEN:
+		control_put_accepted(b, kind, &accepted);
 		return true;
 	default:
 		return false;
@@ -133,9 +134,10 @@ _must_ static inline int control_again(const struct control_packet *p, struct bu
 			control_put_record(out, &record);
 		return r;
 	case CONTROL_ACCEPTED:
+	case CONTROL_LISTEN:
 		r = control_parse_accepted(p->payload, &accepted);
 		if (r == 0)
-			control_put_accepted(out, &accepted);
+			control_put_accepted(out, p->kind, &accepted);
 		return r;
 	default:
 		r = control_parse_u32(p->payload, &number);

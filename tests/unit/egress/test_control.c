@@ -53,11 +53,12 @@ TEST(every_kind_has_its_senders)
 {
 	unsigned kinds = 0;
 	unsigned both = 0;
+	unsigned asked = 0;
 
 	for (unsigned i = 0; i < 256; i++) {
 		const uint8_t kind = (uint8_t)i;
 		const bool is = sample(kind).len > 0;
-		bool sup, gate, vault;
+		bool sup, gate, vault, command;
 
 		CHECK_EQ(is, strcmp(control_kind_name(kind), "unknown kind") != 0);
 		if (!is) {
@@ -68,22 +69,30 @@ TEST(every_kind_has_its_senders)
 		sup = from(kind, CONTROL_FROM_SUPERVISOR);
 		gate = from(kind, CONTROL_FROM_GATE);
 		vault = from(kind, CONTROL_FROM_VAULT);
-		CHECK(sup ? !gate && !vault
-		          : vault); /* the gate says nothing that the vault may not */
-		CHECK(!control_carries_fd(kind) || sup);
+		command = from(kind, CONTROL_FROM_COMMAND);
+		/* the gate says nothing that the vault may not; what a command asks is passed on */
+		CHECK(sup || command ? !gate && !vault : vault);
+		CHECK(!control_carries_fd(kind) || command);
 		both += gate && vault;
+		asked += command;
 	}
-	CHECK_EQ(kinds, 15);
+	CHECK_EQ(kinds, 16);
 	CHECK_EQ(both, 3); /* READY, STATS_OK, RECORD */
+	CHECK_EQ(asked, 8);
 }
 
-/* The one kind whose end is not stated. */
+static enum control_side sender(uint8_t kind)
+{
+	if (from(kind, CONTROL_FROM_VAULT))
+		return CONTROL_FROM_VAULT;
+	return from(kind, CONTROL_FROM_COMMAND) ? CONTROL_FROM_COMMAND : CONTROL_FROM_SUPERVISOR;
+}
+
+/* READY is the one kind whose end is not stated. */
 TEST(every_prefix_is_refused)
 {
 	for (uint8_t kind = 1; kind < CONTROL_KIND_COUNT; kind++) {
-		const enum control_side side = from(kind, CONTROL_FROM_VAULT)
-		                                       ? CONTROL_FROM_VAULT
-		                                       : CONTROL_FROM_SUPERVISOR;
+		const enum control_side side = sender(kind);
 		uint8_t longer[CONTROL_PACKET_MAX];
 		struct span s = sample(kind);
 
@@ -104,7 +113,7 @@ TEST(a_bad_header_is_refused)
 	static const struct {
 		size_t at;
 		uint8_t byte;
-	} faults[] = { { 0, 0 }, { 0, 2 }, { 1, 0 }, { 1, 16 }, { 1, 255 }, { 2, 1 }, { 3, 1 } };
+	} faults[] = { { 0, 0 }, { 0, 2 }, { 1, 0 }, { 1, 17 }, { 1, 255 }, { 2, 1 }, { 3, 1 } };
 
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		uint8_t bytes[64];
@@ -239,7 +248,7 @@ TEST(what_is_no_peer_is_refused)
 		struct buf b;
 
 		buf_init(&b, room, sizeof(room));
-		control_put_accepted(&b, &bad[i]);
+		control_put_accepted(&b, CONTROL_ACCEPTED, &bad[i]);
 		CHECK_EQ(parse(buf_span(&b), CONTROL_FROM_SUPERVISOR), -EBADMSG);
 	}
 }

@@ -177,7 +177,7 @@ static struct started start(const struct bench *b, const struct spec *spec)
 	struct started got = { .control_fd = -1 };
 	struct err e = { 0 };
 
-	CHECK_OK(start_sandbox(&b->paths, b->state_fd, b->disk_fd, spec, &got, &e), &e);
+	CHECK_OK(start_sandbox(&b->paths, b->state_fd, b->disk_fd, spec, NULL, &got, &e), &e);
 	expect_ready(&got);
 	return got;
 }
@@ -291,7 +291,7 @@ TEST(a_taken_name_is_refused_and_nothing_is_left)
 	struct started other = { .control_fd = -7 };
 	struct err e = { 0 };
 
-	CHECK_EQ(start_sandbox(&b.paths, b.state_fd, b.disk_fd, &spec, &other, &e), -EEXIST);
+	CHECK_EQ(start_sandbox(&b.paths, b.state_fd, b.disk_fd, &spec, NULL, &other, &e), -EEXIST);
 	CHECK(strstr(e.text, s.id) && strstr(e.text, "'web'"));
 	CHECK_EQ(other.control_fd, -7);
 	CHECK_EQ(count_left(&b), 2);
@@ -366,7 +366,7 @@ static void expect_refused(const struct bench *b, const struct spec *spec, int c
 	struct started s = { .control_fd = -7, .pidfd = -7 };
 	struct err e = { 0 };
 
-	CHECK_EQ(start_sandbox(&b->paths, b->state_fd, b->disk_fd, spec, &s, &e), code);
+	CHECK_EQ(start_sandbox(&b->paths, b->state_fd, b->disk_fd, spec, NULL, &s, &e), code);
 	CHECK_EQ(s.control_fd, -7);
 	CHECK_EQ(s.pidfd, -7);
 	CHECK(strncmp(e.text, "start a sandbox: ", 17) == 0);
@@ -397,7 +397,7 @@ TEST(out_of_memory_leaves_nothing)
 	{
 		struct started s = { .control_fd = -1 };
 		struct err e = { 0 };
-		int r = start_sandbox(&b.paths, b.state_fd, b.disk_fd, &spec, &s, &e);
+		int r = start_sandbox(&b.paths, b.state_fd, b.disk_fd, &spec, NULL, &s, &e);
 
 		if (failalloc_hit()) {
 			CHECK_EQ(r, -ENOMEM);
@@ -433,7 +433,7 @@ TEST(one_of_many_gets_the_name)
 		if (pids[i] == 0) {
 			struct started s = { .control_fd = -1 };
 			char c;
-			int r = start_sandbox(&b.paths, b.state_fd, b.disk_fd, &spec, &s, &e);
+			int r = start_sandbox(&b.paths, b.state_fd, b.disk_fd, &spec, NULL, &s, &e);
 
 			if (r < 0)
 				_exit(r == -EEXIST ? 1 : 2);
