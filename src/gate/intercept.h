@@ -27,13 +27,13 @@
 #include "policy/policy.h"
 
 enum {
-	INTERCEPT_OUT_BYTES = 128 << 10, /* for the guest, encrypted and not yet taken */
-	INTERCEPT_HELD_MAX = 128 << 20,  /* bodies that wait for slow readers, of all connections */
-	INTERCEPT_HANDSHAKE_MS = 10000,  /* for all of TLS's handshake */
-	INTERCEPT_HEAD_MS = 30000,       /* from a head's first byte to its last: else 408 */
-	INTERCEPT_IDLE_MS = 600000,      /* without a request; then it is closed */
-	INTERCEPT_UPLOAD_MS = 120000,    /* without a byte of a body of a known length: 408 */
-	INTERCEPT_STALL_MS = 120000,     /* that the guest takes nothing of what there is for it */
+	INTERCEPT_OUT_BYTES = 96 << 10, /* for the guest, encrypted and not yet taken */
+	INTERCEPT_HELD_MAX = 128 << 20, /* bodies that wait for slow readers, of all connections */
+	INTERCEPT_HANDSHAKE_MS = 10000, /* for all of TLS's handshake */
+	INTERCEPT_HEAD_MS = 30000,      /* from a head's first byte to its last: else 408 */
+	INTERCEPT_IDLE_MS = 600000,     /* without a request; then it is closed */
+	INTERCEPT_UPLOAD_MS = 120000,   /* without a byte of a body of a known length: 408 */
+	INTERCEPT_STALL_MS = 120000,    /* that the guest takes nothing of what there is for it */
 	INTERCEPT_QUIET_MS = 3600 * 1000, /* without a byte in either direction, requests open */
 	INTERCEPT_LINGER_MS = 5000,       /* bytes are still read and dropped after our last one */
 	INTERCEPT_SMALL = 64, /* bytes of a frame that is to fit always: CREDIT, RESET */
@@ -48,7 +48,7 @@ struct intercept_ops {
 	/* The policy that holds now, never NULL. */
 	const struct policy *(*policy)(void *flow);
 
-	/* As the flow was judged: addr, port, transport, seen, names. The rest is filled in here. */
+	/* As the flow was judged: addr, port, transport, names. The rest is filled in here. */
 	void (*ask)(void *flow, struct policy_ask *ret);
 
 	/*
@@ -95,16 +95,12 @@ _must_ int intercepts_new(struct ca *ca, const struct intercept_ops *ops, struct
                           struct err *e);
 void intercepts_free(struct intercepts *all); /* after all connections */
 OWN_DEFINE(struct intercepts, intercepts_free)
-const struct intercept_stats *intercepts_stats(const struct intercepts *all);
+const struct intercept_stats *intercepts_stats(struct intercepts *all);
 
 struct intercept_start {
 	void *flow;
 	bool tls;
-	/*
-	 * tls: what hello_parse() found; NULL only where an address rule allowed the flow, and
-	 * requests have to name that address. Without tls NULL: each request is judged by its own
-	 * Host
-	 */
+	/* tls: what hello_parse() found. Else NULL: each request is judged by its own Host */
 	const struct host_name *name;
 	uint64_t now_ms; /* the clock of all calls here; it never goes back */
 	uint64_t real_s; /* since 1970-01-01 UTC, for the certificate */
