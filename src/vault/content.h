@@ -26,6 +26,7 @@ enum {
 	CONTENT_GROWTH_MAX = 1100, /* deflate cannot grow by more than 1032 */
 	CONTENT_GROWTH_FREE = 1 << 20,
 	CONTENT_ZSTD_WINDOW_LOG = 23,
+	CONTENT_PIECE_MAX = 64 << 10, /* in and out, of one step */
 };
 
 /* Of a request or response. A response without body, and a 206 of an uncoded one, are IDENTITY. */

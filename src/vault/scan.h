@@ -8,8 +8,8 @@
  *           written as UTF-16; however it is cut into pieces. docs/internals/secrets.md has what is
  *           not found. Missing one is safe: a placeholder opens nothing
  * Holds     nothing back. The piece in which a placeholder becomes whole is not to be sent on
- * Coded     a body with Content-Encoding is decoded beside, within bounds, and scanned as it is as
- *           well; what cannot be decoded is refused
+ * Coded     a body with Content-Encoding is decoded beside, within bounds; what cannot be decoded
+ *           is refused
  * Memory    a few hundred bytes a stream, with secrets of 16 KiB up to 120 KiB; a decoder if coded
  * Threads   one, for all streams of a store: they share its scratch
  */

@@ -40,9 +40,9 @@ _must_ int scrub_head(struct scrub *c, const struct http_head *in, struct http_h
 
 /*
  * Takes bytes off the front of *in and gives what may go out now, at most out_max, borrowed until
- * the next call. Done with a piece when both *in and *ret_out are empty; until then call again (a
- * decoder may hold more than it could give). -EPROTO: coding damaged, or grows beyond all reason;
- * cut the reply. -ENOMEM.
+ * the next call of any scrub or scan of this store. Done with a piece when both *in and *ret_out
+ * are empty; until then call again (a decoder may hold more than it could give). -EPROTO: coding
+ * damaged, or grows beyond all reason; cut the reply. -ENOMEM.
  */
 _must_ int scrub_piece(struct scrub *c, struct span *in, size_t out_max, struct span *ret_out);
 
@@ -56,7 +56,7 @@ _must_ int scrub_end(struct scrub *c, size_t out_max, struct span *ret_out);
 _must_ int scrub_trailers(struct scrub *c, const struct http_trailers *in,
                           struct http_trailers *ret);
 
-/* Bytes held back now. */
+/* Bytes held back now, or not given out for want of out_max. */
 size_t scrub_held(const struct scrub *c);
 
 /* What was taken out since this was last asked, one at a time, for EGRESS_SCRUBBED. False: no

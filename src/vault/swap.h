@@ -27,8 +27,7 @@ struct swap_report {
  *           and are good until swap_done() or the next swap_head(). May not be `in`
  * Returns   0; -EPERM: a placeholder where it may not be (EGRESS_PLACEHOLDER); -ENOKEY: one where
  *           it may be, of a secret that has no value (removed, or not yet set); -EMSGSIZE: the head
- *           grows over HTTP_HEAD_MAX or its target over HTTP_TARGET_MAX. ret is then undefined and
- *           nothing secret is in it
+ *           grows over HTTP_HEAD_MAX or its target over HTTP_TARGET_MAX. After an error ret is `in`
  *
  * Where the host has a secret bound to it, `ret` asks for a reply that can be read whole:
  * Accept-Encoding is "identity", Range and If-Range are gone (a value could be fetched in halves),
