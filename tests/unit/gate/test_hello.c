@@ -24,7 +24,8 @@ static size_t client_hello(const char *name, const char *alpn, int max_version)
 	SSL_set_bio(ssl, in, out);
 	CHECK(SSL_set_max_proto_version(ssl, max_version));
 	if (name)
-		CHECK(SSL_set_tlsext_host_name(ssl, name));
+		CHECK(SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+		               (void *)(uintptr_t)name)); /* OpenSSL's macro casts const away */
 	if (alpn)
 		CHECK_EQ(SSL_set_alpn_protos(ssl, (const uint8_t *)alpn, (unsigned)strlen(alpn)),
 		         0);
