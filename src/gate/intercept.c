@@ -201,6 +201,8 @@ static bool plain_begin(struct intercept *c, struct span *in)
 	}
 	*in = span_of(in->at + n, in->len - n);
 	seen = hold_span(&c->plain);
+	if (seen.len == 0)
+		return false;
 	if (memcmp(seen.at, preface, seen.len) != 0)
 		return open_http(c, false);
 	return seen.len == PREFACE_BYTES && open_http(c, true);

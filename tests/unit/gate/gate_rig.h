@@ -91,9 +91,9 @@ struct rig {
 	bool deaf;      /* the guest takes nothing */
 	bool keep_body; /* the guest's http_conn consumes nothing */
 	size_t flow_len;
-	uint8_t flow[RIG_TEXT_SENT_MAX]; /* said, and not yet taken by the gate */
+	uint8_t flow[RIG_TEXT_SENT_MAX]; /* not yet taken by the gate */
 	size_t text_len;
-	char text[RIG_TEXT_SENT_MAX]; /* plain or unsealed, without http */
+	char text[RIG_TEXT_SENT_MAX]; /* what came, without http */
 	bool closed;                  /* close_notify came */
 	size_t most_output;
 };
@@ -101,7 +101,7 @@ struct rig {
 /* A policy from YAML text; rules only: "    - { host: a.test }". Generation 7. */
 struct policy *rig_policy(const char *rules);
 
-/* alpn: as on the wire, or NULL. Makes all but the guest's http_conn; name is the SNI and the pin. */
+/* name: the SNI and the pin. alpn: as on the wire, or NULL. All but the guest's http_conn. */
 struct rig *rig_new(const char *rules, const char *name, bool tls, const char *alpn);
 void rig_free(struct rig *g);
 /* The guest speaks HTTP through src/http; before the first bytes. */
