@@ -2,6 +2,7 @@
 
 #include "vault/content.h"
 #include "vault/tail.h"
+#include "vault/ws_parse.h"
 
 #include <errno.h>
 #include <string.h>
@@ -10,6 +11,8 @@ struct scan {
 	struct store *store;
 	struct content *content; /* NULL: not coded */
 	struct tail tail;
+	bool upgraded;
+	struct ws ws; /* at the first byte of the tail */
 };
 
 static void hit(const struct store *s, unsigned owner, enum egress_form form, struct scan_hit *ret)
@@ -34,7 +37,7 @@ bool scan_text(struct store *s, struct span text, struct scan_hit *ret)
 
 		memcpy(v->work + had, text.at, n);
 		text = span_of(text.at + n, text.len - n);
-		if (sieve_find(v, &s->placeholders, v->work, had + n, &owner, &form)) {
+		if (sieve_find(v, &s->placeholders, NULL, v->work, had + n, &owner, &form)) {
 			hit(s, owner, form, ret);
 			return true;
 		}
@@ -79,19 +82,68 @@ void scan_free(struct scan *c)
 	free(c);
 }
 
-/* Looks at work[0, len), of which the first tail.len bytes were seen before. */
-static int look(struct scan *c, size_t len, struct scan_hit *ret)
+void scan_upgrade(struct scan *c)
+{
+	content_free(c->content);
+	c->content = NULL;
+	tail_free(&c->tail);
+	c->upgraded = c->store->placeholders.count > 0;
+	c->ws = (struct ws){ .client = true };
+}
+
+/* Looks at work[0, len), or at what `base` shows of it. */
+static int look_at(struct scan *c, const struct view *base, size_t len, struct scan_hit *ret)
 {
 	struct store *s = c->store;
 	enum egress_form form;
 	unsigned owner;
 
-	if (sieve_find(&s->sieve, &s->placeholders, s->sieve.work, len, &owner, &form)) {
-		hit(s, owner, form, ret);
-		ret->where = EGRESS_IN_BODY;
-		return -EPERM;
+	if (!sieve_find(&s->sieve, &s->placeholders, base, s->sieve.work, len, &owner, &form))
+		return 0;
+	hit(s, owner, form, ret);
+	ret->where = c->upgraded ? EGRESS_IN_OPAQUE : EGRESS_IN_BODY;
+	return -EPERM;
+}
+
+/* The same for frames: the payload of data, then that of pings and their like. */
+static int look_at_frames(struct scan *c, size_t len, struct scan_hit *ret, size_t *ret_cut)
+{
+	struct sieve *v = &c->store->sieve;
+
+	*ret_cut = len;
+	for (enum ws_what what = WS_DATA; what <= WS_CONTROL; what++) {
+		struct view base = sieve_base(v);
+		struct ws ws = c->ws;
+
+		if (ws_parse(&ws, span_of(v->work, len), what, &base) < 0)
+			return -EPROTO;
+		if (look_at(c, &base, len, ret) < 0)
+			return -EPERM;
+		if (sieve_tail(v) < *ret_cut)
+			*ret_cut = sieve_tail(v);
 	}
-	return tail_keep(&c->tail, s->sieve.work, len, sieve_tail(&s->sieve));
+	return 0;
+}
+
+/* Looks at work[0, len), of which the first tail.len bytes were seen before. */
+static int look(struct scan *c, size_t len, struct scan_hit *ret)
+{
+	struct sieve *v = &c->store->sieve;
+	size_t cut;
+	int r;
+
+	if (c->upgraded) {
+		r = look_at_frames(c, len, ret, &cut);
+	} else {
+		r = look_at(c, NULL, len, ret);
+		cut = sieve_tail(v);
+	}
+	if (r < 0)
+		return r;
+	if (c->upgraded &&
+	    ws_parse(&c->ws, span_of(v->work, cut - tail_past(cut)), WS_DATA, NULL) < 0)
+		return -EPROTO;
+	return tail_keep(&c->tail, v->work, len, cut);
 }
 
 static int next_slice(struct scan *c, struct span *piece, size_t *ret_len)

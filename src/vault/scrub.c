@@ -2,6 +2,7 @@
 
 #include "vault/content.h"
 #include "vault/tail.h"
+#include "vault/ws_parse.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,6 +27,8 @@ struct scrub {
 	size_t ready;  /* of what the tail holds: is only waiting for room */
 	uint8_t *room; /* fields that were changed */
 	uint8_t where;
+	bool upgraded;
+	struct ws ws; /* at the first byte of the tail */
 	unsigned marks_count;
 	struct mark marks[MARKS_MAX];
 };
@@ -96,13 +99,42 @@ bool scrub_next_mark(struct scrub *c, struct egress_mark *ret)
 	return true;
 }
 
-/* Masks the first len bytes of the scratch. True: something was found. */
-static bool mask(struct scrub *c, size_t len)
+/* Masks the first len bytes of the scratch, or what `base` shows of them. True: something was. */
+static bool mask(struct scrub *c, const struct view *base, size_t len)
 {
 	struct store *s = c->store;
 
-	sieve_mask(&s->sieve, &s->arena->values, s->masks, s->sieve.work, len, note, c);
+	sieve_mask(&s->sieve, &s->arena->values, s->masks, base, s->sieve.work, len, note, c);
 	return s->sieve.any;
+}
+
+/* The same for frames: the payload of data, then that of pings and their like. */
+static int mask_frames(struct scrub *c, size_t len, size_t *ret_cut)
+{
+	struct sieve *v = &c->store->sieve;
+
+	*ret_cut = len;
+	for (enum ws_what what = WS_DATA; what <= WS_CONTROL; what++) {
+		struct view base = sieve_base(v);
+		struct ws ws = c->ws;
+
+		if (ws_parse(&ws, span_of(v->work, len), what, &base) < 0)
+			return -EPROTO;
+		(void)mask(c, &base, len);
+		if (sieve_tail(v) < *ret_cut)
+			*ret_cut = sieve_tail(v);
+	}
+	return 0;
+}
+
+/* Masks the first len bytes of the scratch; in front of *ret_cut they may go out. */
+static int mask_body(struct scrub *c, size_t len, size_t *ret_cut)
+{
+	if (c->upgraded)
+		return mask_frames(c, len, ret_cut);
+	(void)mask(c, NULL, len);
+	*ret_cut = sieve_tail(&c->store->sieve);
+	return 0;
 }
 
 /* --- heads --- */
@@ -111,7 +143,7 @@ static bool mask(struct scrub *c, size_t len)
 static bool mask_text(struct scrub *c, struct span text)
 {
 	memcpy(c->store->sieve.work, text.at, text.len);
-	return mask(c, text.len);
+	return mask(c, NULL, text.len);
 }
 
 /* Room for the fields of one head or of trailers, once one of them has to be changed. */
@@ -202,6 +234,10 @@ int scrub_head(struct scrub *c, const struct http_head *in, struct http_head *re
 		if (r < 0)
 			return r;
 	}
+	if (in->status == 101) {
+		c->upgraded = c->store->arena->values.count > 0;
+		c->where = EGRESS_IN_OPAQUE;
+	}
 	if (in->status < 200)
 		return 0;
 	return decode(c, in, ret);
@@ -249,18 +285,35 @@ static struct span give(struct scrub *c, size_t out_max)
 	return out;
 }
 
-/* The tail, without more of what went out than is of use, into the scratch. */
-static size_t load(struct scrub *c)
+/* Bytes leave the front of the tail. */
+static int walk(struct scrub *c, struct span wire)
 {
-	size_t skip = c->tail.past > SIEVE_PAST ? c->tail.past - SIEVE_PAST : 0;
+	return c->upgraded ? ws_parse(&c->ws, wire, WS_DATA, NULL) : 0;
+}
 
+/* The tail, without more of what went out than is of use, into the scratch. */
+static int load(struct scrub *c)
+{
+	size_t skip = c->tail.past - tail_past(c->tail.past);
+
+	if (walk(c, span_of(c->tail.at, skip)) < 0)
+		return -EPROTO;
 	if (c->tail.len > 0)
 		memmove(c->tail.at, c->tail.at + skip, c->tail.len - skip);
 	c->tail.len -= skip;
 	c->tail.past -= skip;
 	if (c->tail.len > 0)
 		memcpy(c->store->sieve.work, c->tail.at, c->tail.len);
-	return c->tail.past;
+	return 0;
+}
+
+static int keep(struct scrub *c, size_t len, size_t cut)
+{
+	const uint8_t *work = c->store->sieve.work;
+
+	if (walk(c, span_of(work, cut - tail_past(cut))) < 0)
+		return -EPROTO;
+	return tail_keep(&c->tail, work, len, cut);
 }
 
 int scrub_piece(struct scrub *c, struct span *in, size_t out_max, struct span *ret_out)
@@ -270,11 +323,13 @@ int scrub_piece(struct scrub *c, struct span *in, size_t out_max, struct span *r
 	*ret_out = span_of(v->work, 0);
 	while (out_max > 0 && c->ready == 0) {
 		size_t left = in->len;
-		size_t past = load(c);
 		size_t held = tail_held(&c->tail);
-		size_t len, cut, out;
-		int r;
+		size_t past, len, cut, out;
+		int r = load(c);
 
+		if (r < 0)
+			return r;
+		past = c->tail.past;
 		r = take(c, in, out_max > held + TAKE_LEAST ? out_max - held : TAKE_LEAST, &len);
 		if (r < 0)
 			return r;
@@ -283,10 +338,12 @@ int scrub_piece(struct scrub *c, struct span *in, size_t out_max, struct span *r
 		if (len == 0)
 			continue;
 		len += c->tail.len;
-		(void)mask(c, len);
-		cut = sieve_tail(v) > past ? sieve_tail(v) : past;
+		r = mask_body(c, len, &cut);
+		if (r < 0)
+			return r;
+		cut = cut > past ? cut : past;
 		out = cut - past < out_max ? cut - past : out_max;
-		r = tail_keep(&c->tail, v->work, len, past + out);
+		r = keep(c, len, past + out);
 		if (r < 0)
 			return r;
 		c->ready = cut - past - out;

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 3, HELD_PER_BYTE = SIEVE_HELD_MAX / NEEDLE_TEXT_MAX };
+enum { DEPTH_MAX = 4, HELD_PER_BYTE = SIEVE_HELD_MAX / NEEDLE_TEXT_MAX };
 
 /* A text and the way back from it: the views it was made by, the last one first. */
 struct layer {
@@ -176,7 +176,8 @@ static bool visit_both(struct sieve *v, const struct layer *l)
 
 static void run(struct sieve *v)
 {
-	struct layer plain = { .text = v->text, .len = v->len };
+	struct layer text = { .text = v->text, .len = v->len };
+	struct layer plain = v->base ? above(&text, v->base) : text;
 	struct view once = view_in(v, 1);
 	struct view twice = view_in(v, 2);
 	struct layer l1, l2;
@@ -185,12 +186,12 @@ static void run(struct sieve *v)
 	v->tail = v->len;
 	if (v->set->count == 0 || v->len == 0 || visit_both(v, &plain))
 		return;
-	if (view_unescape(span_of(v->text, v->len), VIEW_QUOTED_PRINTABLE, &once)) {
+	if (view_unescape(span_of(plain.text, plain.len), VIEW_QUOTED_PRINTABLE, &once)) {
 		l1 = above(&plain, &once);
 		if (visit_both(v, &l1))
 			return;
 	}
-	if (!view_unescape(span_of(v->text, v->len), VIEW_ESCAPES, &once))
+	if (!view_unescape(span_of(plain.text, plain.len), VIEW_ESCAPES, &once))
 		return;
 	l1 = above(&plain, &once);
 	if (visit_both(v, &l1) ||
@@ -200,12 +201,18 @@ static void run(struct sieve *v)
 	(void)visit_both(v, &l2);
 }
 
-bool sieve_find(struct sieve *v, const struct needle_set *set, uint8_t *text, size_t len,
-                unsigned *ret_owner, enum egress_form *ret_form)
+struct view sieve_base(struct sieve *v)
+{
+	return view_in(v, SIEVE_VIEWS - 1);
+}
+
+bool sieve_find(struct sieve *v, const struct needle_set *set, const struct view *base,
+                uint8_t *text, size_t len, unsigned *ret_owner, enum egress_form *ret_form)
 {
 	assert(len <= SIEVE_WORK);
 	v->set = set;
 	v->masks = NULL;
+	v->base = base;
 	v->text = text;
 	v->len = len;
 	run(v);
@@ -217,12 +224,13 @@ bool sieve_find(struct sieve *v, const struct needle_set *set, uint8_t *text, si
 }
 
 void sieve_mask(struct sieve *v, const struct needle_set *set, const struct span *masks,
-                uint8_t *text, size_t len,
+                const struct view *base, uint8_t *text, size_t len,
                 void (*note)(void *arg, unsigned owner, enum egress_form form), void *arg)
 {
 	assert(len <= SIEVE_WORK);
 	v->set = set;
 	v->masks = masks;
+	v->base = base;
 	v->text = text;
 	v->len = len;
 	v->note = note;

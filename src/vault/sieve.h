@@ -20,7 +20,7 @@ enum {
 	/* of what was released: shorter beginnings than NEEDLE_GRAM are there, escaped too */
 	SIEVE_PAST = 64,
 	SIEVE_WORK = SIEVE_PAST + SIEVE_HELD_MAX + SIEVE_SLICE,
-	SIEVE_VIEWS = 3,
+	SIEVE_VIEWS = 4,
 	SIEVE_FOUND_MAX = 256, /* at once; then the view is looked at again */
 };
 
@@ -33,6 +33,7 @@ struct sieve {
 	/* of the call: */
 	const struct needle_set *set;
 	const struct span *masks;
+	const struct view *base;
 	uint8_t *text;
 	size_t len;
 	size_t tail;
@@ -43,16 +44,23 @@ struct sieve {
 	void *arg;
 };
 
-/* Looks only, up to the first: *ret_owner is the index of its text in the set. */
-_must_ bool sieve_find(struct sieve *v, const struct needle_set *set, uint8_t *text, size_t len,
-                       unsigned *ret_owner, enum egress_form *ret_form);
+/*
+ * A view for the caller to make of the text of the next call: only what stands in it is looked at.
+ * For a text within another, such as the payload of frames.
+ */
+struct view sieve_base(struct sieve *v);
+
+/* Looks only, up to the first: *ret_owner is the index of its text in the set. base: NULL, or the
+ * view that was made. */
+_must_ bool sieve_find(struct sieve *v, const struct needle_set *set, const struct view *base,
+                       uint8_t *text, size_t len, unsigned *ret_owner, enum egress_form *ret_form);
 
 /*
  * Replaces all that is found with the same form of masks[owner], or with 'x' where it was escaped,
  * and tells each to note(). No length changes.
  */
 void sieve_mask(struct sieve *v, const struct needle_set *set, const struct span *masks,
-                uint8_t *text, size_t len,
+                const struct view *base, uint8_t *text, size_t len,
                 void (*note)(void *arg, unsigned owner, enum egress_form form), void *arg);
 
 /*

@@ -410,7 +410,7 @@ static void ask_plainly(const struct store *s, bool guarded, struct http_head *h
 	uint16_t kept = 0;
 
 	for (unsigned i = 0; i < h->count; i++)
-		if (!is_unwanted(h->fields[i].name, guarded, s->live > 0))
+		if (!is_unwanted(h->fields[i].name, guarded, s->count > 0))
 			h->fields[kept++] = h->fields[i];
 	h->count = kept;
 	if (guarded && h->count < HTTP_FIELDS_MAX)

@@ -15,7 +15,7 @@ void tail_free(struct tail *t)
 
 int tail_keep(struct tail *t, const uint8_t *work, size_t len, size_t cut)
 {
-	size_t past = cut < SIEVE_PAST ? cut : SIEVE_PAST;
+	size_t past = tail_past(cut);
 	size_t need = past + len - cut;
 
 	if (need > t->size) {

@@ -21,6 +21,12 @@ static inline size_t tail_held(const struct tail *t)
 	return t->len - t->past;
 }
 
+/* How much is kept of what is released, in front of a cut. */
+static inline size_t tail_past(size_t cut)
+{
+	return cut < SIEVE_PAST ? cut : SIEVE_PAST;
+}
+
 /*
  * Keeps of work[0, len) what the next piece has to be seen with, where everything in front of `cut`
  * is released and the rest is held. -ENOMEM.

@@ -238,4 +238,79 @@ TEST(in_trailers)
 	scan_free(c);
 }
 
+/* A client's frame. */
+static void frame(struct buf *b, uint8_t first, struct span payload)
+{
+	static const uint8_t key[4] = { 0x12, 0xa4, 0x00, 0xff };
+
+	buf_put_u8(b, first);
+	if (payload.len < 126) {
+		buf_put_u8(b, (uint8_t)(0x80 | payload.len));
+	} else {
+		buf_put_u8(b, 0x80 | 126);
+		buf_put_u8(b, (uint8_t)(payload.len >> 8));
+		buf_put_u8(b, (uint8_t)payload.len);
+	}
+	buf_put(b, key, 4);
+	for (size_t i = 0; i < payload.len; i++)
+		buf_put_u8(b, payload.at[i] ^ key[i % 4]);
+}
+
+TEST(SEC_5_in_frames_of_a_websocket)
+{
+	uint8_t room[2000];
+	struct buf b;
+
+	begin();
+	for (size_t cut = 0; cut < mark.len; cut++)
+		for (unsigned piece = 1; piece < 40; piece += 6) {
+			struct scan *c = new_scan();
+			int r = 0;
+
+			scan_upgrade(c);
+			buf_init(&b, room, sizeof(room));
+			frame(&b, 0x81, span_str("hello"));
+			frame(&b, 0x02, span_of(mark.at, cut));
+			frame(&b, 0x89, span_str("ping"));
+			frame(&b, 0x80, span_of(mark.at + cut, mark.len - cut));
+			for (size_t at = 0; at < b.len && r == 0; at += piece)
+				r = scan_piece(
+					c,
+					span_of(b.at + at, b.len - at < piece ? b.len - at : piece),
+					&hit);
+			CHECK_EQ(r, -EPERM);
+			CHECK_EQ(hit.where, EGRESS_IN_OPAQUE);
+			scan_free(c);
+		}
+}
+
+TEST(frames_that_cannot_be_read_are_refused)
+{
+	static const uint8_t bad[][8] = {
+		{ 0xc1, 0x80 },          /* compressed */
+		{ 0x83, 0x80 },          /* no such opcode */
+		{ 0x81, 0x05 },          /* not masked */
+		{ 0x09, 0x80 },          /* a ping in parts */
+		{ 0x89, 0xfe },          /* a ping too long */
+		{ 0x81, 0xfe, 0x00, 1 }, /* a length written too long */
+	};
+	uint8_t room[400];
+	struct scan *c;
+	struct buf b;
+
+	begin();
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		c = new_scan();
+		scan_upgrade(c);
+		CHECK_EQ(scan_piece(c, span_of(bad[i], 8), &hit), -EPROTO);
+		scan_free(c);
+	}
+	c = new_scan();
+	scan_upgrade(c);
+	buf_init(&b, room, sizeof(room));
+	frame(&b, 0x8a, mark);
+	CHECK_EQ(scan_piece(c, buf_span(&b), &hit), -EPERM);
+	scan_free(c);
+}
+
 TEST_MAIN()

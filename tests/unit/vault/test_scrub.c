@@ -452,4 +452,85 @@ TEST(the_longest_value_in_its_longest_form)
 	scrub_free(c);
 }
 
+/* A server's frame. */
+static void frame(struct buf *b, uint8_t first, const void *at, size_t len)
+{
+	buf_put_u8(b, first);
+	if (len < 126) {
+		buf_put_u8(b, (uint8_t)len);
+	} else {
+		buf_put_u8(b, 126);
+		buf_put_u8(b, (uint8_t)(len >> 8));
+		buf_put_u8(b, (uint8_t)len);
+	}
+	buf_put(b, at, len);
+}
+
+static void frames(struct buf *b, struct span text, size_t cut)
+{
+	frame(b, 0x81, "{\"type\": 1}", 11);
+	frame(b, 0x01, "token: ", 7);
+	frame(b, 0x00, text.at, cut);
+	frame(b, 0x89, "ping", 4);
+	frame(b, 0x00, text.at + cut, text.len - cut);
+	frame(b, 0x80, "", 0);
+	frame(b, 0x8a, text.at, text.len);
+}
+
+TEST(SEC_6_in_frames_of_a_websocket)
+{
+	static struct http_head in, out;
+	uint8_t a[2000], b[2000], w[2000];
+	struct buf wire, got, want;
+
+	begin_with(value);
+	in = (struct http_head){ .status = 101, .framing = HTTP_BODY_STREAM };
+	for (size_t cut = 0; cut < mark.len; cut++)
+		for (size_t piece = 1; piece < 60; piece += 7) {
+			struct scrub *c = new_scrub();
+			unsigned differ = 0;
+
+			CHECK_EQ(scrub_head(c, &in, &out), 0);
+			buf_init(&wire, a, sizeof(a));
+			frames(&wire, span_str(value), cut);
+			buf_init(&want, w, sizeof(w));
+			frames(&want, mark, cut);
+			buf_init(&got, b, sizeof(b));
+			for (size_t at = 0; at < wire.len; at += piece)
+				feed(c,
+				     span_of(a + at, wire.len - at < piece ? wire.len - at : piece),
+				     &got);
+			finish(c, &got);
+			CHECK_EQ(got.len, want.len);
+			for (size_t i = 0; i < want.len; i++)
+				differ += got.at[i] != want.at[i];
+			CHECK(differ <= 6); /* three at most, of each of the two */
+			scrub_free(c);
+		}
+}
+
+TEST(a_message_goes_out_at_once)
+{
+	static struct http_head in, out;
+	uint8_t a[200], b[200];
+	struct buf wire, got;
+	struct scrub *c;
+	struct span bad = span_str("\xc1\x03zip");
+	struct span none;
+
+	begin_with(value);
+	in = (struct http_head){ .status = 101, .framing = HTTP_BODY_STREAM };
+	c = new_scrub();
+	CHECK_EQ(scrub_head(c, &in, &out), 0);
+	for (int i = 0; i < 10; i++) {
+		buf_init(&wire, a, sizeof(a));
+		frame(&wire, 0x81, "an answer that ends with gh", 27);
+		buf_init(&got, b, sizeof(b));
+		feed(c, buf_span(&wire), &got);
+		CHECK_MEM(buf_span(&got), buf_span(&wire));
+	}
+	CHECK_EQ(scrub_piece(c, &bad, 100, &none), -EPROTO);
+	scrub_free(c);
+}
+
 TEST_MAIN()
