@@ -141,6 +141,7 @@ extern const struct jail_profile jail_profile_none;
 extern const struct jail_profile jail_profile_qemu;
 extern const struct jail_profile jail_profile_unpack;
 extern const struct jail_profile jail_profile_supervisor;
+extern const struct jail_profile jail_profile_gate;
 extern const struct jail_profile jail_profile_vault;
 extern const struct jail_profile jail_profile_vmm; /* for jail_enter(); then each thread its own */
 extern const struct jail_profile jail_profile_vmm_cpu;

@@ -232,6 +232,11 @@ TEST(unpack_says_what_its_table_says)
 	check_profile(&jail_profile_unpack);
 }
 
+TEST(gate_says_what_its_table_says)
+{
+	check_profile(&jail_profile_gate);
+}
+
 TEST(vault_says_what_its_table_says)
 {
 	check_profile(&jail_profile_vault);
