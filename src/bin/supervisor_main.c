@@ -42,7 +42,7 @@ static void init(struct sup *s, const char *id)
 	s->result.created_ns = clock_real_ns();
 	engine_vm_init(&s->vm);
 	guest_files_init(&s->files);
-	companion_init(&s->gate);
+	sup_egress_init(s);
 	sup_save_init(s);
 	buf_init(&s->said, s->words, sizeof(s->words));
 	(void)snprintf(s->result.id, sizeof(s->result.id), "%s", id);

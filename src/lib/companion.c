@@ -132,23 +132,24 @@ void companion_put_end(struct buf *out, struct companion *c)
 	buf_put_escaped(out, words);
 }
 
-/* A packet, or -EAGAIN. */
-static int take_packet(struct companion *c, void *packet, struct companion_ready *ret,
-                       struct err *e)
+static int broke(const struct companion *c, struct err *e)
 {
-	ssize_t n = recv(c->control_fd, packet, COMPANION_READY_MAX, MSG_DONTWAIT | MSG_TRUNC);
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return -EAGAIN;
-	if (n > 0 && n <= COMPANION_READY_MAX &&
-	    companion_parse_ready(span_of(packet, (size_t)n), ret) == 0)
-		return 0;
-	if (n > 0)
-		return err_set(e, -EPROTO, "%s broke the protocol", c->words);
-	return -EPIPE;
+	return err_set(e, -EPROTO, "%s broke the protocol", c->words);
 }
 
-static int ended(struct companion *c, struct err *e)
+int companion_recv(struct companion *c, uint8_t *room, struct span *ret, struct err *e)
+{
+	int fd = -1;
+	int r = control_recv(c->control_fd, room, ret, &fd);
+
+	if (r == -EAGAIN || r == -EPIPE)
+		return r;
+	if (fd >= 0) /* neither has anything to give */
+		(void)close(fd);
+	return r < 0 || fd >= 0 ? broke(c, e) : 0;
+}
+
+int companion_gone(struct companion *c, struct err *e)
 {
 	char text[ERR_TEXT_MAX];
 	struct buf b;
@@ -158,31 +159,48 @@ static int ended(struct companion *c, struct err *e)
 	return err_set(e, -EPIPE, "%s", buf_cstr(&b));
 }
 
-int companion_await(struct companion *c, uint64_t deadline_ms, void *packet,
-                    struct companion_ready *ret, struct err *e)
+/* Looks at what poll() says of one. 1: it said something. */
+static int look(struct companion *c, const struct pollfd p[static 3], struct err *e)
 {
-	for (;;) {
-		struct pollfd p[3] = {
-			{ .fd = c->control_fd, .events = POLLIN },
-			{ .fd = c->pidfd, .events = POLLIN },
-			{ .fd = c->log_fd, .events = POLLIN },
-		};
-		uint64_t now_ms = clock_mono_ms();
-		int r = take_packet(c, packet, ret, e);
+	if (p[0].revents)
+		return 1;
+	if (p[2].revents & POLLIN)
+		(void)companion_drain(c);
+	/* one without a log counts as ended: poll would tell of that on and on */
+	else if (p[1].revents || p[2].revents)
+		return companion_gone(c, e);
+	return 0;
+}
 
-		if (r == -EPIPE)
-			return ended(c, e);
-		if (r != -EAGAIN)
-			return r;
-		if (now_ms >= deadline_ms)
-			return err_set(e, -ETIMEDOUT, "%s is not ready after %d s", c->words,
+int companion_wait(struct companion *const *all, unsigned count, bool room, uint64_t deadline_ms,
+                   struct err *e)
+{
+	const short events = room ? POLLIN | POLLOUT : POLLIN;
+
+	assert(count > 0 && count <= COMPANIONS_MAX);
+	for (;;) {
+		struct pollfd p[3 * COMPANIONS_MAX];
+		int said = 0;
+
+		for (unsigned i = 0; i < count; i++) {
+			p[3 * i] = (struct pollfd){ .fd = all[i]->control_fd, .events = events };
+			p[3 * i + 1] = (struct pollfd){ .fd = all[i]->pidfd, .events = POLLIN };
+			p[3 * i + 2] = (struct pollfd){ .fd = all[i]->log_fd, .events = POLLIN };
+		}
+		if (poll(p, 3 * count, clock_left_ms(deadline_ms)) <= 0) {
+			if (clock_mono_ms() < deadline_ms)
+				continue;
+			return err_set(e, -ETIMEDOUT, "%s is not ready after %d s", all[0]->words,
 			               COMPANION_READY_MS / 1000);
-		if (poll(p, 3, (int)(deadline_ms - now_ms)) <= 0)
-			continue;
-		if (p[2].revents & POLLIN)
-			(void)companion_drain(c);
-		/* one without a log counts as ended: poll would tell of that on and on */
-		else if ((p[1].revents || p[2].revents) && !(p[0].revents & POLLIN))
-			return ended(c, e);
+		}
+		for (unsigned i = 0; i < count; i++) {
+			int r = look(all[i], p + 3 * i, e);
+
+			if (r < 0)
+				return r;
+			said |= r;
+		}
+		if (said)
+			return 0;
 	}
 }

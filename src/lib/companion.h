@@ -1,6 +1,6 @@
 /*
- * companion: a process beside a sandbox's engine that serves it: the gate. It belongs to the
- * sandbox: its supervisor starts it before the engine, ends with it, and ends it.
+ * companion: a process beside a sandbox's engine that serves it: the gate, the vault. It belongs to
+ * the sandbox: its supervisor starts it before the engine, ends with it, and ends it.
  *
  * Started as   PREFIX/libexec/berm/<program> <sandbox's id>, with no environment, in a session and,
  *              where that is permitted, a pid namespace of its own; it dies with its supervisor.
@@ -9,7 +9,8 @@
  *              is closed.
  * Ready        it closes its jail and then sends READY (egress/control.h) on 3, before it reads a
  *              byte of the guest's. The gate's has the certificate the guest is to trust, see
- *              struct wire_trust. The guest does not run before that.
+ *              struct wire_trust. The guest does not run before that. What else is said on 3 is in
+ *              egress/control.h as well.
  * End          its end ends the sandbox. EOF on 3: the supervisor has ended.
  * Hostile      what it says: it reads hostile bytes later. Its packet is parsed strictly, its log
  *              is bounded and leaves through the logger's escapes
@@ -27,19 +28,24 @@ enum companion_fd { COMPANION_FD_CONTROL = 3, COMPANION_FD_FIRST = 4 };
 
 enum {
 	COMPANION_FDS_MAX = 4, /* of its own kind */
+	COMPANIONS_MAX = 2,
 	COMPANION_LOG_MAX = 4096,
 	COMPANION_LOG_READ = COMPANION_LOG_MAX / 2, /* at once; as much of what was before stays */
 	COMPANION_LOG_READS_MAX = 64,               /* at its end: more than the pipe holds */
-	COMPANION_READY_HEAD = CONTROL_HEADER_BYTES + 4,
-	COMPANION_READY_MAX = COMPANION_READY_HEAD + WIRE_CERT_MAX,
-	COMPANION_READY_MS = 10000, /* a key pair and a jail; on a loaded machine */
-	COMPANION_DEATH_MS = 500,   /* from its closed socket to its end */
+	COMPANION_READY_MS = 10000,                 /* a key pair and a jail; on a loaded machine */
+	COMPANION_DEATH_MS = 500,                   /* from its closed socket to its end */
 };
 
-/* What the gate holds, from COMPANION_FD_FIRST on. */
+/* What they hold, from COMPANION_FD_FIRST on. */
 enum companion_gate_fd {
-	COMPANION_GATE_LINK, /* stream socket to the guest's card: docs/internals/virtio-net.md */
+	COMPANION_GATE_LINK,  /* stream socket to the guest's card: docs/internals/virtio-net.md */
+	COMPANION_GATE_VAULT, /* stream socket to the vault: egress/egress.h */
 	COMPANION_GATE_COUNT
+};
+
+enum companion_vault_fd {
+	COMPANION_VAULT_GATE, /* the other end */
+	COMPANION_VAULT_COUNT
 };
 
 struct companion {
@@ -69,11 +75,20 @@ void companion_end(struct companion *c);
 _must_ int companion_start(const struct companion_start *how, struct companion *ret, struct err *e);
 
 /*
- * Waits until it is ready. packet: COMPANION_READY_MAX bytes, which ret points into. -EPIPE: it
- * ended, and e has its last words; -ETIMEDOUT; -EPROTO.
+ * The next packet, in a room of CONTROL_PACKET_MAX bytes. -EAGAIN: none; -EPIPE: its end is closed;
+ * -EPROTO: what no companion sends, a descriptor among it.
  */
-_must_ int companion_await(struct companion *c, uint64_t deadline_ms, void *packet,
-                           struct companion_ready *ret, struct err *e);
+_must_ int companion_recv(struct companion *c, uint8_t *room, struct span *ret, struct err *e);
+
+/*
+ * Waits until one of them says something on its socket (companion_recv()), or has room for more if
+ * `room` is asked for. -EPIPE: one ended, and e has its last words; -ETIMEDOUT.
+ */
+_must_ int companion_wait(struct companion *const *all, unsigned count, bool room,
+                          uint64_t deadline_ms, struct err *e);
+
+/* It ended: -EPIPE, with its last words. */
+int companion_gone(struct companion *c, struct err *e);
 
 /* Reads what it said, from a log fd that does not block. False: nothing. */
 bool companion_drain(struct companion *c);
@@ -84,5 +99,5 @@ bool companion_ended(const struct companion *c);
 /* "the gate ended: its last words", after draining; escaped. */
 void companion_put_end(struct buf *out, struct companion *c);
 
-/* companion_parse.c: pure. 0 or -EBADMSG. */
-_must_ int companion_parse_ready(struct span packet, struct companion_ready *ret);
+/* companion_parse.c: pure, of READY's payload. 0 or -EBADMSG. */
+_must_ int companion_parse_ready(struct span payload, struct companion_ready *ret);

@@ -2,15 +2,12 @@
 
 #include <errno.h>
 
-int companion_parse_ready(struct span packet, struct companion_ready *ret)
+int companion_parse_ready(struct span payload, struct companion_ready *ret)
 {
 	struct companion_ready got = { 0 };
-	struct control_packet p;
 	struct control_ready ready;
 
-	/* whichever it is: both say the same */
-	if (control_parse_packet(packet, CONTROL_FROM_GATE, &p) < 0 || p.kind != CONTROL_READY ||
-	    control_parse_ready(p.payload, &ready) < 0)
+	if (control_parse_ready(payload, &ready) < 0)
 		return -EBADMSG;
 	got.has_trust = ready.pem.len > 0;
 	got.trust.name_hash = ready.name_hash;

@@ -37,6 +37,8 @@ static const char *const reason_names[RESULT_REASON_COUNT] = {
 	[RESULT_AGENT_SILENT] = "agent-silent",
 	[RESULT_INTERRUPTED] = "interrupted",
 	[RESULT_GATE_ENDED] = "gate-ended",
+	[RESULT_VAULT_ENDED] = "vault-ended",
+	[RESULT_VIOLATION] = "secret-violation",
 };
 
 static const char *const start_names[] = {

@@ -38,7 +38,9 @@ enum result_reason {
 	RESULT_AGENT_SILENT = 15, /* 125 */
 	RESULT_INTERRUPTED = 16,  /* the supervisor was told to end (TERM, host going down): 137 */
 	RESULT_GATE_ENDED = 17,   /* the process that is the guest's network: 125 */
-	RESULT_REASON_COUNT = 18,
+	RESULT_VAULT_ENDED = 18,  /* the other one: 125 */
+	RESULT_VIOLATION = 19,    /* a secret's policy says so: 137 */
+	RESULT_REASON_COUNT = 20,
 };
 
 enum { RESULT_MESSAGE_MAX = 512, RESULT_JSON_MAX = 16 << 10, RESULT_EXIT_MAX = 255 };

@@ -11,7 +11,7 @@
  * sup_hold.c    brings the guest to rest and lets it go on: for PAUSE, RESUME and SNAPSHOT.
  * sup_save.c    what a snapshot has done away from the loop: hashing, saving, copying, flushing.
  * sup_info.c    answers INFO.
- * sup_net.c     starts the gate beside the engine, and ends the sandbox with it.
+ * sup_net.c, sup_egress.c, sup_ports.c   the guest's network: see sup_egress.h.
  * sup_end.c     decides once how it ended, kills, cleans up, tells everybody.
  *
  * A stream joins one command's connection with one agent's stream; credit passes through, so the
@@ -47,12 +47,12 @@
 
 #include "jail/cgroup.h"
 #include "jail/jail.h"
-#include "lib/companion.h"
 #include "lib/guest.h"
 #include "lib/link.h"
 #include "lib/outlog.h"
 #include "lib/result.h"
 #include "lib/snapshot_note.h"
+#include "lib/sup_egress.h"
 
 #include <uv.h>
 
@@ -226,10 +226,8 @@ struct sup {
 	struct sup_client clients[SUP_CLIENTS_MAX];
 	struct sup_client *owner;
 
-	struct companion gate; /* with spec.network */
-	struct companion_ready gate_ready;
-	uint8_t gate_packet[COMPANION_READY_MAX]; /* which that points into */
-	struct wire_trusted trusted;              /* where the guest has the gate's certificate */
+	struct sup_egress net;       /* with spec.network */
+	struct wire_trusted trusted; /* where the guest has the gate's certificate */
 	char trusted_paths[2][WIRE_NAME_MAX];
 
 	char words[ENGINE_LOG_MAX]; /* the guest kernel's and the engine's last words */
@@ -237,6 +235,7 @@ struct sup {
 
 	struct wire_stats stats;
 	bool stats_asked, stats_known;
+	bool stats_awaited; /* an INFO waits for it, as long as stats_timer runs */
 	uint64_t idle_since_ms, idle_cpu_ms;
 	uint32_t stop_grace_ms;
 	uint32_t boot_ms; /* supervisor start to the guest's readiness */
@@ -245,8 +244,7 @@ struct sup {
 	uv_poll_t agent_poll, engine_poll, log_poll, listen_poll, control_poll;
 	uv_timer_t deadline, wall, idle, stats_timer, flush, hold_timer, accept_timer;
 	uv_signal_t term, interrupt;
-	uv_poll_t gate_poll, gate_log_poll;
-	bool agent_poll_open, engine_poll_open, log_poll_open, control_poll_open, gate_polls_open;
+	bool agent_poll_open, engine_poll_open, log_poll_open, control_poll_open;
 };
 
 /* sup_start.c: everything before the loop. On failure the result is filled and e says why. */
@@ -254,6 +252,8 @@ _must_ int sup_start(struct sup *s, struct err *e);
 void sup_put_identity(struct sup *s); /* with the time of now: just before it is read */
 
 /* sup_loop.c */
+bool sup_peer_allowed(int fd);        /* of a connection: the sandbox's user, or root */
+void sup_pause_accept(struct sup *s); /* no fd is free: nobody is let in for a while */
 _must_ int sup_loop(struct sup *s, struct err *e);
 _must_ int sup_open_loop(struct sup *s, struct err *e); /* all of it but the running */
 void sup_watch_agent(struct sup *s);
@@ -312,21 +312,12 @@ _must_ int sup_save_send(struct sup *s, struct sup_client *c);
 
 /* sup_info.c */
 void sup_ask_stats(struct sup *s);
-void sup_answer_info(struct sup *s);
+void sup_info_step(struct sup *s);    /* one more of those asked has answered */
 void sup_start_limits(struct sup *s); /* time and idle, from the main command's EXEC */
 void sup_stop_wall(struct sup *s);    /* while it is paused */
 void sup_resume_wall(struct sup *s);
 uint64_t sup_engine_cpu_ms(const struct sup *s);
 _must_ int sup_write_info(const struct sup *s, struct err *e); /* for `berm ps` */
-
-/* sup_net.c; all but the first two are harmless without a network */
-_must_ int sup_open_network(struct sup *s, struct err *e);  /* before the engine */
-_must_ int sup_await_network(struct sup *s, struct err *e); /* before the guest's identity */
-void sup_put_network(const struct sup *s, struct wire_identity *id);
-_must_ bool sup_take_trusted(struct sup *s, struct span payload); /* false: the agent lies */
-_must_ int sup_watch_gate(struct sup *s);                         /* libuv's error */
-void sup_close_gate(struct sup *s);
-void sup_gate_lost(struct sup *s); /* the engine says that its card's socket is of no use */
 
 /* sup_end.c. The first call decides; a message may be "". */
 void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt, ...)

@@ -1,7 +1,5 @@
 #include "lib/sup.h"
 
-#include "lib/trust_env.h"
-
 #include "base/clock.h"
 
 #include <errno.h>
@@ -342,8 +340,7 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 		}
 		s->stats_asked = false;
 		s->stats_known = true;
-		(void)uv_timer_stop(&s->stats_timer);
-		sup_answer_info(s);
+		sup_info_step(s);
 		return;
 	case WIRE_HOLD_OK:
 	case WIRE_RELEASE_OK:
@@ -639,7 +636,7 @@ void sup_start_main(struct sup *s)
 	}
 	start = s->agent->out.len;
 	wire_put_exec(&s->agent->out, st->agent_id, s->epoch, &x, s->spec.argv, s->spec.envp);
-	trust_env_add(&s->agent->out, start, &s->trusted);
+	sup_add_env(s, start);
 	if (!buf_ok(&s->agent->out)) {
 		sup_end(s, RESULT_NOT_STARTED, 125,
 		        "the command and its environment are over %d KiB", WIRE_EXEC_MAX >> 10);

@@ -1,7 +1,6 @@
 #include "lib/sup.h"
 
 #include "base/clock.h"
-#include "lib/trust_env.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -119,7 +118,7 @@ static enum handled open_stream(struct sup_client *c, const struct wire_frame *f
 	st->client_id = f->stream;
 	wire_put(&s->agent->out, f->type, 0, st->agent_id, s->epoch, f->payload);
 	if (f->type == WIRE_EXEC)
-		trust_env_add(&s->agent->out, start, &s->trusted);
+		sup_add_env(s, start);
 	return HANDLED;
 }
 

@@ -108,7 +108,7 @@ void sup_cleanup(struct sup *s)
 	struct buf b;
 
 	end_engine(s);
-	companion_end(&s->gate);
+	sup_end_network(s);
 	s->result.ended_ns = clock_real_ns();
 	if (s->has_cgroup)
 		(void)cgroup_remove(&s->cgroup, NULL);

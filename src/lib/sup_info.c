@@ -151,6 +151,9 @@ static void put_info(struct buf *b, const struct sup *s)
 	put_limits(b, &s->spec.limits);
 	put_host(b, s);
 	put_guest(b, s);
+	buf_put_str(b, "\"egress\":");
+	sup_put_egress(b, s);
+	buf_put_u8(b, ',');
 	put_text(b, "from", s->spec.from ? s->spec.from : "");
 	buf_printf(b,
 	           "\"paused\":%s,\"detached\":%s,\"tty\":%s,\"created_ns\":%" PRIu64
@@ -162,7 +165,7 @@ static void put_info(struct buf *b, const struct sup *s)
 }
 
 /* The answer to all who asked. */
-void sup_answer_info(struct sup *s)
+static void answer_info(struct sup *s)
 {
 	_own_free_ uint8_t *text = malloc(WIRE_JSON_MAX);
 	struct buf b;
@@ -189,25 +192,47 @@ static void on_stats_deadline(uv_timer_t *t)
 {
 	struct sup *s = t->data;
 
-	s->stats_known = false; /* what it said earlier is not what it does now */
-	sup_answer_info(s);
+	if (s->stats_awaited)
+		s->stats_known = false; /* what it said earlier is not what it does now */
+	s->stats_awaited = false;
+	sup_forget_counters(s);
+	answer_info(s);
 }
 
-/* A guest that does not answer does not keep anybody from the rest of the answer. */
-void sup_ask_stats(struct sup *s)
+void sup_info_step(struct sup *s)
 {
-	if ((s->state != SUP_RUNNING && s->state != SUP_READY) || sup_held(s)) {
-		s->stats_known = false; /* what it said earlier is not what it does now */
-		sup_answer_info(s);
+	if (s->stats_awaited && s->stats_asked)
 		return;
-	}
-	if (!uv_is_active((uv_handle_t *)&s->stats_timer))
-		(void)uv_timer_start(&s->stats_timer, on_stats_deadline, SUP_STATS_MS, 0);
-	if (s->stats_asked)
+	if (sup_counters_due(s) && uv_is_active((uv_handle_t *)&s->stats_timer))
+		return;
+	s->stats_awaited = false;
+	(void)uv_timer_stop(&s->stats_timer);
+	answer_info(s);
+}
+
+static void ask_guest(struct sup *s)
+{
+	s->stats_awaited = (s->state == SUP_RUNNING || s->state == SUP_READY) && !sup_held(s);
+	if (!s->stats_awaited)
+		s->stats_known = false; /* what it said earlier is not what it does now */
+	if (!s->stats_awaited || s->stats_asked)
 		return;
 	s->stats_asked = true;
 	wire_put(&s->agent->out, WIRE_STATS, 0, 0, s->epoch, span_of(NULL, 0));
 	sup_watch_agent(s);
+}
+
+/* One of them that does not answer does not keep anybody from the rest of the answer. */
+void sup_ask_stats(struct sup *s)
+{
+	ask_guest(s);
+	sup_ask_counters(s);
+	if (!s->stats_awaited && !sup_counters_due(s)) {
+		answer_info(s);
+		return;
+	}
+	if (!uv_is_active((uv_handle_t *)&s->stats_timer))
+		(void)uv_timer_start(&s->stats_timer, on_stats_deadline, SUP_STATS_MS, 0);
 }
 
 int sup_write_info(const struct sup *s, struct err *e)

@@ -220,7 +220,7 @@ static int watch_new_client(struct sup *s, struct sup_client *c)
 }
 
 /* Only the user who owns the sandbox, and root, may speak to it, whatever the socket's mode. */
-static bool peer_allowed(int fd)
+bool sup_peer_allowed(int fd)
 {
 	struct ucred who;
 	socklen_t len = sizeof(who);
@@ -259,12 +259,14 @@ static void on_accept_again(uv_timer_t *t)
 	struct sup *s = t->data;
 
 	(void)uv_poll_start(&s->listen_poll, UV_READABLE, on_listen);
+	sup_accept_again(s);
 }
 
 /* Who knocks stays at the door when there is no fd for him: the loop would spin on him. */
-static void pause_accept(struct sup *s)
+void sup_pause_accept(struct sup *s)
 {
 	(void)uv_poll_stop(&s->listen_poll);
+	sup_stop_accept(s);
 	(void)uv_timer_start(&s->accept_timer, on_accept_again, SUP_ACCEPT_MS, 0);
 }
 
@@ -281,10 +283,10 @@ static void on_listen(uv_poll_t *poll, int status, int events)
 	fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			pause_accept(s);
+			sup_pause_accept(s);
 		return;
 	}
-	if (!peer_allowed(fd)) {
+	if (!sup_peer_allowed(fd)) {
 		(void)close(fd);
 		return;
 	}
@@ -450,7 +452,7 @@ static int init_polls(struct sup *s)
 		r = uv_poll_init(&s->loop, &s->control_poll, s->vm.control_fd);
 	s->control_poll_open = r == 0 && s->vm.control_fd >= 0;
 	if (r == 0)
-		r = sup_watch_gate(s);
+		r = sup_watch_network(s);
 	if (r < 0)
 		return r;
 	s->agent_poll.data = s->engine_poll.data = s->log_poll.data = s->listen_poll.data = s;
@@ -498,7 +500,7 @@ void sup_close_loop(struct sup *s)
 	if (s->control_poll_open)
 		uv_close((uv_handle_t *)&s->control_poll, NULL);
 	s->agent_poll_open = s->control_poll_open = false;
-	sup_close_gate(s);
+	sup_close_network(s);
 	(void)uv_timer_start(&s->flush, on_flush_deadline, SUP_FLUSH_MS, 0);
 	uv_unref((uv_handle_t *)&s->flush);
 }

@@ -4,6 +4,7 @@
 #include "base/fdio.h"
 #include "base/spawn.h"
 #include "lib/build.h"
+#include "lib/egress_ask.h"
 #include "lib/start.h"
 #include "lib/state.h"
 
@@ -322,8 +323,10 @@ static int make_cgroup(struct sup *s, struct err *e)
 {
 	const struct cgroup_limits limits = {
 		.cpu_millicores = (uint64_t)s->spec.limits.cpus * 1000 + CPU_SLACK_MILLICORES,
-		.memory_bytes = s->spec.limits.memory_bytes + s->engine->overhead_bytes,
-		.pids = s->engine->pids + s->spec.limits.cpus,
+		.memory_bytes = s->spec.limits.memory_bytes + s->engine->overhead_bytes +
+		                (s->spec.network ? SUP_EGRESS_BYTES : 0),
+		.pids = s->engine->pids + s->spec.limits.cpus +
+		        (s->spec.network ? SUP_EGRESS_PIDS : 0),
 	};
 	struct cgroup_host host;
 	char name[CGROUP_NAME_MAX];
@@ -414,6 +417,8 @@ int sup_start(struct sup *s, struct err *e)
 	s->log_open = true;
 	s->uid = geteuid() == 0 ? jail_uid_for(s->id) : 0;
 	r = start_engine(s, e);
+	if (r == 0 && s->spec.network) /* before the other: see egress_ask_open() */
+		r = fd_packet_listen(s->dir_fd, EGRESS_SOCKET, SUP_BACKLOG, &s->net.listen_fd, e);
 	if (r == 0)
 		r = fd_unix_listen(s->dir_fd, "control.sock", SUP_BACKLOG, &s->listen_fd, e);
 	if (r == 0)

@@ -1,8 +1,7 @@
 #include "lib/trust_env.h"
 
 #include "base/buf.h"
-
-#include <string.h>
+#include "lib/exec_env.h"
 
 /* How a program takes the variable's file. */
 enum use {
@@ -35,56 +34,18 @@ static const struct {
 enum { VAR_COUNT = sizeof(vars) / sizeof(vars[0]) };
 _Static_assert((int)VAR_COUNT <= (int)TRUST_ENV_MAX, "there is room for all");
 
-static bool is_set(struct span envv, const char *name)
-{
-	size_t len = strlen(name);
-	struct span one;
-
-	while (wire_next_str(&envv, &one))
-		if (one.len > len && memcmp(one.at, name, len) == 0 && one.at[len] == '=')
-			return true;
-	return false;
-}
-
-static void put_var(struct buf *out, const char *name, struct span path)
-{
-	size_t len = strlen(name);
-
-	buf_put_le16(out, (uint16_t)(len + 1 + path.len));
-	buf_put(out, name, len);
-	buf_put_u8(out, '=');
-	buf_put_span(out, path);
-}
-
 void trust_env_add(struct buf *out, size_t start, const struct wire_trusted *where)
 {
-	const struct span payload =
-		span_of(out->at + start + WIRE_HEADER_BYTES, out->len - start - WIRE_HEADER_BYTES);
-	const size_t len = out->len;
-	struct wire_exec x;
-	size_t count_at;
-	uint32_t envc;
+	struct exec_var found[VAR_COUNT];
+	size_t count = 0;
 
-	if (where->cert.len == 0 || out->over || wire_parse_exec(payload, &x) < 0)
+	if (where->cert.len == 0)
 		return;
-	envc = x.envc;
-	/* the environment comes last, and x points into what the buffer holds, which stays put */
 	for (size_t i = 0; i < VAR_COUNT; i++) {
 		const struct span path = vars[i].use == ADDS ? where->cert : where->bundle;
 
-		if (path.len == 0 || is_set(x.envv, vars[i].name))
-			continue;
-		put_var(out, vars[i].name, path);
-		envc++;
+		if (path.len > 0)
+			found[count++] = (struct exec_var){ span_str(vars[i].name), path };
 	}
-	if (out->over || envc > WIRE_ARGS_MAX || out->len - start > WIRE_FRAME_MAX) {
-		out->len = len;
-		out->over = false;
-		return;
-	}
-	/* flags, rows, cols, user, cwd, argc, then the count */
-	count_at = start + WIRE_HEADER_BYTES + 4 + 2 + 2 + 2 + x.user.len + 2 + x.cwd.len + 4;
-	for (unsigned i = 0; i < 4; i++)
-		out->at[count_at + i] = (uint8_t)(envc >> (8 * i));
-	wire_set_length(out, start);
+	exec_env_add(out, start, found, count);
 }

@@ -17,6 +17,7 @@
 enum {
 	TLV_VERSION = 1,
 	TLV_DIGEST_BYTES = 32,
+	TLV_GENERATION_AT = 4 + 2 + 2, /* outside of the digest: it may be given anew */
 	TLV_HEADER_BYTES = 4 + 2 + 2 + 8 + 4 + TLV_DIGEST_BYTES,
 	TLV_RECORD_BYTES = 2 + 4,
 };

@@ -10,22 +10,15 @@ import sys
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
+import fake_control as say  # noqa: E402
 import netpeer  # noqa: E402
 
-control = socket.socket(fileno=3)
+control = say.Control()
 link = socket.socket(fileno=4)
+vault = socket.socket(fileno=5)
 router = netpeer.Router(link)
-
-
-def ready(pem="", name_hash=0):
-    control.send(struct.pack("<BBHI", 1, 1, 0, name_hash) + pem.encode())
-
-
-def mark(name, text=""):
-    """Leaves a file beside this one, whole, for the test to wait for."""
-    with open(os.path.join(here, name + "~"), "w") as f:
-        f.write(text)
-    os.rename(os.path.join(here, name + "~"), os.path.join(here, name))
+ready = control.ready
+mark = say.marker(here)
 
 
 def serve():
@@ -33,4 +26,4 @@ def serve():
 
 
 exec(compile(open(os.path.join(here, "gate.py")).read(), "gate.py", "exec"))
-control.recv(1)
+control.over.wait()

@@ -2,6 +2,7 @@
 yet: a sandbox with a network. The spec's bytes are those of src/lib/spec_tlv.c."""
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -10,10 +11,12 @@ import struct
 import subprocess
 
 import bermtest
+import fake_control as say
 import wire
 
 MAGIC, VERSION = 0x63706562, 1
 CONTROL, SPEC, STATE, SANDBOX, DISK, LOCK = range(3, 9)
+EGRESS = 12
 QEMU, KVM = 1, 2
 LEVEL_EMULATED = 2
 MIB = 1 << 20
@@ -51,6 +54,39 @@ def spec(image, argv, env=(), name=None, image_id=None, memory=96 * MIB, disk=64
     return out + number(32, "B", network)
 
 
+def policy(allow=False, generation=7):
+    """A compiled policy without rules: src/policy/tlv.h."""
+    body = struct.pack("<HIB", 1, 1, allow) + struct.pack("<HI", 2, 56) + bytes(56)
+    return struct.pack("<IHHQI", 0x6C6F7062, 1, 0, generation, len(body)) \
+        + hashlib.sha256(body).digest() + body
+
+
+def memory_file(data):
+    fd = os.memfd_create("test")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def plan(parts):
+    """The socket with (packet, fd) of src/lib/egress_plan.h; the fds are closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for data, fd in parts:
+        socket.send_fds(ours, [data], [fd] if fd is not None else [])
+        if fd is not None:
+            os.close(fd)
+    ours.close()
+    return theirs.detach()
+
+
+def policy_part(tlv=None):
+    return say.packet(say.POLICY, bytes(4)), memory_file(policy() if tlv is None else tlv)
+
+
+def secret_part(name, value):
+    return say.packet(say.SECRET, bytes(4) + say.str16(name)), memory_file(value)
+
+
 def image_disk(berm, image):
     """(id, path) of an image in berm's store."""
     got = berm.json("image", "ls", "--json")
@@ -73,7 +109,8 @@ def placed(fds):
 class Sandbox:
     """One whose caller is this object; it ends with it. Output of the main command is collected."""
 
-    def __init__(self, berm, image, argv, **more):
+    def __init__(self, berm, image, argv, net=None, **more):
+        """net: the parts of its plan; else a policy and nothing more."""
         self.berm = berm
         image_id, disk = image_disk(berm, image)
         self.id = secrets.token_hex(6)
@@ -91,6 +128,8 @@ class Sandbox:
                STATE: os.open(berm.state_dir, os.O_RDONLY),
                SANDBOX: os.open(os.path.join(folder, self.id), os.O_RDONLY),
                DISK: os.open(disk, os.O_RDONLY)}
+        if more.get("network", True):
+            fds[EGRESS] = plan([policy_part()] if net is None else net)
         program = os.path.join(berm.libexec(), "berm-supervisor")
         self.process = subprocess.Popen([program, self.id], preexec_fn=placed(fds), env={},
                                         close_fds=False, stdin=subprocess.DEVNULL,

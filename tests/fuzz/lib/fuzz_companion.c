@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { HASH_BYTES = 4 };
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void must(bool ok)
@@ -30,10 +32,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must(memcmp(&got, &filled, sizeof(got)) == 0);
 		return 0;
 	}
-	must(size >= COMPANION_READY_HEAD && size <= COMPANION_READY_MAX);
-	must(got.has_trust == (size > COMPANION_READY_HEAD));
-	must(got.trust.pem.len == size - COMPANION_READY_HEAD);
-	must(!got.has_trust || (got.trust.pem.at == data + COMPANION_READY_HEAD &&
-	                        wire_parse_cert(got.trust.pem) == 0));
+	must(size >= HASH_BYTES && size <= HASH_BYTES + WIRE_CERT_MAX);
+	must(got.has_trust == (size > HASH_BYTES));
+	must(got.trust.pem.len == size - HASH_BYTES);
+	must(!got.has_trust ||
+	     (got.trust.pem.at == data + HASH_BYTES && wire_parse_cert(got.trust.pem) == 0));
 	return 0;
 }

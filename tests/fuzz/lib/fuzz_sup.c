@@ -401,7 +401,7 @@ static void begin(struct bench *b, uint8_t flags)
 	s->spec.image = s->spec.image_id = "x";
 	s->engine = &fake_engine;
 	guest_files_init(&s->files);
-	companion_init(&s->gate);
+	sup_egress_init(s);
 	s->files.engine = &fake_engine;
 	sup_save_init(s);
 	s->log = (struct outlog){ .dir_fd = -1, .fd = -1 };

@@ -34,22 +34,21 @@ def gated(sup):
     gates.install(sup.folder)
     yield sup
     sandboxes.wait_for("no gate is left", lambda: not gates.processes() - before)
-    for name in ("berm-gate", "gate.py", "netpeer.py"):
-        os.unlink(os.path.join(sup.folder, name))
+    gates.remove(sup.folder)
 
 
 def guest(repeat="exec", where=bytes(4)):
     return f"REPEAT = {repeat!r}\nWHERE = {where!r}\n" + GUEST
 
 
-def start(sup, behaviour, gate="ready()\n", **more):
+def start(sup, behaviour, gate="ready()\n", vault="ready()\n", **more):
     sup.play(behaviour)
-    gates.play(sup.folder, gate)
+    gates.play(sup.folder, gate, vault)
     return starts.Sandbox(sup, "tiny", ["true"], cold=True, engine=starts.QEMU, **more)
 
 
-def ends(sup, behaviour, gate, reason, words):
-    with start(sup, behaviour, gate) as s:
+def ends(sup, behaviour, gate, reason, words, **more):
+    with start(sup, behaviour, gate, **more) as s:
         result, _ = s.finish()
     assert (result["reason"], result["exit_code"]) == (reason, 125), result
     assert words in result["message"] and result["message"].isprintable(), result
@@ -133,7 +132,7 @@ def test_the_sandbox_ends_with_its_gate(gated, when):
 def test_a_killed_gate(gated):
     with start(gated, "start()\nsilent()\n", "ready()\nmark('mark-pid', str(os.getppid()))\n") as s:
         s.started()
-        before = gates.processes()
+        before = gates.processes("berm-gate")
         assert before
         for pid in before:
             os.kill(pid, signal.SIGKILL)
