@@ -11,7 +11,7 @@
  *
  * Hostile   every byte of the guest's; and of the vault's what passed egress_parse_frame() and
  *           egress_order_step(), which is the caller's to do
- * Memory    idle: a TLS connection's state, about 15 KiB. Busy: up to INTERCEPT_OUT_BYTES of
+ * Memory    idle: 20 KiB with HTTP/1, 48 KiB with HTTP/2. Busy: up to INTERCEPT_OUT_BYTES of
  *           output, and for each request at most the windows of src/http and src/egress, of all
  *           connections together INTERCEPT_HELD_MAX
  * Errors    none: what fails ends a request or the connection; see intercept_state()
