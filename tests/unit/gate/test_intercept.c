@@ -1,4 +1,5 @@
 /* Intercepted connections: what the guest sees, what the vault is told, what is recorded. */
+#include "failalloc.h"
 #include "gate_rig.h"
 #include "test.h"
 
@@ -683,6 +684,78 @@ TEST(the_link_has_no_room_for_a_while)
 	CHECK(rig_last(g)->ended);
 	rig_answer_with(g, rig_last(g)->number, "ok");
 	CHECK_STR(rig_answer(g, id)->body, "ok");
+	rig_free(g);
+}
+
+/* Whatever fails, the connection ends, and nothing stays behind. */
+TEST(no_memory)
+{
+	static const char *const texts[] = {
+		"POST /x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+		"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n",
+		"POST /x HTTP/1.1\r\nHost: other.test\r\nContent-Length: 3\r\n\r\nabc",
+		"GET / HTTP/1.1\r\n\r\n",
+	};
+
+	for (size_t i = 0; i < 3; i++) {
+		for (int full = 0; full < 2; full++) {
+			struct rig *g = plain(any);
+			struct intercept_start start = { .flow = g, .now_ms = g->now_ms };
+
+			g->link_room = full ? 0 : SIZE_MAX;
+			intercept_free(g->c, g->now_ms);
+			FAILALLOC_EACH()
+			{
+				struct span in = span_str(texts[i]);
+				struct err e = { 0 };
+
+				g->c = NULL;
+				g->records_count = 0;
+				g->requests_count = 0;
+				if (intercept_new(g->all, &start, &g->c, &e) < 0) {
+					CHECK(failalloc_hit());
+					continue;
+				}
+				intercept_recv(g->c, g->now_ms, &in);
+				(void)intercept_output(g->c, g->now_ms);
+				intercept_free(g->c, g->now_ms);
+				CHECK_EQ(intercepts_stats(g->all)->connections, 0);
+				CHECK_EQ(intercepts_stats(g->all)->requests_open, 0);
+				CHECK_EQ(intercepts_stats(g->all)->held_bytes, 0);
+				(void)failalloc_hit();
+			}
+			g->c = NULL;
+			rig_free(g);
+		}
+	}
+}
+
+TEST(HTTP_5_thousands_of_requests_on_one_connection)
+{
+	struct rig *g = secure(any);
+
+	for (unsigned i = 0; i < 5000; i++) {
+		static const char *const methods[] = { "GET", "HEAD", "DELETE", "OPTIONS" };
+		char path[32];
+		char body[32];
+		uint32_t id;
+
+		(void)snprintf(path, sizeof(path), "/%u", i);
+		(void)snprintf(body, sizeof(body), "%u", i * 3);
+		g->requests_count = g->records_count = g->answers_count = 0;
+		id = rig_ask(g, methods[i % 4], "api.test", path, HTTP_BODY_NONE, 0);
+		CHECK_STR(rig_last(g)->path, path);
+		if (i % 4 == 1) {
+			begin_declared(g, rig_last(g)->number, 5);
+			CHECK_EQ(rig_answer(g, id)->body_bytes, 0);
+		} else {
+			rig_answer_with(g, rig_last(g)->number, body);
+			CHECK_STR(rig_answer(g, id)->body, body);
+		}
+		CHECK(rig_answer(g, id)->ended);
+	}
+	CHECK_EQ(intercepts_stats(g->all)->requests, 5000);
+	CHECK_EQ(intercepts_stats(g->all)->handshakes, 1);
 	rig_free(g);
 }
 
