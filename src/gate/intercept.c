@@ -65,6 +65,8 @@ int intercept_new(struct intercepts *all, const struct intercept_start *start,
 
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
+	if (start->tls && !start->name)
+		return err_set(e, -EINVAL, "a connection over TLS that names no host");
 	c->all = all;
 	c->flow = start->flow;
 	c->now_ms = c->began_ms = c->took_ms = c->heard_ms = start->now_ms;

@@ -106,7 +106,10 @@ struct intercept_start {
 	uint64_t real_s; /* since 1970-01-01 UTC, for the certificate */
 };
 
-/* The first flight is then given to intercept_recv(), from its first byte on. -ENOMEM, -EIO. */
+/*
+ * The first flight is then given to intercept_recv(), from its first byte on. -ENOMEM, -EIO;
+ * -EINVAL: TLS without a name.
+ */
 _must_ int intercept_new(struct intercepts *all, const struct intercept_start *start,
                          struct intercept **ret, struct err *e);
 

@@ -160,7 +160,12 @@ static bool set_up(SSL_CTX *ctx)
 	static const char ciphers[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
 				      "ECDHE-ECDSA-CHACHA20-POLY1305";
 
-	(void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET |
+	/* a gigabyte costs a sixth less with the shorter key, and it never leaves this machine */
+	static const char suites[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
+				     "TLS_CHACHA20_POLY1305_SHA256";
+
+	(void)SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+	                                       SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET |
 	                                       SSL_OP_NO_COMPRESSION);
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 	                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -168,8 +173,8 @@ static bool set_up(SSL_CTX *ctx)
 	SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
 	SSL_CTX_set_tlsext_servername_callback(ctx, check_name);
 	return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) &&
-	       SSL_CTX_set_cipher_list(ctx, ciphers) && SSL_CTX_set_num_tickets(ctx, 0) &&
-	       SSL_CTX_set_max_early_data(ctx, 0);
+	       SSL_CTX_set_cipher_list(ctx, ciphers) && SSL_CTX_set_ciphersuites(ctx, suites) &&
+	       SSL_CTX_set_num_tickets(ctx, 0) && SSL_CTX_set_max_early_data(ctx, 0);
 }
 
 int tls_world_new(struct ca *ca, struct tls_world **ret, struct err *e)

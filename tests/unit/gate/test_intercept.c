@@ -691,8 +691,8 @@ TEST(the_link_has_no_room_for_a_while)
 TEST(no_memory)
 {
 	static const char *const texts[] = {
-		"POST /x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n"
-		"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n",
+		("POST /x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+		 "3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"),
 		"POST /x HTTP/1.1\r\nHost: other.test\r\nContent-Length: 3\r\n\r\nabc",
 		"GET / HTTP/1.1\r\n\r\n",
 	};

@@ -53,6 +53,58 @@ TEST(alpn_chooses)
 	rig_free(g);
 }
 
+TEST(TLS_12_old_versions_and_second_handshakes)
+{
+	struct rig *g = rig_new(any, "api.test", true, NULL);
+
+	SSL_set_security_level(g->ssl, 0);
+	CHECK(SSL_set_min_proto_version(g->ssl, TLS1_VERSION));
+	CHECK(SSL_set_max_proto_version(g->ssl, TLS1_1_VERSION));
+	rig_pump(g);
+	CHECK(!SSL_is_init_finished(g->ssl));
+	CHECK(intercept_state(g->c) & INTERCEPT_FIN);
+	rig_free(g);
+	g = rig_new(any, "api.test", true, NULL);
+	CHECK(SSL_set_max_proto_version(g->ssl, TLS1_2_VERSION));
+	rig_say(g, "GET / HTTP/1.1\r\nHost: api.test\r\n\r\n");
+	CHECK_EQ(g->requests_count, 1);
+	CHECK_EQ(SSL_renegotiate(g->ssl), 1);
+	for (unsigned i = 0; i < 4; i++) {
+		CHECK(SSL_do_handshake(g->ssl) != 1);
+		rig_pump(g);
+	}
+	CHECK_EQ(intercepts_stats(g->all)->handshakes, 1);
+	rig_free(g);
+}
+
+/* What OpenSSL reads in the hello has to be what we read. */
+TEST(TLS_3_another_name_than_the_reader_found)
+{
+	struct rig *g = rig_new(any, "api.test", true, NULL);
+
+	(void)SSL_ctrl(g->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+	               (void *)(uintptr_t) "other.test");
+	rig_pump(g);
+	CHECK(!SSL_is_init_finished(g->ssl));
+	CHECK_EQ(intercepts_stats(g->all)->handshakes_failed, 1);
+	rig_free(g);
+}
+
+TEST(a_certificate_the_guest_does_not_trust)
+{
+	struct rig *g = rig_new(any, "api.test", true, NULL);
+	X509_STORE *none = X509_STORE_new();
+
+	SSL_CTX_set_cert_store(g->ctx, none); /* a pinned client, say */
+	rig_pump(g);
+	CHECK(SSL_get_verify_result(g->ssl) != X509_V_OK);
+	rig_pump(g);
+	CHECK_EQ(g->records_count, 1);
+	CHECK_EQ(g->records[0].layer, EGRESS_LAYER_TLS);
+	CHECK(strstr(g->records[0].path, "unknown ca"));
+	rig_free(g);
+}
+
 TEST(L7_8_one_stream_refused_the_siblings_go_on)
 {
 	struct rig *g = secure(limited);
