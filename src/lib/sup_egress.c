@@ -24,6 +24,19 @@ static void copy_text(char *room, struct span text)
 	room[text.len] = '\0';
 }
 
+/* The vault does not take `what`, for a reason that leaves escaped. */
+static int refused(const char *what, struct span why, struct err *e)
+{
+	char text[CONTROL_WHY_MAX];
+	struct buf b;
+
+	if (why.len > sizeof(text) / 4 - 1) /* room for escapes */
+		why.len = sizeof(text) / 4 - 1;
+	buf_init(&b, text, sizeof(text));
+	buf_put_escaped(&b, why);
+	return err_set(e, -EINVAL, "the vault does not take %s: %s", what, buf_cstr(&b));
+}
+
 /* --- ready --- */
 
 static int take_ready(struct sup *s, struct sup_companion *c, struct span payload, struct err *e)
@@ -153,8 +166,7 @@ static int take_secret_bad(struct sup *s, struct span payload, struct span packe
 		what = n->secrets[got.number - 1].name;
 	else if (got.number == SUP_SERIAL_ROOTS)
 		what = "the certificates to be trusted";
-	return err_set(e, -EINVAL, "the vault does not take %s: %.*s", what, (int)got.why.len,
-	               (const char *)got.why.at);
+	return refused(what, got.why, e);
 }
 
 /* --- the policy --- */
@@ -213,8 +225,7 @@ static int take_policy_bad(struct sup *s, struct span payload, struct err *e)
 	if (control_parse_text(payload, &got) < 0)
 		return broke(&n->vault, e);
 	if (got.number == 1 && n->generation == 0 && n->answers_due > 0)
-		return err_set(e, -EINVAL, "the vault does not take the policy: %.*s",
-		               (int)got.why.len, (const char *)got.why.at);
+		return refused("the policy", got.why, e);
 	if (n->asking.kind != CONTROL_POLICY || got.number != n->asking.number)
 		return broke(&n->vault, e);
 	buf_init(&b, room, sizeof(room));

@@ -16,11 +16,11 @@
  * Theory of operation
  *
  * Gate and vault are there before the engine. Of each socket between two of the three each holds
- * an end and nobody else does once all run, so that each learns of the others' end. What they have to
- * say at the start (the gate's certificate, the vault's placeholders, that both judge by the policy)
- * is awaited while the engine reads its state; the certificate lies in the guest's new identity.
- * From then on the end of either is the sandbox's: a guest without them would wait for answers for
- * ever, and nothing may take their place.
+ * an end and nobody else does once all run, so that each learns of the others' end. What they have
+ * to say at the start (the gate's certificate, the vault's placeholders, that both judge by the
+ * policy) is awaited while the engine reads its state; the certificate lies in the guest's new
+ * identity. From then on the end of either is the sandbox's: a guest without them would wait for
+ * answers for ever, and nothing may take their place.
  *
  * At the sandbox's end both are asked once more for their counters, after the engine is gone: what
  * they had to record lies before their answer.

@@ -38,7 +38,7 @@ def number(tag, form, value):
 
 
 def spec(image, argv, env=(), name=None, image_id=None, memory=96 * MIB, disk=64 * MIB, engine=0,
-         detach=False, cold=False, network=True, warm=(), stdin=False):
+         detach=False, cold=False, network=True, warm=(), stdin=False, remove=None):
     out = struct.pack("<IH", MAGIC, VERSION)
     out += text(1, name) if name else b""
     out += text(2, image) + text(3, image_id) + texts(7, argv) + texts(8, env)
@@ -47,7 +47,7 @@ def spec(image, argv, env=(), name=None, image_id=None, memory=96 * MIB, disk=64
     out += number(13, "Q", 512) + b"".join(number(tag, "Q", 0) for tag in (14, 15, 16))
     out += number(17, "B", engine) + number(18, "B", LEVEL_EMULATED)
     # tty, stdin, detach, remove, cold, foreground_tty
-    flags = (False, stdin, detach, detach, cold, False)
+    flags = (False, stdin, detach, detach if remove is None else remove, cold, False)
     out += b"".join(number(19 + i, "B", flag) for i, flag in enumerate(flags))
     out += number(25, "H", 0) + number(26, "H", 0)
     out += number(28, "I", 0) + number(29, "I", 0) + number(30, "B", 0) + number(31, "B", 0)
