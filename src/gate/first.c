@@ -102,6 +102,7 @@ static bool judge_hello(struct gate *g, struct flow *f, const struct hello *h,
 		return false;
 	}
 	flow_set_name(g, f, id);
+	f->host = id;
 	f->rule = ret->rule;
 	f->pin_only = ret->pin_only;
 	return true;

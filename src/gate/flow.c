@@ -290,7 +290,7 @@ bool flow_host_full(const struct gate *g, uint16_t name, const struct net_addr *
 
 		if (f->kind == FLOW_FREE || f->kind == FLOW_DNS || f->published)
 			continue;
-		if (name != NAMES_NONE ? f->name == name
+		if (name != NAMES_NONE ? f->host == name
 		                       : net_addr_equal(tcp_flow_tuple(f->tcp)->remote, *addr))
 			count++;
 	}
@@ -327,6 +327,7 @@ static void begin_raw(struct gate *g, struct flow *f, const struct policy_verdic
 		flow_refuse_why(g, f, EGRESS_LAYER_TCP, POLICY_LIMIT_CONNECTIONS);
 		return;
 	}
+	f->host = name;
 	f->pin_only = v->pin_only;
 	f->rule = v->rule;
 	f->peek = true;

@@ -67,7 +67,8 @@ struct flow {
 	bool eof_told;   /* its reader knows that the guest sends no more */
 	uint8_t names_count;
 	uint16_t rule;
-	uint16_t name; /* SNI, or the name it was connected for */
+	uint16_t name; /* what its first bytes named */
+	uint16_t host; /* the name it counts for, in what is granted to one host */
 	uint16_t names[POLICY_CANDIDATES_MAX];
 	uint32_t queue_next;
 	uint32_t asked;        /* FLOW_DNS: the question that waits, index plus one */

@@ -280,7 +280,8 @@ void udp_datagram(struct gate *g, const struct net_packet *p)
 void udp_connected(struct gate *g, uint32_t index, uint8_t fail, int fd)
 {
 	struct peer *p = &g->peers[index - 1];
-	struct held *h;
+	const struct held *h;
+	size_t len;
 
 	if (fail != EGRESS_OK || fd < 0) {
 		struct net_tuple t = p->udp->tuple;
@@ -302,8 +303,9 @@ void udp_connected(struct gate *g, uint32_t index, uint8_t fail, int fd)
 	if (p->held == 0)
 		return;
 	h = &g->held[p->held - 1];
-	release_held(g, p);
-	peer_send(g, p, span_of(h->at, h->len));
+	len = h->len;
+	release_held(g, p); /* its bytes stay until another takes the place */
+	peer_send(g, p, span_of(h->at, len));
 }
 
 void udp_cut(struct gate *g, uint32_t index, enum policy_reason why)

@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include "../net/frames.h"
 #include "base/clock.h"
 #include "policy/draft.h"
 
@@ -212,6 +213,24 @@ struct gconn *world_dial(struct world *w, const char *addr, uint16_t port)
 	return c;
 }
 
+void world_syn(struct world *w, const char *addr, uint16_t port, uint16_t from)
+{
+	struct net_link_config usual = net_link_config_usual(true);
+	struct tcp_segment s = { .src_port = from, .dst_port = port, .flags = TCP_SYN };
+	struct net_tuple t = { .guest = usual.guest4,
+		               .remote = world_addr(addr),
+		               .guest_port = from,
+		               .remote_port = port };
+	uint8_t frame[NET_PREFIX_BYTES + 256];
+	size_t len;
+
+	s.window = 1000;
+	len = frame_tcp(frame + NET_PREFIX_BYTES, &t, &s);
+	put_be32(frame, (uint32_t)len);
+	CHECK_EQ(send(w->card, frame, NET_PREFIX_BYTES + len, 0), NET_PREFIX_BYTES + (ssize_t)len);
+	world_run(w);
+}
+
 void gconn_free(struct gconn *c)
 {
 	free(c->got);
@@ -309,7 +328,10 @@ static void vault_connected(struct world *w, const struct egress_frame *f)
 	u->fd = -1;
 	w->connects++;
 	w->upstreams_count++;
-	if (c.fail == EGRESS_OK) {
+	if (c.fail == EGRESS_OK && w->shared >= 0) {
+		fds[1] = fcntl(w->shared, F_DUPFD_CLOEXEC, 0);
+		CHECK(fds[1] >= 0);
+	} else if (c.fail == EGRESS_OK) {
 		int kind = u->asked.protocol == EGRESS_UDP ? SOCK_DGRAM : SOCK_STREAM;
 
 		CHECK_EQ(socketpair(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
@@ -482,7 +504,8 @@ static bool control_run(struct world *w)
 		if (p.kind == CONTROL_READY) {
 			w->ready = true;
 		} else if (p.kind == CONTROL_RECORD) {
-			keep_record(w, p.payload);
+			if (!w->quiet_records)
+				keep_record(w, p.payload);
 		} else {
 			memcpy(w->stats_room, p.payload.at, p.payload.len);
 			CHECK_EQ(control_parse_stats(span_of(w->stats_room, p.payload.len),
@@ -644,6 +667,7 @@ struct world *world_new(const char *rules)
 	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &l), 0);
 	l.rlim_cur = l.rlim_max < 40000 ? l.rlim_max : 40000;
 	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &l), 0);
+	w->shared = -1;
 	w->records = calloc(WORLD_RECORDS, sizeof(*w->records));
 	w->upstreams = calloc(WORLD_UPSTREAMS, sizeof(*w->upstreams));
 	w->slots = calloc(WORLD_SLOTS, sizeof(*w->slots));
@@ -675,7 +699,8 @@ void world_free(struct world *w)
 		if (w->upstreams[i].fd >= 0)
 			(void)close(w->upstreams[i].fd);
 	(void)close(w->card);
-	(void)close(w->control);
+	if (w->control >= 0)
+		(void)close(w->control);
 	egress_link_free(w->vault);
 	tcp_table_free(w->tcp);
 	free(w->in);

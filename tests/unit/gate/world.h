@@ -86,6 +86,7 @@ struct world {
 	unsigned resolves, connects;
 	uint8_t connect_fail; /* of the next CONNECTs */
 	bool hold;            /* do not answer RESOLVE and CONNECT */
+	int shared;           /* not -1: every upstream is this socket */
 	uint32_t held_stream;
 	uint8_t held[EGRESS_TEXT_MAX]; /* the payload of a CONNECT */
 	size_t held_len;
@@ -95,7 +96,8 @@ struct world {
 	struct buf *frame_out; /* where the vault puts its next frame */
 
 	int control;
-	bool deaf; /* the supervisor does not read */
+	bool deaf;          /* the supervisor does not read */
+	bool quiet_records; /* it keeps none */
 	bool ready;
 	struct record *records;
 	unsigned records_count;
@@ -106,6 +108,10 @@ struct world {
 
 /* A gate that has begun and judges by the rules (the lines of network: rules:); NULL: no policy. */
 struct world *world_new(const char *rules);
+
+/* A bare SYN from that port of the guest's, whose answer nobody awaits. */
+void world_syn(struct world *w, const char *addr, uint16_t port, uint16_t from);
+
 void world_free(struct world *w);
 
 /* Everybody does what there is to do, until nobody has anything. */
