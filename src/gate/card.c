@@ -55,6 +55,7 @@ static bool send_rest(struct card *c)
 		struct iovec iov = { .iov_base = c->rest + c->rest_at, .iov_len = c->rest_len };
 		size_t n = card_send(c, &iov, 1);
 
+		c->can_write = c->can_write && n == c->rest_len;
 		c->rest_at += n;
 		c->rest_len -= n;
 	}
@@ -86,8 +87,10 @@ bool card_emit(void *gate, const struct iovec *iov, unsigned count, size_t bytes
 	sent = card_send(c, iov, count);
 	if (sent == 0)
 		return false;
-	if (sent < bytes)
+	if (sent < bytes) {
 		keep_rest(c, iov, count, sent);
+		c->can_write = false; /* so that it is told when there is room again */
+	}
 	return true;
 }
 

@@ -252,6 +252,7 @@ TEST(half_open_storms_leave_the_others_alone)
 	CHECK(world_said(w, EGRESS_EVENT_REFUSED, POLICY_UPSTREAM_TIMEOUT) > 100);
 	CHECK_EQ(world_stat(w, "flows_refused"), GATE_HALF_OPEN_MAX);
 	CHECK_EQ(world_stat(w, "flows_open"), 1);
+	gconn_free(c);
 	world_free(w);
 }
 

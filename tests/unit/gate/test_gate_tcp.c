@@ -191,6 +191,27 @@ TEST(bytes_go_both_ways_and_each_end_by_itself)
 	world_free(w);
 }
 
+/* Each frame goes to the card in pieces, and each piece waits for the one before. */
+TEST(a_card_with_little_room)
+{
+	uint8_t *data = bulk();
+	int small = 4000;
+	struct world *w = named();
+	struct gconn *c;
+
+	world_pin(w, "raw.example", raw);
+	CHECK_EQ(setsockopt(w->card_near, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	c = dial(w, raw, 22);
+	c->shut = true;
+	gconn_say(w, c, data, 1 << 20);
+	echo(w, &w->upstreams[0], c, 1 << 20);
+	CHECK(memcmp(c->got, data, 1 << 20) == 0);
+	CHECK(c->ended && c->end == TCP_END_CLOSED);
+	gconn_free(c);
+	free(data);
+	world_free(w);
+}
+
 TEST(the_upstream_ends_first)
 {
 	struct world *w = named();

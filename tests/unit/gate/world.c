@@ -674,6 +674,7 @@ struct world *world_new(const char *rules)
 	CHECK(w->records && w->upstreams && w->slots);
 	guest_new(w);
 	c.card_fd = pair(SOCK_STREAM, &w->card);
+	w->card_near = c.card_fd;
 	c.vault_fd = pair(SOCK_STREAM, &vault);
 	c.control_fd = pair(SOCK_SEQPACKET, &w->control);
 	CHECK_OK(egress_link_new(vault, EGRESS_FROM_VAULT, &w->vault, &e), &e);

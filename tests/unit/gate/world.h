@@ -68,7 +68,7 @@ struct world {
 	struct err fault; /* of the gate's turn */
 	int ended;
 
-	int card;
+	int card, card_near; /* the near one is the gate's: only to make it narrow */
 	struct net_link link;
 	struct tcp_table *tcp;
 	uint8_t *in;
