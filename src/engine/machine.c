@@ -615,9 +615,11 @@ static int tell_end(struct machine *m, struct err *e)
 {
 	struct ctl c = { .type = CTL_ENDED };
 	char text[VM_END_TEXT_MAX];
+	char where[VM_WHERE_MAX];
 	uint8_t bytes[CTL_BYTES];
 	enum vm_end end = vm_end(m->vm, text);
 
+	vm_where(m->vm, where);
 	c.a[0] = end;
 	c.text_len = (uint16_t)strnlen(text, sizeof(text));
 	memcpy(c.text, text, c.text_len);
@@ -625,7 +627,8 @@ static int tell_end(struct machine *m, struct err *e)
 	(void)send(m->c.control_fd, bytes, sizeof(bytes), MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (end == VM_END_RESET || end == VM_END_STOPPED)
 		return 0;
-	return err_set(e, -EIO, "the guest's machine stopped (%s): %s", vm_end_name(end), text);
+	return err_set(e, -EIO, "the guest's machine stopped (%s): %s%s%s", vm_end_name(end), text,
+	               where[0] ? " " : "", where);
 }
 
 int machine_serve(struct machine *m, struct err *e)

@@ -82,7 +82,7 @@ enum {
 	SUP_SAVE_MS = 60000,          /* an engine to write state and memory, and beyond that ... */
 	SUP_SAVE_BYTES_MS = 16 << 10, /* ... a ms for so much memory: 16 MiB/s, a slow disk */
 	SUP_FULL_BYTES = 1 << 20,     /* a file system with less room is why a save failed */
-	SUP_WORDS_MAX = 1024,         /* of the engine's last words in a message */
+	SUP_WORDS_MAX = 2048,         /* of the engine's last words in a message */
 	SUP_WORDS_READS_MAX = 32,     /* 4 KiB each: more than its pipe holds */
 	SUP_ANSWER_BYTES = 1024,      /* what one frame of the agent may have us send to it */
 	SUP_GRANT_BYTES = WIRE_WINDOW_BYTES / 8, /* credit is given back in such parts */

@@ -1,5 +1,6 @@
 #include "vmm/vcpu.h"
 
+#include "base/buf.h"
 #include "base/ck.h"
 
 #include <assert.h>
@@ -13,7 +14,9 @@
 enum {
 	PORT_KEYBOARD = 0x64,
 	KEYBOARD_RESET = 0xfe,
+	RESET_RIP = 0xfff0, /* where a processor starts: KVM puts it there after a triple fault */
 };
+#define RESET_CS_BASE UINT64_C(0xffff0000)
 
 static void count(_Atomic uint64_t *n)
 {
@@ -172,6 +175,14 @@ static const char *internal_name(uint32_t suberror)
 	}
 }
 
+/* What it was doing tells why: see vm_where(). */
+static void set_faulted(struct vcpu *v)
+{
+	(void)pthread_mutex_lock(&v->vm->lock);
+	v->faulted = v->vm->end == VM_RUNNING;
+	(void)pthread_mutex_unlock(&v->vm->lock);
+}
+
 static int handle_internal(struct vcpu *v)
 {
 	struct kvm_regs regs;
@@ -179,6 +190,7 @@ static int handle_internal(struct vcpu *v)
 
 	if (kvm_call(v->vm->ops, v->fd, KVM_GET_REGS, &regs) >= 0)
 		(void)snprintf(where, sizeof(where), "0x%" PRIx64, (uint64_t)regs.rip);
+	set_faulted(v);
 	vm_finish(v->vm, VM_END_INTERNAL, "KVM gave up at %s: suberror %u, %s", where,
 	          v->run->internal.suberror, internal_name(v->run->internal.suberror));
 	return 1;
@@ -215,9 +227,11 @@ int vcpu_handle_exit(struct vcpu *v)
 		          v->index);
 		return 1;
 	case KVM_EXIT_SHUTDOWN:
+		set_faulted(v);
 		vm_finish(v->vm, VM_END_TRIPLE, "CPU %u took a triple fault", v->index);
 		return 1;
 	case KVM_EXIT_FAIL_ENTRY:
+		set_faulted(v);
 		vm_finish(v->vm, VM_END_ENTRY,
 		          "CPU %u cannot enter the guest: hardware reason 0x%llx", v->index,
 		          (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
@@ -230,6 +244,59 @@ int vcpu_handle_exit(struct vcpu *v)
 		vm_finish(v->vm, VM_END_UNKNOWN, "KVM exit %u", run->exit_reason);
 		return 1;
 	}
+}
+
+static void put_registers(struct buf *b, const struct kvm_regs *r, const struct kvm_sregs *s)
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} all[] = {
+		{ "rip", r->rip },        { "rsp", r->rsp },      { "rflags", r->rflags },
+		{ "cs", s->cs.selector }, { "cr0", s->cr0 },      { "cr2", s->cr2 },
+		{ "cr3", s->cr3 },        { "cr4", s->cr4 },      { "efer", s->efer },
+		{ "gdt", s->gdt.base },   { "idt", s->idt.base }, { "tss", s->tr.base },
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		buf_printf(b, " %s 0x%" PRIx64, all[i].name, all[i].value);
+}
+
+static void put_events(struct buf *b, const struct kvm_vcpu_events *ev)
+{
+	if (ev->exception.injected || ev->exception.pending)
+		buf_printf(b, ", exception %u with 0x%x", ev->exception.nr,
+		           ev->exception.error_code);
+	if (ev->interrupt.injected)
+		buf_printf(b, ", interrupt 0x%x", ev->interrupt.nr);
+	if (ev->nmi.injected || ev->nmi.pending)
+		buf_put_str(b, ", an NMI");
+	if (ev->interrupt.shadow)
+		buf_printf(b, ", interrupt shadow %u", ev->interrupt.shadow);
+}
+
+void vcpu_where(const struct vcpu *v, char ret[VM_WHERE_MAX])
+{
+	struct kvm_vcpu_events events = { 0 };
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	struct buf b;
+
+	buf_init(&b, ret, VM_WHERE_MAX);
+	buf_printf(&b, "after %" PRIu64 " exits",
+	           atomic_load_explicit(&v->exits, memory_order_relaxed));
+	if (kvm_call(v->vm->ops, v->fd, KVM_GET_REGS, &regs) < 0 ||
+	    kvm_call(v->vm->ops, v->fd, KVM_GET_SREGS, &sregs) < 0 ||
+	    kvm_call(v->vm->ops, v->fd, KVM_GET_VCPU_EVENTS, &events) < 0) {
+		buf_put_str(&b, ", with registers that KVM does not tell");
+	} else if (regs.rip == RESET_RIP && sregs.cs.base == RESET_CS_BASE) {
+		buf_put_str(&b, ", with registers that KVM has reset");
+	} else {
+		buf_put_str(&b, " at");
+		put_registers(&b, &regs, &sregs);
+		put_events(&b, &events);
+	}
+	(void)buf_cstr(&b);
 }
 
 /* KVM_RUN itself failed. True: go on. */

@@ -45,5 +45,8 @@ void vcpu_join(struct vcpu *v);
 /* Out of the guest; under the lock. */
 void vcpu_kick(struct vcpu *v);
 
+/* See vm_where(). Its thread must be out of KVM, or on its way. */
+void vcpu_where(const struct vcpu *v, char ret[VM_WHERE_MAX]);
+
 /* One exit, as kvm_run has it: 0, or 1 when the machine has ended. For tests, too. */
 _must_ int vcpu_handle_exit(struct vcpu *v);

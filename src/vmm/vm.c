@@ -589,6 +589,20 @@ enum vm_end vm_end(struct vm *vm, char ret_text[VM_END_TEXT_MAX])
 	return end;
 }
 
+void vm_where(struct vm *vm, char ret[VM_WHERE_MAX])
+{
+	const struct vcpu *faulted = NULL;
+
+	(void)pthread_mutex_lock(&vm->lock);
+	for (uint32_t i = 0; i < vm->cpus && !faulted; i++)
+		if (vm->vcpus[i].faulted)
+			faulted = &vm->vcpus[i];
+	(void)pthread_mutex_unlock(&vm->lock);
+	ret[0] = '\0';
+	if (faulted)
+		vcpu_where(faulted, ret);
+}
+
 static uint64_t load(const _Atomic uint64_t *n)
 {
 	return atomic_load_explicit(n, memory_order_relaxed);

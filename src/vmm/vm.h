@@ -109,6 +109,13 @@ void vm_stop(struct vm *vm); /* at once; joins the threads */
  */
 void vm_lost(struct vm *vm, int code);
 enum vm_end vm_end(struct vm *vm, char ret_text[VM_END_TEXT_MAX]);
+/*
+ * Where the CPU stands that the machine ended for, in a line for people: exits so far, registers,
+ * events under way. Empty unless it was VM_END_TRIPLE, _ENTRY or _INTERNAL. Asks KVM, which on AMD
+ * resets a CPU that took a triple fault; the line says so then.
+ */
+enum { VM_WHERE_MAX = 384 };
+void vm_where(struct vm *vm, char ret[VM_WHERE_MAX]);
 
 /*
  * Has KVM map a range of RAM for the guest, whose first look at each page then costs no exit. True:

@@ -26,6 +26,7 @@ struct vcpu {
 	size_t run_bytes;
 	pthread_t thread;
 	bool started;
+	bool faulted; /* the machine ended for what it did; under the machine's lock */
 	/* counted by its thread alone, read by any */
 	_Atomic uint64_t exits, exits_mmio, exits_pio, exits_halt, exits_signal;
 	_Atomic uint64_t unknown_pio, unknown_mmio;

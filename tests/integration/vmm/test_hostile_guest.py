@@ -11,6 +11,7 @@ import ctypes
 import glob
 import hashlib
 import os
+import re
 import select
 import struct
 import subprocess
@@ -56,6 +57,8 @@ SURVIVED = """mmio-every-register ports-some port-strings queue-sizes queue-addr
 # Those of instructions that a /dev/kvm which emulates the guest may not know: it gives up, or never
 # comes back to the guest.
 PROCESSOR = ["hypercalls", "nested", "interrupt-storm"]
+# Ends that say where the processor stood.
+TOLD_WHERE = ["triple-fault", "internal-error", "entry-failure"]
 # Those that may end the machine, or leave it standing still: the reasons there may be.
 FATAL = {
     "triple-fault": {"triple-fault", "internal-error"},  # the latter where KVM is emulated
@@ -236,7 +239,10 @@ def expect_end(a, reasons):
     assert a.m.process.wait(vmm.SECONDS_MAX) == 1, words
     said = [w for w in words.splitlines() if "the guest's machine stopped (" in w]
     assert len(said) == 1, words
-    assert said[0].split("stopped (")[1].split(")")[0] in reasons, said
+    reason = said[0].split("stopped (")[1].split(")")[0]
+    assert reason in reasons, said
+    if reason in TOLD_WHERE:
+        assert re.search(r" after \d+ exits(, with registers that KVM has reset| at rip 0x\w+ rsp )", said[0]), said
     a.close()
 
 

@@ -16,16 +16,34 @@ struct place {
 	struct vcpu *v;
 	struct kvm_run *run;
 	int ended;
+	uint64_t rip, cs_base;
+	struct kvm_vcpu_events events;
+	bool events_refused;
 };
 
 static int answer(void *arg, int fd, unsigned long request, void *data)
 {
-	(void)arg;
+	struct place *p = arg;
+
 	(void)fd;
-	if (request != KVM_GET_REGS)
+	switch (request) {
+	case KVM_GET_REGS:
+		*(struct kvm_regs *)data = (struct kvm_regs){ .rip = p->rip, .rsp = 0x7000 };
+		return 0;
+	case KVM_GET_SREGS:
+		*(struct kvm_sregs *)data = (struct kvm_sregs){
+			.cs = { .base = p->cs_base, .selector = 0x10 },
+			.cr2 = 0x1234,
+			.cr3 = 0x5000,
+			.efer = 0xd01,
+		};
+		return 0;
+	case KVM_GET_VCPU_EVENTS:
+		*(struct kvm_vcpu_events *)data = p->events;
+		return p->events_refused ? -EINVAL : 0;
+	default:
 		return -ENOSYS;
-	((struct kvm_regs *)data)->rip = 0xffffffff81000123;
-	return 0;
+	}
 }
 
 static void on_ended(void *arg)
@@ -38,7 +56,8 @@ static struct place *place_new(uint32_t exit_reason)
 	struct place *p = calloc(1, sizeof(*p));
 
 	CHECK(p);
-	p->ops = (struct kvm_ops){ .call = answer };
+	p->ops = (struct kvm_ops){ .call = answer, .arg = p };
+	p->rip = 0xffffffff81000123;
 	p->vm.ops = &p->ops;
 	p->vm.cpus = 1;
 	p->vm.ended = on_ended;
@@ -97,6 +116,55 @@ TEST(every_end_has_its_reason)
 	check_ends(p, VM_END_UNKNOWN, "CPU 0 halted without an interrupt controller");
 	p = place_new(4242);
 	check_ends(p, VM_END_UNKNOWN, "KVM exit 4242");
+}
+
+TEST(where_a_fault_was)
+{
+	struct place *p = place_new(KVM_EXIT_SHUTDOWN);
+	char where[VM_WHERE_MAX];
+
+	p->v->exits = 41;
+	vm_where(&p->vm, where);
+	CHECK_STR(where, ""); /* there was none */
+	CHECK_EQ(vcpu_handle_exit(p->v), 1);
+	vm_where(&p->vm, where);
+	CHECK_STR(where, "after 42 exits at rip 0xffffffff81000123 rsp 0x7000 rflags 0x0 cs 0x10 "
+	                 "cr0 0x0 cr2 0x1234 cr3 0x5000 cr4 0x0 efer 0xd01 gdt 0x0 idt 0x0 tss "
+	                 "0x0");
+	p->events.exception.injected = 1;
+	p->events.exception.nr = 14;
+	p->events.exception.error_code = 2;
+	p->events.interrupt.injected = 1;
+	p->events.interrupt.nr = 0xec;
+	p->events.interrupt.shadow = 1;
+	p->events.nmi.pending = 1;
+	vm_where(&p->vm, where);
+	CHECK_STR(strchr(where, ','),
+	          ", exception 14 with 0x2, interrupt 0xec, an NMI, interrupt shadow 1");
+	p->events_refused = true;
+	vm_where(&p->vm, where);
+	CHECK_STR(where, "after 42 exits, with registers that KVM does not tell");
+	p->events_refused = false;
+	p->rip = 0xfff0;
+	p->cs_base = 0xffff0000;
+	vm_where(&p->vm, where);
+	CHECK_STR(where, "after 42 exits, with registers that KVM has reset");
+	place_free(p);
+}
+
+TEST(other_ends_have_no_place)
+{
+	struct place *p = place_new(KVM_EXIT_HLT);
+	char where[VM_WHERE_MAX];
+
+	CHECK_EQ(vcpu_handle_exit(p->v), 1);
+	vm_where(&p->vm, where);
+	CHECK_STR(where, "");
+	p->run->exit_reason = KVM_EXIT_SHUTDOWN; /* too late: that is not what it ended for */
+	CHECK_EQ(vcpu_handle_exit(p->v), 1);
+	vm_where(&p->vm, where);
+	CHECK_STR(where, "");
+	place_free(p);
 }
 
 TEST(the_first_reason_counts)
