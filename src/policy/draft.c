@@ -1,12 +1,12 @@
 #include "policy/draft_internal.h"
 
 #include "base/fdio.h"
+#include "base/sha256.h"
 #include "policy/idn.h"
 #include "policy/ports.h"
 #include "policy/tlv.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -260,13 +260,6 @@ int policy_draft_file(struct policy_draft *d, const char *label, struct span tex
 	return done(d, file_take(d, label, false, text, e));
 }
 
-static int digest_of(struct span body, uint8_t ret[TLV_DIGEST_BYTES], struct err *e)
-{
-	if (EVP_Digest(body.at, body.len, ret, NULL, EVP_sha256(), NULL) != 1)
-		return err_set(e, -ENOMEM, "SHA-256 failed");
-	return 0;
-}
-
 static int put_body(const struct policy_draft *d, struct buf *b, struct err *e)
 {
 	tlv_put_default(b, d->allow_by[0] != 0);
@@ -293,9 +286,10 @@ int policy_draft_compile(const struct policy_draft *d, uint64_t generation, uint
 	if (!body_room || !out_room)
 		return err_set(e, -ENOMEM, "out of memory");
 	buf_init(&body, body_room, size);
-	if (put_body(d, &body, e) < 0 || digest_of(buf_span(&body), h.digest, e) < 0)
+	if (put_body(d, &body, e) < 0)
 		return err_wrap(e, "policy");
 	h.body = buf_span(&body);
+	sha256(h.body, h.digest);
 	buf_init(&out, out_room, size + TLV_HEADER_BYTES);
 	tlv_put_header(&out, &h);
 	if (!buf_ok(&out) || out.len > POLICY_TLV_MAX)
