@@ -200,9 +200,12 @@ class World:
 
     def silent(self, mark, but_dns=()):
         """What arrived that should not have: everything but questions about those names."""
-        return [e for e in self.since(mark)
-                if not (e["kind"] == "dns" and (e["name"] or "").lower() in but_dns)
-                and not (e["kind"] == "packet" and e.get("port") == 53 and e["to"] in (plan.DNS1, plan.DNS2) and but_dns)]
+        def asked(e):
+            if e["kind"] == "dns":
+                return (e["name"] or "").lower() in but_dns
+            return e["kind"] == "packet" and e.get("port") == 53 and e["to"] in (plan.DNS1, plan.DNS2) and but_dns
+
+        return [e for e in self.since(mark) if not asked(e)]
 
     def close(self):
         if self.control:
