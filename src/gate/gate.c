@@ -326,8 +326,14 @@ int gate_turn(struct gate *g, int wait_ms, struct err *e)
 	if (n < 0 && errno != EINTR)
 		return err_sys(e, "epoll");
 	g->now_ms = now(g);
-	for (int i = 0; i < n && g->fault.code == 0 && !g->ended; i++)
-		on_event(g, &events[i]);
+	/*
+	 * The vault's words first: a socket that it shut down under a new policy would look as if
+	 * the upstream had said its last byte.
+	 */
+	for (int first = 1; first >= 0; first--)
+		for (int i = 0; i < n && g->fault.code == 0 && !g->ended; i++)
+			if ((events[i].data.u64 >> 32 == SOURCE_VAULT) == (first == 1))
+				on_event(g, &events[i]);
 	if (g->fault.code == 0)
 		run_queue(g);
 	if (g->fault.code == 0)

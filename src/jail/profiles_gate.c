@@ -9,7 +9,6 @@ static const struct jail_rule gate_rules[] = {
 static const struct jail_limit gate_limits[] = {
 	{ RLIMIT_CORE, 0, "what the guest sends, and the key of its authority, land in no file" },
 	{ RLIMIT_NOFILE, 16384, "12 288 connections and 1024 flows of datagrams" },
-	{ RLIMIT_FSIZE, 0, "it writes to sockets" },
 	{ RLIMIT_MSGQUEUE, 0, "no message queues" },
 	{ RLIMIT_RTPRIO, 0, "no priority over the host" },
 };
