@@ -126,8 +126,7 @@ void vault_adopt(struct vault *v, struct policy *p, uint32_t generation)
 	if (!old)
 		return; /* nothing was allowed, so nothing is open */
 	pins_sweep(v->pins, p);
-	peer_flush(
-		v); /* the gate hears of it before it sees sockets end, and ends them with a reset */
+	peer_flush(v); /* the gate hears of it before it sees sockets end: it resets them */
 	flow_judge_all(v, old);
 	policy_free(old);
 }
