@@ -1,7 +1,7 @@
 #include "policy/draft_internal.h"
 
 #include "base/fdio.h"
-#include "base/sha256.h"
+#include "policy/digest.h"
 #include "policy/idn.h"
 #include "policy/ports.h"
 #include "policy/tlv.h"
@@ -289,7 +289,7 @@ int policy_draft_compile(const struct policy_draft *d, uint64_t generation, uint
 	if (put_body(d, &body, e) < 0)
 		return err_wrap(e, "policy");
 	h.body = buf_span(&body);
-	sha256(h.body, h.digest);
+	policy_digest_of(h.body, h.digest);
 	buf_init(&out, out_room, size + TLV_HEADER_BYTES);
 	tlv_put_header(&out, &h);
 	if (!buf_ok(&out) || out.len > POLICY_TLV_MAX)

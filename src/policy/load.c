@@ -1,6 +1,6 @@
 #include "policy/policy_internal.h"
 
-#include "base/sha256.h"
+#include "policy/digest.h"
 
 #include <errno.h>
 #include <string.h>
@@ -12,10 +12,9 @@ static int bad(struct err *e, const char *what)
 
 static int check_digest(const struct tlv_header *h, struct err *e)
 {
-	uint8_t digest[SHA256_BYTES];
+	uint8_t digest[TLV_DIGEST_BYTES];
 
-	_Static_assert((int)SHA256_BYTES == (int)TLV_DIGEST_BYTES, "it is a SHA-256");
-	sha256(h->body, digest);
+	policy_digest_of(h->body, digest);
 	return memcmp(digest, h->digest, sizeof(digest)) == 0 ? 0
 	                                                      : bad(e, "its digest is another's");
 }

@@ -130,6 +130,8 @@ static void make_made_reset(uint32_t n)
 	frame(WINDOW, 0, 2 * n + 1, span_of("\0\0\0\0", 4));
 }
 
+enum { RESET_SECONDS_MAX = 60 };
+
 static void is_bounded(const char *what, int n, int most)
 {
 	if (n < 0 || n > most)
@@ -138,7 +140,9 @@ static void is_bounded(const char *what, int n, int most)
 
 TEST(http_6_floods_end_the_connection)
 {
-	is_bounded("resets", rounds(make_reset, 5000), HTTP2_RESET_BURST + 2);
+	/* nghttp2 looks at a clock of its own: a busy machine may see seconds pass */
+	is_bounded("resets", rounds(make_reset, 5000),
+	           HTTP2_RESET_BURST + RESET_SECONDS_MAX * HTTP2_RESET_PER_S + 2);
 	is_bounded("pings", rounds(make_ping, 5000), HTTP2_CONTROL_BURST + 2);
 	is_bounded("settings", rounds(make_settings, 5000), HTTP2_CONTROL_BURST + 2);
 	is_bounded("priorities", rounds(make_priority, 5000), HTTP2_CONTROL_BURST + 2);
