@@ -137,6 +137,22 @@ uint64_t policy_secrets_for(const struct policy *p, const struct policy_ask *a);
 unsigned policy_secrets(const struct policy *p);
 const struct policy_secret *policy_secret_at(const struct policy *p, unsigned i);
 
+bool policy_default_allows(const struct policy *p);
+
+/*
+ * What it holds, a line or a JSON object each; POLICY_SHOWN_MAX bytes suffice. A number that there
+ * is none of puts nothing. Ports, methods and paths that are empty lists mean all of them.
+ *   {"action":"allow","host":"*.example.com","address":null,"ports":["443"],"protocol":null,
+ *    "inspect":null,"observe":false,"http":[{"methods":["GET"],"path":"/a","query":["q"]}],
+ *    "rule":"policy.yaml:5"}
+ *   {"name":"TOKEN","hosts":["a.example"],"ports":[],"places":[{"place":"header","name":"x-key",
+ *    "prefix":null}],"methods":[],"paths":[],"on_violation":"refuse","rule":"--secret TOKEN@..."}
+ */
+void policy_put_rule(const struct policy *p, uint16_t rule, struct buf *b);
+void policy_put_rule_json(const struct policy *p, uint16_t rule, struct buf *b);
+void policy_put_secret(const struct policy *p, unsigned i, struct buf *b);
+void policy_put_secret_json(const struct policy *p, unsigned i, struct buf *b);
+
 /* One sentence for a person: what was refused, by what, and how the user could allow it. */
 void policy_explain(const struct policy *p, const struct policy_ask *a,
                     const struct policy_verdict *v, struct buf *b);
