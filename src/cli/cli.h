@@ -42,6 +42,7 @@ enum cli_complete {
 	COMPLETE_ANY_SANDBOX, /* and ended ones */
 	COMPLETE_IMAGE,
 	COMPLETE_SNAPSHOT,
+	COMPLETE_PRESET,
 	COMPLETE_COPY, /* a live sandbox with a colon behind it, or a file */
 	COMPLETE_VERB,
 	COMPLETE_SHELL, /* bash, zsh, fish */
@@ -90,6 +91,7 @@ struct arg {
 /* One command line, judged by its verb's table. Strings are borrowed from argv. */
 struct args {
 	const struct verb *verb;
+	const char *path;       /* "policy check": for messages; set by main */
 	const struct arg *opts; /* in the order given */
 	size_t opt_count;
 	const char *const *words; /* NULL-ended */

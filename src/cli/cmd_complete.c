@@ -3,6 +3,7 @@
 #include "image/store.h"
 #include "lib/snapshot.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +49,29 @@ static int list_snapshots(struct cli *c)
 	return 0;
 }
 
+/* Those of the installation: NAME.yaml. */
+static int list_presets(struct cli *c)
+{
+	char path[PATH_MAX + 16];
+	const struct dirent *d;
+	DIR *dir;
+
+	if (cli_paths(c, NULL) < 0)
+		return CLI_EXIT_ERROR;
+	(void)snprintf(path, sizeof(path), "%s/egress", c->paths.share);
+	dir = opendir(path);
+	if (!dir)
+		return CLI_EXIT_ERROR;
+	while ((d = readdir(dir)) != NULL) {
+		size_t len = strlen(d->d_name);
+
+		if (len > 5 && strcmp(d->d_name + len - 5, ".yaml") == 0)
+			(void)printf("%.*s\n", (int)(len - 5), d->d_name);
+	}
+	(void)closedir(dir);
+	return 0;
+}
+
 static int print_script(const char *shell, struct err *e)
 {
 	_own_free_ char *storage = malloc(CLI_SCRIPT_MAX);
@@ -76,6 +100,8 @@ static int run_complete(struct cli *c, const struct args *a)
 		return list_images(c);
 	if (strcmp(what, "snapshots") == 0)
 		return list_snapshots(c);
+	if (strcmp(what, "presets") == 0)
+		return list_presets(c);
 	if (strcmp(what, "copy") == 0)
 		return list_sandboxes(c, false, ":");
 	return print_script(what, &e) < 0 ? cli_fail(&e) : 0;

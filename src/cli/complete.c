@@ -25,6 +25,8 @@ static const char *live_list(enum cli_complete what)
 		return "berm __complete images";
 	case COMPLETE_SNAPSHOT:
 		return "berm __complete snapshots";
+	case COMPLETE_PRESET:
+		return "berm __complete presets";
 	case COMPLETE_COPY:
 		return "berm __complete copy";
 	case COMPLETE_NONE:

@@ -53,6 +53,7 @@ static int run_verb(struct cli *c, const char *path, const struct verb *v, int a
 		log_error("%s: %s (see berm help %s)", path, e.text, path);
 		return CLI_EXIT_ERROR;
 	}
+	a->path = path;
 	c->json = args_has(a, OPT_JSON);
 	return v->run(c, a);
 }

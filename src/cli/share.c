@@ -39,13 +39,14 @@ int cli_fail(const struct err *e)
 
 int cli_usage(const struct args *a, const char *fmt, ...)
 {
+	const char *path = a->path ? a->path : a->verb->name;
 	char text[USAGE_TEXT_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	log_error("%s: %s (see berm help %s)", a->verb->name, text, a->verb->name);
+	log_error("%s: %s (see berm help %s)", path, text, path);
 	return CLI_EXIT_ERROR;
 }
 

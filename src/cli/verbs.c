@@ -19,6 +19,7 @@ const struct verb *const cli_verbs[] = {
 	&verb_fork,
 	&verb_restore,
 	&verb_image,
+	&verb_policy,
 	&verb_doctor,
 	&verb_help,
 	&verb_version,

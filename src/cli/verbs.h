@@ -22,6 +22,7 @@ extern const struct verb verb_snapshot;
 extern const struct verb verb_fork;
 extern const struct verb verb_restore;
 extern const struct verb verb_image;
+extern const struct verb verb_policy;
 extern const struct verb verb_doctor;
 extern const struct verb verb_help;
 extern const struct verb verb_version;

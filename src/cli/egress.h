@@ -1,0 +1,79 @@
+/*
+ * egress: the flags about what a guest may reach, put together to one policy.
+ *
+ * Verbs that take them have EGRESS_ROWS in their table and give each such option to egress_take(),
+ * in the order of the command line. The order does not change what the policy says.
+ */
+#pragma once
+
+#include "cli/cli.h"
+#include "policy/draft.h"
+#include "policy/policy.h"
+
+enum {
+	EGRESS_ALLOW = 900,
+	EGRESS_DENY,
+	EGRESS_PRESET,
+	EGRESS_SECRET,
+	EGRESS_POLICY,
+};
+
+/* clang-format off */
+#define EGRESS_RULE_ROWS \
+	{ EGRESS_ALLOW, 0, "allow", "HOST[:PORT]", COMPLETE_NONE, \
+	  "let it reach this host; repeatable" }, \
+	{ EGRESS_DENY, 0, "deny", "HOST[:PORT]", COMPLETE_NONE, \
+	  "never this one, whatever allows it; repeatable" }, \
+	{ EGRESS_PRESET, 0, "preset", "NAME", COMPLETE_PRESET, \
+	  "none, model-only, registries, locked, standard or permissive" }, \
+	{ EGRESS_SECRET, 0, "secret", "NAME@HOST[,HOST]", COMPLETE_NONE, \
+	  "a credential for these hosts, never in the guest; repeatable" }
+#define EGRESS_POLICY_ROW \
+	{ EGRESS_POLICY, 0, "policy", "FILE", COMPLETE_FILE, \
+	  "what it may reach, as berm-policy(5) has it; - is stdin" }
+/* clang-format on */
+
+static inline bool egress_is_opt(int id)
+{
+	return id >= EGRESS_ALLOW && id <= EGRESS_POLICY;
+}
+
+struct egress {
+	struct policy_draft *draft; /* NULL: no flag was there */
+	int presets_fd;             /* -1: not opened */
+};
+
+void egress_init(struct egress *g);
+void egress_fini(const struct egress *g);
+
+static inline void egress_fini_scope(const struct egress *g)
+{
+	egress_fini(g);
+}
+
+/* One option, or a policy file by its name. -EINVAL: the text has flag or line and what to do. */
+_must_ int egress_take(struct egress *g, struct cli *c, const struct arg *o, struct err *e);
+_must_ int egress_take_file(struct egress *g, struct cli *c, const char *path, struct err *e);
+
+/* The compiled form, the caller's to free, and the same loaded, if ret_policy is not NULL. */
+_must_ int egress_compile(const struct egress *g, uint8_t **ret_tlv, size_t *ret_len,
+                          struct policy **ret_policy, struct err *e);
+
+/* "from the variable TOKEN"; and two JSON members, "from" and "source". */
+void egress_put_source(struct buf *b, const struct policy_source *s);
+void egress_put_source_json(struct buf *b, const struct policy_source *s);
+
+/* One sentence of policy_notes(). */
+void egress_put_note(struct buf *b, struct span who, const char *what, struct span other);
+
+/* "sha256:..." */
+void egress_put_digest(struct buf *b, const struct policy *p);
+
+/*
+ * All a policy says: rules, secrets, limits. sources, which may be NULL, says where the secrets'
+ * values are. The second puts JSON members without braces.
+ */
+_must_ int egress_print_policy(const struct policy *p, const struct policy_draft *sources,
+                               struct err *e);
+_must_ int egress_print_policy_json(const struct policy *p, const struct policy_draft *sources,
+                                    struct err *e);
