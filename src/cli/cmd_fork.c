@@ -15,17 +15,20 @@ static const struct opt fork_opts[] = {
 	{ COPIES_OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
 	  "end each when nothing happens for so long" },
 	{ COPIES_OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE, "end each after so much output" },
+	EGRESS_RULE_ROWS,
+	EGRESS_POLICY_ROW,
 	OPT_JSON_ROW,
 	OPT_END_ROW,
 };
 /* clang-format on */
 
-static int save(struct cli *c, const char *ref, struct snapshot **ret, struct err *e)
+static int save(struct cli *c, const char *ref, struct state_info *ret_info, struct snapshot **ret,
+                struct err *e)
 {
 	static const char words[] = "copying the sandbox";
 	_own_(client_free) struct client *client = NULL;
 	struct spinner spinner = { .enabled = c->err_tty };
-	int r = reach_client(c, ref, NULL, &client, e);
+	int r = reach_client(c, ref, ret_info, &client, e);
 
 	if (r < 0)
 		return r;
@@ -37,17 +40,25 @@ static int save(struct cli *c, const char *ref, struct snapshot **ret, struct er
 
 static int run_fork(struct cli *c, const struct args *a)
 {
-	__attribute__((cleanup(copies_drop_image))) struct copies cs = { .count = 0 };
+	__attribute__((cleanup(egress_fini_scope))) struct egress egress = { .presets_fd = -1 };
+	__attribute__((cleanup(copies_drop_image))) struct copies cs = { .egress = &egress };
 	_own_(snapshot_free) struct snapshot *from = NULL;
+	struct state_info parent = { .id = "" };
 	struct err e = { 0 };
+	int r = 0;
 
 	/* judged before the sandbox is made to stand still; taken again when its spec is there */
-	if (copies_take_flags(&cs, a, &e) < 0)
+	for (size_t i = 0; r == 0 && i < a->opt_count; i++)
+		if (egress_is_opt(a->opts[i].id))
+			r = egress_take(&egress, c, &a->opts[i], &e);
+	if (r < 0 || copies_take_flags(&cs, a, &e) < 0)
 		return cli_usage(a, "%s", e.text);
-	if (cli_state(c, &e) < 0 || save(c, a->words[0], &from, &e) < 0 ||
-	    copies_begin(&cs, c, from, &e) < 0 || copies_take_flags(&cs, a, &e) < 0 ||
+	if (egress_prepare(&egress, c, NULL, &e) < 0 || cli_state(c, &e) < 0 ||
+	    save(c, a->words[0], &parent, &from, &e) < 0 || copies_begin(&cs, c, from, &e) < 0 ||
+	    copies_take_flags(&cs, a, &e) < 0 || copies_check_network(&cs, &e) < 0 ||
 	    copies_open_image(&cs, c, &e) < 0)
 		return cli_fail(&e);
+	cs.parent = parent.id;
 	return copies_run(&cs, c);
 }
 
@@ -61,6 +72,9 @@ const struct verb verb_fork = {
 		"of its own; its main command goes on, its output begins anew (berm logs). Commands of\n"
 		"berm exec and cp that were running are cut off in the children. A program's own random\n"
 		"generator, if it keeps one, is copied too: have it seeded anew.\n"
+		"\n"
+		"They reach what the sandbox reaches now, with its secrets, placeholders of their own and\n"
+		"no published port; flags about the network replace its rules.\n"
 		"\n"
 		"All children are started, or none. Their ids are printed, a line each.\n",
 	.examples = "berm fork web\n"

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/json_out.h"
+#include "cli/logs_egress.h"
 #include "cli/reach.h"
 #include "cli/verbs.h"
 #include "cli/when.h"
@@ -21,7 +22,7 @@
  * What an ended sandbox leaves is moved to another directory: the reader follows it there.
  */
 
-enum { OPT_FOLLOW = 1, OPT_TAIL, OPT_RAW, OPT_SINCE, OPT_TIMES };
+enum { OPT_FOLLOW = 1, OPT_TAIL, OPT_RAW, OPT_SINCE, OPT_TIMES, OPT_EGRESS, OPT_DENIED };
 
 enum {
 	TAIL_MAX = 1 << 30,
@@ -36,6 +37,10 @@ static const struct opt logs_opts[] = {
 	{ OPT_SINCE, 0, "since", "WHEN", COMPLETE_NONE,
 	  "only what came after it: 10m ago, or 2026-01-31T12:00:00Z" },
 	{ OPT_TIMES, 't', "timestamps", NULL, COMPLETE_NONE, "when each line came, before it" },
+	{ OPT_EGRESS, 0, "egress", NULL, COMPLETE_NONE,
+	  "instead: what it reached, and what was refused" },
+	{ OPT_DENIED, 0, "denied", NULL, COMPLETE_NONE,
+	  "of that only what was refused; implies --egress" },
 	{ OPT_RAW, 0, "raw", NULL, COMPLETE_NONE, "no escapes, even to a terminal" },
 	OPT_JSON_ROW,
 	OPT_END_ROW,
@@ -256,6 +261,21 @@ static int show(struct logs *l, const struct args *a, uint64_t tail, struct err 
 	return r < 0 ? r : drain_ended(l, reader, info.id, e);
 }
 
+static int show_egress(struct cli *c, const struct args *a, uint64_t tail, uint64_t since_ms)
+{
+	struct logs_egress l = { .denied = args_has(a, OPT_DENIED),
+		                 .follow = args_has(a, OPT_FOLLOW),
+		                 .tail = tail,
+		                 .since_ms = since_ms };
+	struct err e = { 0 };
+	int r;
+
+	if (args_has(a, OPT_RAW) || args_has(a, OPT_TIMES))
+		return cli_usage(a, "--raw and --timestamps are about what the command wrote");
+	r = logs_egress_show(&l, c, a->words[0], &e);
+	return r == 0 || r == -EPIPE ? 0 : cli_fail(&e);
+}
+
 static int run_logs(struct cli *c, const struct args *a)
 {
 	__attribute__((cleanup(logs_fini))) struct logs l = { .c = c };
@@ -269,6 +289,8 @@ static int run_logs(struct cli *c, const struct args *a)
 		return cli_usage(a, "--tail: %s", e.text);
 	if (since && when_parse(since, clock_real_ns() / 1000000, &l.since_ms, &e) < 0)
 		return cli_usage(a, "--since: %s", e.text);
+	if (args_has(a, OPT_EGRESS) || args_has(a, OPT_DENIED))
+		return show_egress(c, a, tail, l.since_ms);
 	l.times = args_has(a, OPT_TIMES);
 	l.raw = args_has(a, OPT_RAW);
 	l.storage = malloc(JSON_LINE_MAX);
@@ -288,9 +310,15 @@ const struct verb verb_logs = {
 		"Its stdout goes to stdout, its stderr to stderr. The newest 4 to 8 MiB are kept. On a\n"
 		"terminal control bytes are shown as \\xNN, as the guest might mean harm with them.\n"
 		"--since takes how long ago (90s, 10m, 2h, 1d) or a day or time as RFC 3339 has it; one\n"
-		"without a zone is local. Times that are printed are UTC.\n",
+		"without a zone is local. Times that are printed are UTC.\n"
+		"\n"
+		"With --egress it is the record of its network instead, a line for each connection and\n"
+		"request: when, what became of it, what it was, why, and by which rule. With --json they\n"
+		"are the records as they were written: see berm-egress(7).\n",
 	.examples = "berm logs web\n"
 		    "berm logs -f --tail 20 web\n"
+		    "berm logs -f --denied web\n"
+		    "berm logs --egress --json web | jq -r 'select(.event==\"refused\").host'\n"
 		    "berm logs --timestamps --since 10m web\n"
 		    "berm logs --json web | jq -r 'select(.stream==\"stderr\").data'\n",
 	.opts = logs_opts,

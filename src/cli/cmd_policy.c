@@ -33,13 +33,13 @@ struct check {
 	bool refused;
 };
 
-static void check_fini(const struct check *k)
+static void check_fini(struct check *k)
 {
 	policy_free(k->policy);
 	egress_fini(&k->egress);
 }
 
-static inline void check_fini_scope(const struct check *k)
+static inline void check_fini_scope(struct check *k)
 {
 	check_fini(k);
 }
@@ -351,7 +351,8 @@ static const struct verb verb_check = {
 	.words = COMPLETE_FILE,
 };
 
-static const struct verb *const policy_verbs[] = { &verb_check, NULL };
+static const struct verb *const policy_verbs[] = { &verb_check, &verb_policy_show, &verb_policy_set,
+	                                           NULL };
 
 const struct verb verb_policy = {
 	.name = "policy",

@@ -27,6 +27,9 @@ static const struct opt restore_opts[] = {
 	{ COPIES_OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
 	  "end it when nothing happens for so long" },
 	{ COPIES_OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE, "end it after so much output" },
+	EGRESS_RULE_ROWS,
+	EGRESS_POLICY_ROW,
+	EGRESS_PUBLISH_ROW,
 	{ OPT_MINIMUM, 0, "minimum", "microvm|emulated|process", COMPLETE_NONE,
 	  "the least boundary accepted (emulated)" },
 	{ OPT_RESULT, 0, "result", "FILE", COMPLETE_FILE,
@@ -73,35 +76,54 @@ static void take_terminal(struct spec *s, const struct cli *c, const struct args
 static int run_foreground(struct copies *cs, struct cli *c, const struct args *a, int result_fd)
 {
 	__attribute__((cleanup(session_fini))) struct session s = { .signal_fd = -1 };
+	_own_(egress_plan_fini) struct egress_plan plan;
 	struct started st;
 	struct err e = { 0 };
 
 	cs->spec.name = cs->name;
 	take_terminal(&cs->spec, c, a);
+	egress_plan_init(&plan);
 	if (session_init(&s, c, SESSION_RUN, &e) < 0 ||
+	    (cs->spec.network && copies_plan(cs, c, &plan, &e) < 0) ||
 	    start_copy(&c->paths, c->state_fd, cs->image->disk_fd, &cs->spec, &cs->from->files,
-	               NULL, false, &st, &e) < 0)
+	               cs->spec.network ? &plan : NULL, false, &st, &e) < 0)
 		return cli_fail(&e);
 	return live_run(&s, c, &cs->spec, &st, result_fd);
 }
 
+/* Ports of several copies would be one port. */
+static int take_egress(struct copies *cs, struct cli *c, const struct args *a, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < a->opt_count; i++)
+		if (egress_is_opt(a->opts[i].id))
+			r = egress_take(cs->egress, c, &a->opts[i], e);
+	if (r == 0 && cs->count > 1 && cs->egress->ports_count > 0)
+		r = err_set(e, -EINVAL, "-p is of one guest, and --count starts several");
+	return r;
+}
+
 static int run_restore(struct cli *c, const struct args *a)
 {
-	__attribute__((cleanup(copies_drop_image))) struct copies cs = { .count = 0 };
+	__attribute__((cleanup(egress_fini_scope))) struct egress egress = { .presets_fd = -1 };
+	__attribute__((cleanup(copies_drop_image))) struct copies cs = { .egress = &egress };
 	_own_(snapshot_free) struct snapshot *from = NULL;
 	const char *result = args_value(a, OPT_RESULT);
 	_own_fd_ int result_fd = -1;
 	struct err e = { 0 };
 
-	if (take_flags(&cs, c, a, &e) < 0)
+	if (take_flags(&cs, c, a, &e) < 0 || take_egress(&cs, c, a, &e) < 0)
 		return cli_usage(a, "%s", e.text);
 	if (result && live_open_result(result, &result_fd, &e) < 0)
 		return cli_fail(&e);
 	if (cli_state(c, &e) < 0 || snapshot_open(c->state_fd, a->words[0], &from, &e) < 0 ||
 	    copies_begin(&cs, c, from, &e) < 0)
 		return cli_fail(&e);
-	if (take_flags(&cs, c, a, &e) < 0)
+	if (take_flags(&cs, c, a, &e) < 0 || copies_check_network(&cs, &e) < 0)
 		return cli_usage(a, "%s", e.text);
+	if (egress_prepare(&egress, c, NULL, &e) < 0)
+		return cli_fail(&e);
 	if (copies_open_image(&cs, c, &e) < 0) {
 		(void)err_wrap(&e, "snapshot '%s'", from->name);
 		return cli_fail(&e);
@@ -118,7 +140,10 @@ const struct verb verb_restore = {
 		"random numbers and clock of its own. Memory, disk, CPUs and processes are those of the\n"
 		"snapshot; limits of time, idleness and output too, unless they are given anew, and they\n"
 		"count from the start. Without -d berm stays with it as berm run does, and exits with the\n"
-		"status of its main command.\n",
+		"status of its main command.\n"
+		"\n"
+		"A guest that had a network has its card, and reaches nothing unless the flags say so:\n"
+		"a snapshot keeps neither policy nor secrets.\n",
 	.examples = "berm restore warm\n"
 		    "berm restore -d --name web warm\n"
 		    "berm restore -d -n 10 --name try warm\n"

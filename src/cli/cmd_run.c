@@ -6,10 +6,14 @@
 
 static int run_sandbox(struct session *s, struct cli *c, struct run *run, int result_fd)
 {
+	_own_(egress_plan_fini) struct egress_plan plan;
 	struct started st;
 	struct err e = { 0 };
 
-	if (start_sandbox(&c->paths, c->state_fd, run->disk_fd, &run->spec, NULL, &st, &e) < 0)
+	egress_plan_init(&plan);
+	if (egress_fill(&run->egress, &plan, &e) < 0 ||
+	    start_sandbox(&c->paths, c->state_fd, run->disk_fd, &run->spec,
+	                  run->spec.network ? &plan : NULL, &st, &e) < 0)
 		return cli_fail(&e);
 	return live_run(s, c, &run->spec, &st, result_fd);
 }
@@ -44,6 +48,8 @@ static int run_run(struct cli *c, const struct args *a)
 		return cli_usage(a, "%s", e.text);
 	if (run.result_path && live_open_result(run.result_path, &result_fd, &e) < 0)
 		return cli_fail(&e);
+	if (egress_prepare(&run.egress, c, NULL, &e) < 0)
+		return cli_fail(&e);
 	take_size(&run, c);
 	if (cli_state(c, &e) < 0 || run_take_image(&run, c, &e) < 0 ||
 	    spec_check(&run.spec, &e) < 0 || session_init(&s, c, SESSION_RUN, &e) < 0)
@@ -62,6 +68,9 @@ const struct verb verb_run = {
 		"Stdin is forwarded, except with -d or from a terminal while in the background. At a\n"
 		"terminal (stdin, stdout and stderr) the command gets a terminal of its own.\n"
 		"\n"
+		"The guest has no network unless --allow, --preset, --policy, --secret or -p gives it\n"
+		"one, and then reaches what they name and nothing else: see berm-egress(7).\n"
+		"\n"
 		"Sizes are 64KiB, 512MiB, 2GiB; durations are 500ms, 30s, 5min, 2h.\n"
 		"\n"
 		"Exit status: the command's own; 124 a time limit; 125 berm's error; 126 the command\n"
@@ -73,6 +82,8 @@ const struct verb verb_run = {
 		    "tar -c . | berm run -- sh -c 'mkdir /w && cd /w && tar -x && ls'\n"
 		    "berm run -m 1GiB --cpus 2 -e TOKEN -- printenv TOKEN\n"
 		    "berm run --json --time 1s -- sleep 9 | jq .result.reason\n"
+		    "berm run --preset standard --secret API_KEY@api.example.com -- ./agent\n"
+		    "berm run -d --name web -p 8080:80 -- python3 -m http.server 80\n"
 		    "berm run -d --name web -- sleep 1h\n",
 	.opts = run_opts,
 	.run = run_run,

@@ -123,8 +123,30 @@ struct starting {
 	struct spinner spinner;
 };
 
+int copies_check_network(const struct copies *cs, struct err *e)
+{
+	if (!cs->egress || !egress_wanted(cs->egress) || cs->spec.network)
+		return 0;
+	return err_set(e, -EINVAL,
+	               "it was started without a network, and a copy cannot be given one: start "
+	               "the first with --preset none");
+}
+
+int copies_plan(const struct copies *cs, const struct cli *c, struct egress_plan *plan,
+                struct err *e)
+{
+	int r = cs->egress ? egress_fill(cs->egress, plan, e) : 0;
+
+	if (r == 0 && cs->parent)
+		r = egress_plan_inherit(plan, c->state_fd, cs->parent, e);
+	if (r == 0 && plan->policy_fd < 0)
+		r = egress_plan_deny(plan, e);
+	return r;
+}
+
 static int start_one(struct starting *st, struct err *e)
 {
+	_own_(egress_plan_fini) struct egress_plan plan;
 	struct copies *cs = st->cs;
 	struct copy *one = &st->all[st->started];
 	struct started got;
@@ -134,8 +156,11 @@ static int start_one(struct starting *st, struct err *e)
 	if (cs->name)
 		put_name(cs, st->started + 1, one->name);
 	spec.name = cs->name ? one->name : NULL;
-	r = start_copy(&st->cli->paths, st->cli->state_fd, cs->image->disk_fd, &spec,
-	               &cs->from->files, NULL, false, &got, e);
+	egress_plan_init(&plan);
+	r = spec.network ? copies_plan(cs, st->cli, &plan, e) : 0;
+	if (r == 0)
+		r = start_copy(&st->cli->paths, st->cli->state_fd, cs->image->disk_fd, &spec,
+		               &cs->from->files, spec.network ? &plan : NULL, false, &got, e);
 	if (r < 0)
 		return r;
 	(void)close(got.pidfd);

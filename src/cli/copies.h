@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cli/cli.h"
+#include "cli/egress.h"
 #include "lib/snapshot.h"
 
 enum {
@@ -22,6 +23,8 @@ struct copies {
 	struct spec spec;            /* of each, but for its name */
 	const char *name;            /* of one, or what several names begin with; NULL: none */
 	uint64_t count;
+	struct egress *egress; /* flags about the network, prepared; borrowed; NULL: none */
+	const char *parent;    /* id of the sandbox they are forks of; borrowed; NULL: none */
 };
 
 struct copy {
@@ -52,6 +55,16 @@ _must_ int copies_begin(struct copies *cs, const struct cli *c, const struct sna
 /* The image of the saved guest, by its id. -ENOENT says what to import. */
 _must_ int copies_open_image(struct copies *cs, struct cli *c, struct err *e);
 void copies_drop_image(struct copies *cs);
+
+/*
+ * What a copy with a network starts with: what the flags say, else the policy of the sandbox it is
+ * a fork of, whose secrets it has as well; else nothing is let through.
+ */
+_must_ int copies_plan(const struct copies *cs, const struct cli *c, struct egress_plan *plan,
+                       struct err *e);
+
+/* Are there flags about a network, and the saved guest has no card? -EINVAL. */
+_must_ int copies_check_network(const struct copies *cs, struct err *e);
 
 /* Starts them and prints their ids. Returns the exit status. */
 int copies_run(struct copies *cs, struct cli *c);

@@ -1,22 +1,27 @@
 #include "cli/egress.h"
 
 #include "base/fdio.h"
+#include "base/log.h"
+#include "lib/secret_source.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { READ_BYTES = 64 << 10, LABEL_MAX = 64 };
+enum { LABEL_MAX = POLICY_ORIGIN_MAX - 16 }; /* room for a line and a column behind it */
 
 void egress_init(struct egress *g)
 {
 	*g = (struct egress){ .presets_fd = -1 };
 }
 
-void egress_fini(const struct egress *g)
+void egress_fini(struct egress *g)
 {
 	policy_draft_free(g->draft);
+	free(g->tlv);
+	for (unsigned i = 0; i < g->values_count; i++)
+		(void)close(g->values[i].fd);
 	if (g->presets_fd >= 0)
 		(void)close(g->presets_fd);
 }
@@ -64,14 +69,14 @@ static int read_text(int fd, char **ret_text, size_t *ret_len, struct err *e)
 	return 0;
 }
 
-/* The end of a long path says more than its beginning. */
+/* As it was given, or the file's own name where that is too long for the ids of rules. */
 static const char *label_of(const char *path)
 {
-	size_t len = strlen(path);
+	const char *slash = strrchr(path, '/');
 
 	if (strcmp(path, "-") == 0)
 		return "stdin";
-	return len > LABEL_MAX ? path + len - LABEL_MAX : path;
+	return strlen(path) > LABEL_MAX && slash ? slash + 1 : path;
 }
 
 int egress_take_file(struct egress *g, struct cli *c, const char *path, struct err *e)
@@ -92,10 +97,24 @@ int egress_take_file(struct egress *g, struct cli *c, const char *path, struct e
 	return policy_draft_file(g->draft, label_of(path), span_of(text, len), e);
 }
 
+static int take_port(struct egress *g, const char *value, struct err *e)
+{
+	int r;
+
+	if (g->ports_count == EGRESS_PORTS_MAX)
+		return err_set(e, -E2BIG, "-p: at most %d ports", EGRESS_PORTS_MAX);
+	r = publish_parse(value, &g->ports[g->ports_count], e);
+	g->ports_count += r == 0;
+	return r < 0 ? err_wrap(e, "-p") : 0;
+}
+
 int egress_take(struct egress *g, struct cli *c, const struct arg *o, struct err *e)
 {
-	int r = begin(g, c, e);
+	int r;
 
+	if (o->id == EGRESS_PUBLISH)
+		return take_port(g, o->value, e);
+	r = begin(g, c, e);
 	if (r < 0)
 		return r;
 	switch (o->id) {
@@ -126,6 +145,110 @@ int egress_compile(const struct egress *g, uint8_t **ret_tlv, size_t *ret_len,
 	*ret_tlv = steal_ptr(&tlv);
 	*ret_len = len;
 	return 0;
+}
+
+int egress_check_env(const struct egress *g, const char *const *env, struct err *e)
+{
+	for (unsigned i = 0; g->draft && i < policy_draft_secrets(g->draft); i++) {
+		struct policy_source s = policy_draft_source(g->draft, i);
+		size_t len = strlen(s.name);
+
+		for (size_t k = 0; env && env[k]; k++)
+			if (strncmp(env[k], s.name, len) == 0 && env[k][len] == '=')
+				return err_set(
+					e, -EINVAL,
+					"--env %s: it is the name of a secret, whose placeholder "
+					"the guest has there; leave it away",
+					s.name);
+	}
+	return 0;
+}
+
+static void warn_note(void *arg, struct span who, const char *what, struct span other)
+{
+	char room[4 * POLICY_EXPLAIN_MAX];
+	struct buf b;
+
+	(void)arg;
+	buf_init(&b, room, sizeof(room));
+	egress_put_note(&b, who, what, other);
+	log_warn("%s", buf_cstr(&b));
+}
+
+static bool listed(const json_t *have, const char *name)
+{
+	for (size_t i = 0; i < json_array_size(have); i++) {
+		const char *one = json_string_value(json_array_get(have, i));
+
+		if (one && strcmp(one, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int read_value(struct egress *g, const struct cli *c, const struct policy_source *s,
+                      struct err *e)
+{
+	struct egress_secret *to = &g->values[g->values_count];
+	struct secret_value value;
+	int r = secret_source_open(s, c->envp, &value, e);
+
+	if (r < 0)
+		return r;
+	(void)snprintf(to->name, sizeof(to->name), "%s", s->name);
+	to->fd = value.fd;
+	g->values_count++;
+	/* a variable has none, and a file nearly always */
+	if (value.trimmed)
+		log_debug("the secret %s: the line break at its end is left out", s->name);
+	return 0;
+}
+
+int egress_prepare(struct egress *g, const struct cli *c, const json_t *have, struct err *e)
+{
+	_own_(policy_free) struct policy *policy = NULL;
+	int r = 0;
+
+	if (!g->draft)
+		return 0;
+	r = egress_compile(g, &g->tlv, &g->tlv_len, &policy, e);
+	for (unsigned i = 0; r == 0 && i < policy_draft_secrets(g->draft); i++) {
+		struct policy_source s = policy_draft_source(g->draft, i);
+
+		if (!listed(have, s.name))
+			r = read_value(g, c, &s, e);
+	}
+	if (r < 0)
+		return r;
+	(void)policy_notes(policy, warn_note, NULL);
+	return 0;
+}
+
+/* Whoever reads one reads it to its end: each start has a place of its own in the file. */
+static int again(int fd, int *ret_fd, struct err *e)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return fd_open(path, O_RDONLY, 0, ret_fd, e);
+}
+
+int egress_fill(const struct egress *g, struct egress_plan *plan, struct err *e)
+{
+	int r = 0;
+
+	if (g->tlv)
+		r = egress_plan_policy(plan, span_of(g->tlv, g->tlv_len), e);
+	for (unsigned i = 0; r == 0 && i < g->values_count; i++) {
+		int fd;
+
+		r = again(g->values[i].fd, &fd, e);
+		if (r == 0)
+			r = egress_plan_secret(plan, g->values[i].name, fd, e);
+	}
+	for (unsigned i = 0; r == 0 && i < g->ports_count; i++)
+		r = egress_plan_publish(plan, &g->ports[i], e);
+	return r;
 }
 
 static const char *const source_words[] = {

@@ -7,6 +7,9 @@
 #pragma once
 
 #include "cli/cli.h"
+#include "lib/egress_plan.h"
+#include "lib/jread.h"
+#include "lib/publish.h"
 #include "policy/draft.h"
 #include "policy/policy.h"
 
@@ -16,6 +19,7 @@ enum {
 	EGRESS_PRESET,
 	EGRESS_SECRET,
 	EGRESS_POLICY,
+	EGRESS_PUBLISH, /* where it is in the table as well */
 };
 
 /* clang-format off */
@@ -31,22 +35,38 @@ enum {
 #define EGRESS_POLICY_ROW \
 	{ EGRESS_POLICY, 0, "policy", "FILE", COMPLETE_FILE, \
 	  "what it may reach, as berm-policy(5) has it; - is stdin" }
+#define EGRESS_PUBLISH_ROW \
+	{ EGRESS_PUBLISH, 'p', "publish", "[ADDR:]HOST:GUEST", COMPLETE_NONE, \
+	  "let connections to a port of the host in; repeatable" }
 /* clang-format on */
 
 static inline bool egress_is_opt(int id)
 {
-	return id >= EGRESS_ALLOW && id <= EGRESS_POLICY;
+	return id >= EGRESS_ALLOW && id <= EGRESS_PUBLISH;
 }
 
 struct egress {
-	struct policy_draft *draft; /* NULL: no flag was there */
+	struct policy_draft *draft; /* NULL: no flag about rules was there */
 	int presets_fd;             /* -1: not opened */
+	unsigned ports_count;
+	struct publish ports[EGRESS_PORTS_MAX];
+	/* after egress_prepare() */
+	uint8_t *tlv; /* NULL: none of the flags about rules was there */
+	size_t tlv_len;
+	unsigned values_count;
+	struct egress_secret values[CONTROL_SECRETS_MAX];
 };
 
-void egress_init(struct egress *g);
-void egress_fini(const struct egress *g);
+/* Is any of the flags there, so that the guest is to have a network? */
+static inline bool egress_wanted(const struct egress *g)
+{
+	return g->draft || g->ports_count > 0;
+}
 
-static inline void egress_fini_scope(const struct egress *g)
+void egress_init(struct egress *g);
+void egress_fini(struct egress *g);
+
+static inline void egress_fini_scope(struct egress *g)
 {
 	egress_fini(g);
 }
@@ -58,6 +78,21 @@ _must_ int egress_take_file(struct egress *g, struct cli *c, const char *path, s
 /* The compiled form, the caller's to free, and the same loaded, if ret_policy is not NULL. */
 _must_ int egress_compile(const struct egress *g, uint8_t **ret_tlv, size_t *ret_len,
                           struct policy **ret_policy, struct err *e);
+
+/*
+ * A secret that is also named with --env or --env-file would be in the guest, as it is. env is
+ * NULL-ended. -EINVAL.
+ */
+_must_ int egress_check_env(const struct egress *g, const char *const *env, struct err *e);
+
+/*
+ * Compiles the policy and reads the values of its secrets, but for those named in `have`, a JSON
+ * list or NULL. Warns of what the policy says in vain. -ENOENT: a source is not there.
+ */
+_must_ int egress_prepare(struct egress *g, const struct cli *c, const json_t *have, struct err *e);
+
+/* What was prepared, for one start; may be called for several. Listens on the ports. */
+_must_ int egress_fill(const struct egress *g, struct egress_plan *plan, struct err *e);
 
 /* "from the variable TOKEN"; and two JSON members, "from" and "source". */
 void egress_put_source(struct buf *b, const struct policy_source *s);

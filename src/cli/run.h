@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cli/cli.h"
+#include "cli/egress.h"
 #include "lib/spec.h"
 #include "lib/strings.h"
 
@@ -40,6 +41,7 @@ struct run {
 	const char *result_path; /* NULL: not asked for */
 	bool interactive, no_stdin, want_tty, no_tty;
 	struct strings env, argv, warm;
+	struct egress egress;
 	struct image *opened; /* the strings of the spec live in it; see run_drop_image() */
 	int disk_fd;          /* of opened */
 };
@@ -48,7 +50,7 @@ void run_init(struct run *r);
 void run_fini(struct run *r);
 
 /* Flags into r->spec, judged; the image is not looked at. Prints nothing. */
-_must_ int run_take_flags(struct run *r, const struct cli *c, const struct args *a, struct err *e);
+_must_ int run_take_flags(struct run *r, struct cli *c, const struct args *a, struct err *e);
 
 /*
  * Finds the image, opens its disk, and merges its configuration with the flags (run_image.c).

@@ -66,6 +66,9 @@ const struct opt run_opts[] = {
 	  "end it when nothing happens for so long (never)" },
 	{ OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE,
 	  "end it after so much output (no limit)" },
+	EGRESS_RULE_ROWS,
+	EGRESS_POLICY_ROW,
+	EGRESS_PUBLISH_ROW,
 	{ OPT_ENGINE, 0, "engine", "auto|kvm|qemu", COMPLETE_NONE, "what runs the guest (auto)" },
 	{ OPT_MINIMUM, 0, "minimum", "microvm|emulated|process", COMPLETE_NONE,
 	  "the least boundary accepted (emulated)" },
@@ -324,6 +327,7 @@ void run_init(struct run *r)
 	strings_init(&r->env, SPEC_STRINGS_MAX);
 	strings_init(&r->argv, SPEC_STRINGS_MAX);
 	strings_init(&r->warm, SPEC_WARM_MAX);
+	egress_init(&r->egress);
 }
 
 void run_fini(struct run *r)
@@ -331,9 +335,10 @@ void run_fini(struct run *r)
 	strings_fini(&r->env);
 	strings_fini(&r->argv);
 	strings_fini(&r->warm);
+	egress_fini(&r->egress);
 }
 
-static int take_flag(struct run *r, const struct cli *c, const struct arg *o, struct err *e)
+static int take_flag(struct run *r, struct cli *c, const struct arg *o, struct err *e)
 {
 	int got;
 
@@ -341,6 +346,8 @@ static int take_flag(struct run *r, const struct cli *c, const struct arg *o, st
 		take_switch(r, o->id);
 		return 0;
 	}
+	if (egress_is_opt(o->id)) /* its messages name the flag themselves */
+		return egress_take(&r->egress, c, o, e);
 	if (o->id >= OPT_CPUS && o->id <= OPT_OUTPUT) {
 		got = take_limit(&r->spec.limits, o, e);
 		if (got == 0)
@@ -365,7 +372,7 @@ static int take_engine_of_env(struct run *r, const struct cli *c, struct err *e)
 	return got < 0 ? err_wrap(e, "BERM_ENGINE") : 0;
 }
 
-int run_take_flags(struct run *r, const struct cli *c, const struct args *a, struct err *e)
+int run_take_flags(struct run *r, struct cli *c, const struct args *a, struct err *e)
 {
 	static const char *const to_come[] = { "command", NULL };
 	int got = take_engine_of_env(r, c, e);
@@ -379,10 +386,13 @@ int run_take_flags(struct run *r, const struct cli *c, const struct args *a, str
 	}
 	got = check_together(r, c, e);
 	if (got == 0)
+		got = egress_check_env(&r->egress, (const char *const *)r->env.items, e);
+	if (got == 0)
 		got = take_words(r, a, e);
 	if (got < 0)
 		return got;
 	take_terminal(r, c);
+	r->spec.network = egress_wanted(&r->egress);
 	r->spec.argv = to_come; /* so that the rest can be judged before the image is looked for */
 	r->spec.envp = (const char *const *)r->env.items;
 	r->spec.warm = (const char *const *)r->warm.items;

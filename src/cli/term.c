@@ -43,9 +43,9 @@ static void watch_crashes(bool on)
 	}
 }
 
-int term_raw(struct term *t, int fd, struct err *e)
+static int change(struct term *t, int fd, bool raw, struct err *e)
 {
-	struct termios raw;
+	struct termios wanted;
 
 	if (t->raw || tcgetattr(fd, &t->saved) < 0)
 		return 0;
@@ -53,12 +53,26 @@ int term_raw(struct term *t, int fd, struct err *e)
 	crash_state.saved = t->saved;
 	crash_state.fd = fd;
 	watch_crashes(true);
-	raw = t->saved;
-	cfmakeraw(&raw);
-	if (tcsetattr(fd, TCSADRAIN, &raw) < 0)
+	wanted = t->saved;
+	if (raw)
+		cfmakeraw(&wanted);
+	else
+		wanted.c_lflag &= ~(tcflag_t)ECHO;
+	/* what was typed before the question is no answer to it */
+	if (tcsetattr(fd, raw ? TCSADRAIN : TCSAFLUSH, &wanted) < 0)
 		return err_sys(e, "set the terminal");
 	t->raw = true;
 	return 0;
+}
+
+int term_raw(struct term *t, int fd, struct err *e)
+{
+	return change(t, fd, true, e);
+}
+
+int term_blind(struct term *t, int fd, struct err *e)
+{
+	return change(t, fd, false, e);
 }
 
 void term_restore(struct term *t)

@@ -17,8 +17,8 @@ enum {
 };
 
 struct term {
-	int fd; /* borrowed */
-	bool raw;
+	int fd;   /* borrowed */
+	bool raw; /* changed, one way or the other */
 	struct termios saved;
 };
 
@@ -27,6 +27,9 @@ struct term {
  * terminal: nothing is done, and that is no error.
  */
 _must_ int term_raw(struct term *t, int fd, struct err *e);
+
+/* What is typed is not shown until term_restore(); lines and signals are as ever. */
+_must_ int term_blind(struct term *t, int fd, struct err *e);
 void term_restore(struct term *t);
 
 /* False, and nothing written, where fd is no terminal or does not know. */

@@ -20,6 +20,8 @@ const struct verb *const cli_verbs[] = {
 	&verb_restore,
 	&verb_image,
 	&verb_policy,
+	&verb_secret,
+	&verb_forward,
 	&verb_doctor,
 	&verb_help,
 	&verb_version,

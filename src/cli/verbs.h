@@ -23,6 +23,10 @@ extern const struct verb verb_fork;
 extern const struct verb verb_restore;
 extern const struct verb verb_image;
 extern const struct verb verb_policy;
+extern const struct verb verb_policy_show; /* of verb_policy */
+extern const struct verb verb_policy_set;
+extern const struct verb verb_secret;
+extern const struct verb verb_forward;
 extern const struct verb verb_doctor;
 extern const struct verb verb_help;
 extern const struct verb verb_version;

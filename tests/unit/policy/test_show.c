@@ -99,11 +99,10 @@ TEST(secrets)
 	          "\"ports\":[\"443\"],\"places\":[{\"place\":\"header\",\"name\":\"x-key\","
 	          "\"prefix\":\"Bearer \"}],\"methods\":[\"POST\"],\"paths\":[\"/v1\",\"/v2/**\"],"
 	          "\"on_violation\":\"kill\",\"rule\":\"t.yaml:3\"}");
-	CHECK_STR(
-		secret(p, 1, true),
-		"{\"name\":\"TWO\",\"hosts\":[\"c.example.com\"],\"ports\":[],"
-		"\"places\":[{\"place\":\"basic-password\",\"name\":null,\"prefix\":null}],"
-		"\"methods\":[],\"paths\":[],\"on_violation\":\"refuse\",\"rule\":\"t.yaml:4\"}");
+	CHECK_STR(secret(p, 1, true),
+	          "{\"name\":\"TWO\",\"hosts\":[\"c.example.com\"],\"ports\":[],"
+	          "\"places\":[{\"place\":\"basic-password\",\"name\":null,\"prefix\":null}],"
+	          "\"methods\":[],\"paths\":[],\"on_violation\":\"refuse\",\"rule\":\"t.yaml:4\"}");
 	policy_free(p);
 }
 
