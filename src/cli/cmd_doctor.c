@@ -97,9 +97,10 @@ const struct verb verb_doctor = {
 	.name = "doctor",
 	.summary = "say whether berm can run here, how well, and what to do about it",
 	.args = "",
-	.about = "Looks at /dev/kvm, QEMU, the guest's kernel, agent and image, the kernel's\n"
-		 "features for confining processes, control groups, disk and memory. Each finding\n"
-		 "is ok, note, warn or fail, with a remedy. Exits 0 if berm can run, 1 if not.\n",
+	.about =
+		"Looks at /dev/kvm, QEMU, the guest's kernel, agent and image, gate and vault, the kernel's\n"
+		"features for confining processes, control groups, disk and memory. Each finding\n"
+		"is ok, note, warn or fail, with a remedy. Exits 0 if berm can run, 1 if not.\n",
 	.examples = "berm doctor\n"
 		    "berm doctor --json | jq '.findings[] | select(.severity == \"fail\")'\n",
 	.opts = doctor_opts,

@@ -30,6 +30,8 @@ struct sample {
 	char name[SPEC_NAME_MAX + 1];
 	uint64_t cpu_ms, wall_ms; /* of the engine, by the host's measure */
 	uint64_t memory_bytes, memory_max, disk_bytes, disk_max, pids, pids_max, output_bytes;
+	uint64_t up_bytes, down_bytes, refused; /* of its network, by the gate's count */
+	bool network;                           /* it has one, and they are known */
 	bool guest; /* memory, disk and pids are the guest's word, and known */
 };
 
@@ -50,6 +52,22 @@ static void stats_fini(struct stats *s)
 	for (size_t i = 0; i < s->count; i++)
 		client_free(s->all[i].client);
 	s->count = 0;
+}
+
+/* Whatever was refused: a lookup, a flow, a packet, a request, a connection to the guest. */
+static void read_network(const json_t *o, struct sample *s)
+{
+	static const char *const refusals[] = { "dns_refused", "flows_refused", "udp_refused",
+		                                "requests_refused", "published_refused" };
+	const json_t *counters = json_object_get(json_object_get(o, "egress"), "counters");
+	const json_t *gate = json_object_get(counters, "gate");
+	uint64_t n;
+
+	s->network = jread_u64(gate, "bytes_up", INT64_MAX, &s->up_bytes) &&
+	             jread_u64(gate, "bytes_down", INT64_MAX, &s->down_bytes);
+	for (size_t i = 0; s->network && i < sizeof(refusals) / sizeof(refusals[0]); i++)
+		if (jread_u64(gate, refusals[i], INT32_MAX, &n))
+			s->refused += n;
 }
 
 static int read_sample(const json_t *o, struct sample *ret, struct err *e)
@@ -73,6 +91,8 @@ static int read_sample(const json_t *o, struct sample *ret, struct err *e)
 		ok = jread_u64(guest, "memory_bytes", any, &got.memory_bytes) &&
 		     jread_u64(guest, "disk_bytes", any, &got.disk_bytes) &&
 		     jread_u64(guest, "pids", any, &got.pids);
+	if (ok)
+		read_network(o, &got);
 	if (!ok)
 		return err_set(e, -EBADMSG, "the supervisor's answer is of another kind");
 	*ret = got;
@@ -101,6 +121,27 @@ static void put_sizes(bool known, uint64_t used, uint64_t max)
 	put_pair(known ? buf_cstr(&used_text) : "-", buf_cstr(&max_text), 21);
 }
 
+static void put_network(const struct sample *s)
+{
+	char up[CELL_BYTES_MAX];
+	char down[CELL_BYTES_MAX];
+	struct buf u;
+	struct buf d;
+
+	buf_init(&u, up, sizeof(up));
+	buf_init(&d, down, sizeof(down));
+	units_put_size(&u, s->up_bytes);
+	units_put_size(&d, s->down_bytes);
+	if (s->network)
+		put_pair(buf_cstr(&u), buf_cstr(&d), 21);
+	else
+		(void)printf("%-21s  ", "-");
+	if (s->network)
+		(void)printf("%-7llu  ", (unsigned long long)s->refused);
+	else
+		(void)printf("%-7s  ", "-");
+}
+
 static void put_row(const struct sample *s, double percent)
 {
 	char a[CELL_BYTES_MAX];
@@ -117,6 +158,7 @@ static void put_row(const struct sample *s, double percent)
 	buf_init(&text, a, sizeof(a));
 	units_put_size(&text, s->output_bytes);
 	(void)printf("%-9s  ", buf_cstr(&text));
+	put_network(s);
 	buf_init(&text, b, sizeof(b));
 	units_put_duration(&text, s->wall_ms);
 	(void)printf("%s\n", buf_cstr(&text));
@@ -176,9 +218,9 @@ static size_t show_all(struct stats *s)
 	if (!s->c->json && !s->once && s->c->out_tty)
 		(void)fputs("\033[H\033[J", stdout);
 	if (!s->c->json)
-		(void)printf("%-12s  %-*s  %6s  %-21s  %-21s  %-11s  %-9s  %s\n", "ID",
+		(void)printf("%-12s  %-*s  %6s  %-21s  %-21s  %-11s  %-9s  %-21s  %-7s  %s\n", "ID",
 		             NAME_SHOWN_MAX, "NAME", "CPU %", "MEMORY", "DISK", "PIDS", "OUTPUT",
-		             "UP");
+		             "NET OUT / IN", "REFUSED", "UP");
 	for (size_t i = 0; i < s->count; i++) {
 		struct watched *w = &s->all[i];
 		struct err e = { 0 };
@@ -253,7 +295,8 @@ const struct verb verb_stats = {
 	.about =
 		"Every second, until ctrl-c or until none is left. CPU is measured by the host, of one\n"
 		"CPU; with --no-stream it is the average since the start. Memory, disk and processes\n"
-		"are the guest's own word; berm inspect has the host's.\n",
+		"are the guest's own word; berm inspect has the host's. NET and REFUSED are what its gate\n"
+		"passed on and what it refused; --json has all counters in \"egress\".\n",
 	.examples = "berm stats\n"
 		    "berm stats --no-stream --json web | jq .guest.memory_bytes\n",
 	.opts = stats_opts,

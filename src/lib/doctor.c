@@ -204,6 +204,20 @@ static void look_at_programs(struct visit *v)
 	say(v, "programs", DOCTOR_OK, "", "%s", v->paths->libexec);
 }
 
+static void look_at_network(struct visit *v)
+{
+	struct err e = { 0 };
+
+	if (doctor_try_network(v->paths, &e) == 0)
+		say(v, "network", DOCTOR_OK, "", "gate and vault close their jails");
+	else
+		say(v, "network", DOCTOR_WARN,
+		    e.code == -ENOENT
+		            ? reinstall
+		            : "sandboxes without a network run; for the others see the reason above",
+		    "no sandbox can have a network: %s", e.text);
+}
+
 static void look_at_image(struct visit *v)
 {
 	const char *const dirs[] = { v->paths->state, v->paths->share };
@@ -368,6 +382,7 @@ int doctor_examine(const struct paths *p, struct doctor_report *ret, struct err 
 	look_at_kernel(&v);
 	look_at_initramfs(&v);
 	look_at_programs(&v);
+	look_at_network(&v);
 	look_at_image(&v);
 	look_at_mke2fs(&v);
 	look_at_jail(&v);

@@ -50,6 +50,12 @@ struct doctor_report {
  */
 _must_ int doctor_examine(const struct paths *p, struct doctor_report *ret, struct err *e);
 
+/*
+ * Starts a gate and a vault that serve nobody, waits until both have closed their jails, and ends
+ * them. 0, -ENOENT (not installed), or what the one that failed said.
+ */
+_must_ int doctor_try_network(const struct paths *p, struct err *e);
+
 /* "ok", "note", "warn", "fail" */
 const char *doctor_severity_name(enum doctor_severity s);
 

@@ -58,6 +58,8 @@ TEST(an_empty_installation_fails_with_remedies)
 	make_paths(&p);
 	r = examine(&p);
 	CHECK(!r.can_run);
+	CHECK_EQ(find(&r, "network")->severity, DOCTOR_WARN); /* others run without */
+	CHECK(strstr(find(&r, "network")->text, "berm-vault"));
 	for (size_t i = 0; i < sizeof(failing) / sizeof(failing[0]); i++) {
 		const struct doctor_finding *f = find(&r, failing[i]);
 
