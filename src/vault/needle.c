@@ -92,6 +92,17 @@ static void add_gram(struct needle_set *s, unsigned needle, unsigned off)
 	s->buckets[h % NEEDLE_BUCKETS] = (uint16_t)++s->grams_count;
 }
 
+static void note_bytes(struct needle_set *s, struct span bytes)
+{
+	for (size_t i = 0; i < bytes.len; i++) {
+		uint8_t c = fold(bytes.at[i]);
+
+		s->has[c] = true;
+		if (c >= 'a' && c <= 'z')
+			s->has[c & ~0x20] = true;
+	}
+}
+
 /* A form that is the same in both alphabets is not needed twice. */
 static bool is_double(enum needle_kind kind, struct span text)
 {
@@ -117,6 +128,7 @@ void needle_set_build(struct needle_set *s, const struct span *texts, unsigned c
 	for (unsigned t = 0; t < count; t++) {
 		assert(texts[t].len >= NEEDLE_TEXT_MIN && texts[t].len <= NEEDLE_TEXT_MAX);
 		s->texts[t] = texts[t];
+		note_bytes(s, texts[t]);
 		if (texts[t].len > s->text_max)
 			s->text_max = texts[t].len;
 		for (unsigned kind = 0; kind < NEEDLE_KINDS; kind++) {
@@ -135,6 +147,8 @@ void needle_set_build(struct needle_set *s, const struct span *texts, unsigned c
 	}
 	if (s->count == 0)
 		return;
+	note_bytes(s, span_str(base64_digits));
+	note_bytes(s, span_str(base64url_digits));
 	s->step = (unsigned)(shortest - NEEDLE_GRAM + 1);
 	if (s->step > NEEDLE_GRAMS_MAX / s->count)
 		s->step = NEEDLE_GRAMS_MAX / s->count;

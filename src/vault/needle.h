@@ -63,6 +63,7 @@ struct needle_set {
 	unsigned step;
 	size_t len_max;  /* of the longest needle */
 	size_t text_max; /* of the longest text */
+	bool has[256];   /* bytes that stand in a needle, letters in either case */
 	struct span texts[NEEDLE_TEXTS_MAX];
 	struct needle needles[NEEDLES_MAX];
 	uint64_t filter[NEEDLE_FILTER_BITS / 64];

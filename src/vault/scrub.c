@@ -277,9 +277,11 @@ static int take(struct scrub *c, struct span *in, size_t max, size_t *ret_len)
 /* What is ready and was not given out yet. */
 static struct span give(struct scrub *c, size_t out_max)
 {
-	struct span out =
-		span_of(c->tail.at + c->tail.past, c->ready < out_max ? c->ready : out_max);
+	struct span out = span_of(c->store->sieve.work, 0);
 
+	if (c->ready == 0)
+		return out;
+	out = span_of(c->tail.at + c->tail.past, c->ready < out_max ? c->ready : out_max);
 	c->tail.past += out.len;
 	c->ready -= out.len;
 	return out;
@@ -296,9 +298,9 @@ static int load(struct scrub *c)
 {
 	size_t skip = c->tail.past - tail_past(c->tail.past);
 
-	if (walk(c, span_of(c->tail.at, skip)) < 0)
+	if (skip > 0 && walk(c, span_of(c->tail.at, skip)) < 0)
 		return -EPROTO;
-	if (c->tail.len > 0)
+	if (skip > 0)
 		memmove(c->tail.at, c->tail.at + skip, c->tail.len - skip);
 	c->tail.len -= skip;
 	c->tail.past -= skip;

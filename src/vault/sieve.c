@@ -157,7 +157,9 @@ static struct layer above(const struct layer *below, const struct view *w)
 
 static struct view view_in(struct sieve *v, unsigned slot)
 {
-	return (struct view){ .text = v->texts[slot], .segments = v->segments[slot] };
+	return (struct view){ .text = v->texts[slot],
+		              .segments = v->segments[slot],
+		              .has = v->set->has };
 }
 
 /* A text, and the same with its lines joined. */
@@ -203,7 +205,8 @@ static void run(struct sieve *v)
 
 struct view sieve_base(struct sieve *v)
 {
-	return view_in(v, SIEVE_VIEWS - 1);
+	return (struct view){ .text = v->texts[SIEVE_VIEWS - 1],
+		              .segments = v->segments[SIEVE_VIEWS - 1] };
 }
 
 bool sieve_find(struct sieve *v, const struct needle_set *set, const struct view *base,

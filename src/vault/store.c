@@ -149,8 +149,8 @@ static void rebuild(struct store *s)
 	needle_set_build(&s->placeholders, texts, s->count);
 
 	for (unsigned i = 0; i < STORE_VALUES; i++) {
-		const struct store_retired *r = &s->retired[i - STORE_SECRETS_MAX];
 		bool retired = i >= STORE_SECRETS_MAX;
+		const struct store_retired *r = &s->retired[retired ? i - STORE_SECRETS_MAX : 0];
 		size_t len = retired ? r->value_len : s->secrets[i].value_len;
 
 		if (len == 0)

@@ -134,7 +134,7 @@ static int escape(struct span in, uint8_t *ret)
 	}
 }
 
-/* Where the next byte stands that may begin an escape. Each kind is searched for by itself. */
+/* Where the next of up to three kinds of bytes stands. Each is searched for by itself. */
 struct hunt {
 	struct span in;
 	unsigned kinds;
@@ -142,17 +142,11 @@ struct hunt {
 	size_t next[3];
 };
 
-static void hunt_begin(struct hunt *h, struct span in, enum view_escapes which)
+static void hunt_begin(struct hunt *h, struct span in, const char *first, unsigned kinds)
 {
-	*h = (struct hunt){ .in = in };
-	if (which == VIEW_QUOTED_PRINTABLE) {
-		h->kinds = 1;
-		h->first[0] = '=';
-	} else {
-		h->kinds = 3;
-		memcpy(h->first, "%\\&", 3);
-	}
-	for (unsigned k = 0; k < h->kinds; k++) {
+	*h = (struct hunt){ .in = in, .kinds = kinds };
+	memcpy(h->first, first, kinds);
+	for (unsigned k = 0; k < kinds; k++) {
 		const uint8_t *p = in.len > 0 ? memchr(in.at, h->first[k], in.len) : NULL;
 
 		h->next[k] = p ? (size_t)(p - in.at) : in.len;
@@ -175,6 +169,41 @@ static size_t hunt_next(struct hunt *h, size_t from)
 	return best;
 }
 
+static bool is_base64(uint8_t c)
+{
+	return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+	       c == '/' || c == '-' || c == '_' || c == '=';
+}
+
+/* Do `before` of base64 and after it nothing but an escape of CR stand in front of in.at[at]? */
+static bool behind_base64(struct span in, size_t at, bool after_break)
+{
+	if (after_break)
+		return true;
+	if (at < VIEW_LINE_MIN)
+		return false;
+	for (size_t i = at - VIEW_LINE_MIN; i < at; i++)
+		if (!is_base64(in.at[i]))
+			return false;
+	return true;
+}
+
+/* May the escape of c, which ends at in.at[end], be part of a needle? */
+static bool matters(const struct view *v, struct span in, size_t at, size_t end, uint8_t c,
+                    bool after_break)
+{
+	uint8_t next = end < in.len ? in.at[end] : 0;
+
+	if (v->has[c])
+		return true;
+	if (c == '\n' || c == '\r')
+		return behind_base64(in, at, after_break);
+	if (next == 0)
+		return c == '%' || c == '\\' || c == '&';
+	return (c == '%' && hex_value(next) >= 0) || (c == '\\' && strchr("ux/", next)) ||
+	       (c == '&' && strchr("#alegpqs", next));
+}
+
 static void put_run(struct view *v, struct span in, size_t from, size_t to)
 {
 	if (from == to)
@@ -195,56 +224,36 @@ static void put_escape(struct view *v, uint8_t c, size_t from, unsigned width)
 
 bool view_unescape(struct span in, enum view_escapes which, struct view *v)
 {
+	bool quoted = which == VIEW_QUOTED_PRINTABLE;
 	bool any = false;
-	size_t run = 0; /* not yet copied from here on */
+	size_t run = 0;         /* not yet copied from here on */
+	size_t breaks = in.len; /* where a line end that mattered ended */
 	struct hunt h;
 
 	v->len = v->segments_count = 0;
-	hunt_begin(&h, in, which);
+	hunt_begin(&h, in, quoted ? "=" : "%\\&", quoted ? 1 : 3);
 	for (size_t at = hunt_next(&h, 0); at < in.len;) {
 		uint8_t c = 0;
 		int width = escape(span_of(in.at + at, in.len - at), &c);
+		size_t end = at + (size_t)(width > 0 ? width : 1);
 
 		if (width == UNFINISHED) {
 			put_run(v, in, run, at);
 			return true;
 		}
-		if (width == KEEP) {
-			at = hunt_next(&h, at + 1);
-			continue;
+		if (width != KEEP && matters(v, in, at, end, c, breaks == at)) {
+			any = true;
+			put_run(v, in, run, at);
+			put_escape(v, c, at, (unsigned)width);
+			run = end;
+			if (c == '\n' || c == '\r')
+				breaks = end;
 		}
-		any = true;
-		put_run(v, in, run, at);
-		put_escape(v, c, at, (unsigned)width);
-		run = at + (size_t)width;
-		at = hunt_next(&h, run);
+		at = hunt_next(&h, end);
 	}
 	if (any)
 		put_run(v, in, run, in.len);
 	return any;
-}
-
-static uint64_t has_zero(uint64_t x)
-{
-	return (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
-}
-
-/* Is one of the eight bytes NUL, LF or CR? */
-static bool has_break(const uint8_t *at)
-{
-	uint64_t x;
-
-	memcpy(&x, at, sizeof(x));
-	return has_zero(x) | has_zero(x ^ 0x0a0a0a0a0a0a0a0au) | has_zero(x ^ 0x0d0d0d0d0d0d0d0du);
-}
-
-static size_t next_break(struct span in, size_t at)
-{
-	while (in.len - at >= 8 && !has_break(in.at + at))
-		at += 8;
-	while (at < in.len && in.at[at] != 0 && in.at[at] != '\n' && in.at[at] != '\r')
-		at++;
-	return at;
 }
 
 /* Behind a break, and the blanks that begin the line behind it. */
@@ -265,11 +274,14 @@ static size_t skip_break(struct span in, size_t at)
 
 bool view_squeeze(struct span in, struct view *v)
 {
-	size_t run = 0;
-	size_t at = next_break(in, 0);
 	bool soft_end = in.len > 0 && in.at[in.len - 1] == '=';
+	size_t run = 0;
+	struct hunt h;
+	size_t at;
 
 	v->len = v->segments_count = 0;
+	hunt_begin(&h, in, "\0\n\r", 3);
+	at = hunt_next(&h, 0);
 	if (at == in.len && !soft_end)
 		return false;
 	while (at < in.len) {
@@ -277,7 +289,7 @@ bool view_squeeze(struct span in, struct view *v)
 
 		put_run(v, in, run, soft ? at - 1 : at);
 		run = skip_break(in, at);
-		at = next_break(in, run);
+		at = hunt_next(&h, run);
 	}
 	put_run(v, in, run, soft_end ? at - 1 : at);
 	return true;

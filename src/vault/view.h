@@ -24,6 +24,7 @@ struct view {
 	size_t len;
 	struct view_segment *segments; /* the caller's: one for each byte of the input */
 	size_t segments_count;
+	const bool *has; /* for view_unescape(): of 256 bytes, those that matter */
 };
 
 enum view_escapes {
@@ -31,11 +32,17 @@ enum view_escapes {
 	VIEW_QUOTED_PRINTABLE /* =41 */
 };
 
-enum { VIEW_ESCAPE_MAX = 10 }; /* bytes of the longest: &#x000041; */
+enum {
+	VIEW_ESCAPE_MAX = 10, /* bytes of the longest: &#x000041; */
+	VIEW_LINE_MIN = 16,   /* real lines have 60 or more */
+};
 
 /*
- * Undoes escapes. An escape that `in` ends in the middle of is left out, with all behind it, so the
- * view may end earlier. False: there is none of either, and *v holds nothing.
+ * Undoes escapes, but only those of bytes that matter: v->has says it of each, and so do the
+ * beginnings of a second escape and line ends within base64 (VIEW_LINE_MIN such bytes before them).
+ * The others stay as they are, which spares most texts a copy. An escape that `in` ends in the
+ * middle of is left out, with all behind it, so the view may end earlier. False: there is none of
+ * either, and *v holds nothing.
  */
 _must_ bool view_unescape(struct span in, enum view_escapes which, struct view *v);
 

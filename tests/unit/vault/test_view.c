@@ -5,7 +5,13 @@
 
 static uint8_t text[4096];
 static struct view_segment segments[4096];
-static struct view v = { .text = text, .segments = segments };
+static bool has[256];
+static struct view v = { .text = text, .segments = segments, .has = has };
+
+__attribute__((constructor)) static void all_matter(void)
+{
+	memset(has, true, sizeof(has));
+}
 
 static const char *unescaped(const char *in)
 {
@@ -53,6 +59,17 @@ TEST(an_unfinished_escape_at_the_end_is_left_out)
 		CHECK_STR(unescaped(in), "Ab");
 		CHECK_STR(unescaped(in + 3), "b");
 	}
+}
+
+TEST(what_does_not_matter_stays)
+{
+	memset(has, false, sizeof(has));
+	has['A'] = true;
+	CHECK_STR(unescaped("a\\\"b\\nc%20d&amp; e\\\\n"), "nothing");
+	CHECK_STR(unescaped("\\\"%41\\n"), "\\\"A\\n");
+	CHECK_STR(unescaped("%2541\\\\u0041&amp;#65;"), "%41\\u0041&#65;");
+	CHECK_STR(unescaped("0123456789abcdef\\r\\nABC"), "0123456789abcdef\r\nABC");
+	CHECK_STR(unescaped("1123456789abcde\\r\\nABC"), "nothing");
 }
 
 TEST(quoted_printable)
