@@ -114,6 +114,7 @@ static void finish(struct intercept *c)
 		tls_close(c->tls);
 	c->fin = true;
 	c->fin_ms = c->now_ms;
+	c->blocked = false;
 }
 
 static void settle(struct intercept *c)

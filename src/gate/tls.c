@@ -279,6 +279,7 @@ static enum tls_read fail(struct tls *t)
 {
 	const char *why = ERR_reason_error_string(ERR_peek_error());
 
+	ERR_clear_error();
 	t->failed = true;
 	t->why = why ? why : "failed";
 	return TLS_FAILED;
@@ -330,7 +331,6 @@ enum tls_read tls_read(struct tls *t, struct span *in, uint8_t *to, size_t *ret_
 			got = judge(t, r);
 	}
 	t->in = NULL;
-	ERR_clear_error();
 	return got;
 }
 
@@ -350,7 +350,6 @@ size_t tls_write(struct tls *t, struct span plain)
 			t->failed = true;
 		n = 0;
 	}
-	ERR_clear_error();
 	return n;
 }
 
