@@ -423,6 +423,8 @@ static void check_times(struct intercept *c)
 			give_up(c);
 	} else if (c->head_began && !c->http2 && is_past(c, c->began_ms, INTERCEPT_HEAD_MS)) {
 		answer_slow(c);
+	} else if (is_past(c, c->began_ms, INTERCEPT_IDLE_MS + INTERCEPT_LINGER_MS)) {
+		finish(c); /* HTTP/2 with a stream that the guest never ends */
 	} else if (is_past(c, c->began_ms, INTERCEPT_IDLE_MS)) {
 		http_conn_drain(c->http);
 	}

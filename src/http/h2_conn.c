@@ -328,12 +328,17 @@ static ssize_t read_source(nghttp2_session *session, int32_t id, uint8_t *to, si
 	return (ssize_t)n;
 }
 
-/* Our end is on its way: a request that still comes is not wanted any more, RFC 9113, 8.1. */
+/*
+ * Our end is on its way. What of the request still comes is read past. A reset would be allowed
+ * here (RFC 9113, 8.1), but some clients then throw the answer away; late_bytes() sends it to those
+ * that go on for long.
+ */
 static int frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
 	struct h2_conn *c = user;
 	struct h2_stream *s = h2_find(c, frame->hd.stream_id);
 
+	(void)session;
 	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
 		c->broken = true; /* nghttp2 found the peer at fault */
 		c->base.why = c->base.why ? c->base.why : HTTP_PROTOCOL;
@@ -344,11 +349,8 @@ static int frame_send(nghttp2_session *session, const nghttp2_frame *frame, void
 	    !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
 	s->done_sent = true;
-	if (!c->base.opts.client && !s->in_done) {
+	if (!c->base.opts.client && !s->in_done)
 		s->told = true;
-		(void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id,
-		                                NGHTTP2_NO_ERROR);
-	}
 	return 0;
 }
 

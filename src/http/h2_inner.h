@@ -18,6 +18,8 @@ struct h2_stream {
 	bool has_source; /* a body of ours is under way */
 	bool starved;
 	bool told; /* the caller knows that it is gone */
+	bool cut;  /* and it was reset for what came all the same: */
+	size_t late;
 	uint8_t framing;
 	uint64_t left; /* of our body, LENGTH */
 	uint64_t received;

@@ -204,7 +204,7 @@ static void end_in(struct h2_conn *c, struct h2_stream *s)
 	if (s->in_done)
 		return;
 	s->in_done = true;
-	if (!s->refused)
+	if (!s->refused && !s->told)
 		c->base.on->end(c->base.user, (uint32_t)s->id);
 }
 
@@ -248,7 +248,7 @@ static void trailers_done(struct h2_conn *c, struct h2_stream *s)
 {
 	if (c->block->why != HTTP_FINE)
 		refuse(c, s, c->block->why);
-	else if (c->block->fields.count > 0)
+	else if (c->block->fields.count > 0 && !s->told)
 		c->base.on->trailers(c->base.user, (uint32_t)s->id, &c->block->fields);
 }
 
@@ -317,6 +317,16 @@ static int invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, i
 	return h2_spend(user) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
+/* Of a request whose answer is complete: a window's worth is read past, then it is told to stop. */
+static void late_bytes(struct h2_conn *c, struct h2_stream *s, size_t len)
+{
+	s->late += len;
+	if (!s->done_sent || s->cut || s->late <= HTTP_WINDOW_BYTES)
+		return;
+	s->cut = true;
+	(void)nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+}
+
 static int data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
                       size_t len, void *user)
 {
@@ -328,7 +338,9 @@ static int data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const
 	/* the stream's window alone holds a sender back, so no stream stalls another */
 	if (nghttp2_session_consume_connection(session, len) != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	if (!s || s->refused)
+	if (s && s->told)
+		late_bytes(c, s, len);
+	if (!s || s->refused || s->told)
 		return nghttp2_session_consume_stream(session, id, len) == NGHTTP2_ERR_NOMEM
 		               ? NGHTTP2_ERR_CALLBACK_FAILURE
 		               : 0;

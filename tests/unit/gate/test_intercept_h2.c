@@ -171,6 +171,50 @@ TEST(an_answer_before_the_upload_is_done)
 	rig_free(g);
 }
 
+/* Some clients throw an answer away whose stream is reset: a small rest is waited for. */
+TEST(a_refused_upload_that_goes_on)
+{
+	static uint8_t bytes[50000];
+	struct rig *g = secure(limited);
+	uint32_t id = rig_ask(g, "POST", "api.test", "/open/x", HTTP_BODY_LENGTH, sizeof(bytes));
+	struct span rest = span_of(bytes, sizeof(bytes));
+
+	CHECK_EQ(rig_answer(g, id)->status, 403);
+	CHECK(rig_answer(g, id)->ended && !rig_answer(g, id)->reset);
+	CHECK_EQ(http_conn_streams(g->http), 1);
+	while (rest.len > 0) {
+		CHECK_EQ(http_conn_body(g->http, id, &rest), 0);
+		rig_pump(g);
+	}
+	CHECK_EQ(http_conn_end(g->http, id, NULL), 0);
+	rig_pump(g);
+	CHECK(!rig_answer(g, id)->reset);
+	CHECK_EQ(http_conn_streams(g->http), 0);
+	/* a large one is not */
+	id = rig_ask(g, "POST", "api.test", "/open/x", HTTP_BODY_STREAM, 0);
+	for (unsigned i = 0; i < 10 && http_conn_streams(g->http) > 0; i++) {
+		rest = span_of(bytes, sizeof(bytes));
+		(void)!http_conn_body(g->http, id, &rest);
+		rig_pump(g);
+	}
+	CHECK_EQ(http_conn_streams(g->http), 0);
+	CHECK_EQ(rig_answer(g, id)->status, 403);
+	id = rig_ask(g, "GET", "api.test", "/open/x", HTTP_BODY_NONE, 0);
+	rig_answer_with(g, rig_last(g)->number, "on");
+	CHECK_STR(rig_answer(g, id)->body, "on");
+	/* one that never ends keeps its connection no longer than the others */
+	id = rig_ask(g, "POST", "api.test", "/open/x", HTTP_BODY_STREAM, 0);
+	CHECK_EQ(rig_answer(g, id)->status, 403);
+	g->now_ms += INTERCEPT_IDLE_MS;
+	intercept_run(g->c, g->now_ms);
+	rig_pump(g);
+	g->now_ms += INTERCEPT_LINGER_MS;
+	intercept_run(g->c, g->now_ms);
+	rig_pump(g);
+	CHECK(intercept_state(g->c) & INTERCEPT_FIN && g->closed);
+	rig_free(g);
+}
+
 TEST(a_stream_the_guest_resets)
 {
 	struct rig *g = secure(any);
