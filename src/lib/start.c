@@ -123,9 +123,9 @@ static int make_plan(const struct egress_plan *net, int *ret_fd, struct err *e)
 	_own_(egress_plan_fini) struct egress_plan none;
 	int r;
 
+	egress_plan_init(&none); /* closed at every end of this, the first one as well */
 	if (net)
 		return egress_plan_send(net, ret_fd, e);
-	egress_plan_init(&none);
 	r = egress_plan_deny(&none, e);
 	return r == 0 ? egress_plan_send(&none, ret_fd, e) : r;
 }
