@@ -1,0 +1,140 @@
+"""The verbs about the network of a sandbox that runs: policy, secret, forward, logs --egress."""
+
+import json
+import socket
+import subprocess
+
+import pytest
+from bermtest import stretched, wait_for
+
+DENIED = """import socket
+for to in [("93.184.216.34", 443), ("x.example.com", 443)]:
+    try:
+        socket.create_connection(to, timeout=20)
+        print("connected")
+    except OSError as e:
+        print(type(e).__name__)
+"""
+
+
+@pytest.fixture
+def networked(berm):
+    """A sandbox with a network that allows one name."""
+    with berm.detached("--allow", "a.example.com:443", "--", "sleep", "3600") as sandbox:
+        yield sandbox
+
+
+def records(berm, sandbox, *flags):
+    return [json.loads(line) for line in berm.ok("logs", "--egress", "--json", *flags, sandbox).splitlines()]
+
+
+def test_a_run_with_a_network_loses_nothing(berm, bb):
+    for _ in range(3):
+        assert berm.ok("run", "--preset", "none", bb, "sh", "-c", "echo a; echo b; cat", input="c\n") == "a\nb\nc\n"
+
+
+def test_what_is_refused_is_quick_and_recorded(berm, networked):
+    said = berm.ok("exec", networked, "python3", "-c", DENIED)
+    assert said == "ConnectionRefusedError\ngaierror\n"
+    denied = records(berm, networked, "--denied")
+    assert {"dns", "tcp"} == {r["layer"] for r in denied}
+    assert all(r["event"] == "refused" and r["sandbox"] == networked for r in denied)
+    dns = next(r for r in denied if r["layer"] == "dns")
+    assert (dns["host"], dns["reason"]) == ("x.example.com", "no-rule")
+    tcp = next(r for r in denied if r["layer"] == "tcp")
+    assert (tcp["address"], tcp["port"]) == ("93.184.216.34", 443)
+    lines = berm.ok("logs", "--denied", networked).splitlines()
+    assert len(lines) == len(denied)
+    assert any("refused    dns   x.example.com" in line and line.endswith("no-rule") for line in lines)
+    assert berm.ok("logs", "--denied", "--tail", "1", networked).splitlines() == lines[-1:]
+    assert berm.ok("logs", "--denied", "--since", "2100-01-01", networked) == ""
+
+
+def test_the_record_is_followed_to_the_end(berm, networked):
+    follow = berm.start("logs", "-f", "--denied", "--json", networked)
+    try:
+        berm.ok("exec", networked, "python3", "-c", DENIED)
+        assert json.loads(follow.stdout.readline())["event"] == "refused"
+        berm.ok("stop", "-t", "0", networked)
+        out, err = follow.communicate(timeout=stretched(60))
+        assert follow.returncode == 0, err
+        assert all(json.loads(line)["event"] == "refused" for line in out.splitlines())
+    finally:
+        follow.kill()
+        follow.communicate()
+
+
+def test_a_policy_is_shown_and_set(berm, networked, tmp_path):
+    before = json.loads(berm.ok("policy", "show", networked, "--json"))
+    assert (before["generation"], before["default"]) == (1, "deny")
+    assert [r["host"] for r in before["rules"]] == ["a.example.com"]
+    assert "allow a.example.com:443" in berm.ok("policy", "show", networked)
+
+    path = tmp_path / "p.yaml"
+    path.write_text("version: 1\nnetwork: { rules: [ { host: b.example.com, port: 8443 } ] }\n")
+    assert berm.ok("policy", "set", networked, path) == "generation 2\n"
+    after = json.loads(berm.ok("policy", "show", networked, "--json"))
+    assert [r["host"] for r in after["rules"]] == ["b.example.com"]
+    assert after["digest"] != before["digest"]
+
+    inspected = json.loads(berm.ok("inspect", networked))["egress"]
+    assert inspected["generation"] == 2
+    assert after["digest"].endswith(inspected["digest"].removeprefix("sha256:"))
+    assert [r["host"] for r in inspected["rules"]] == ["b.example.com"]
+    assert inspected["secrets"] == []
+
+
+def test_a_wrong_policy_changes_nothing(berm, networked, tmp_path):
+    before = berm.ok("policy", "show", networked)
+    path = tmp_path / "p.yaml"
+    path.write_text("version: 1\nnetwork: { rules: [ { hots: b.example.com } ] }\n")
+    assert "did you mean 'host'" in berm.refused(125, "policy", "set", networked, path)
+    berm.refused(125, "policy", "set", networked, "--preset", "none", "--expect", "7")
+    assert berm.ok("policy", "show", networked) == before
+    assert berm.json("policy", "set", networked, "--preset", "none", "--expect", "1", "--json")["generation"] == 2
+
+
+def test_connections_are_let_in(berm):
+    serve = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8000)"
+    with berm.detached("--preset", "none", "-p", "0:8000", "--", "python3", "-c", serve) as sandbox:
+        (port,) = json.loads(berm.ok("inspect", sandbox))["egress"]["ports"]
+        assert (port["address"], port["guest"]) == ("127.0.0.1", 8000)
+
+        def fetched(at):
+            try:
+                with socket.create_connection(("127.0.0.1", at), timeout=stretched(10)) as s:
+                    s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    return s.recv(100).startswith(b"HTTP/1.0 200")
+            except OSError:
+                return False
+
+        wait_for("the published port", lambda: fetched(port["host"]))
+        forward = berm.start("forward", "--json", sandbox, "0:8000")
+        try:
+            at = json.loads(forward.stdout.readline())
+            assert at["guest"] == 8000 and at["host"] not in (0, port["host"])
+            wait_for("the forwarded port", lambda: fetched(at["host"]))
+            berm.ok("stop", "-t", "0", sandbox)
+            assert forward.wait(timeout=stretched(60)) == 0
+        except subprocess.TimeoutExpired:
+            pytest.fail("berm forward outlives the sandbox")
+        finally:
+            forward.kill()
+            forward.communicate()
+
+
+def test_a_port_that_is_taken(berm, bb):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = berm.refused(125, "run", "-p", f"{port}:80", bb, "true")
+        assert f"127.0.0.1:{port}:80" in said or str(port) in said
+    assert berm.sandboxes() == []
+
+
+def test_stats_count_what_was_refused(berm, networked):
+    berm.ok("exec", networked, "python3", "-c", DENIED)
+    head, row = berm.ok("stats", "--no-stream", networked).splitlines()
+    assert "NET OUT / IN" in head and "REFUSED" in head
+    gate = berm.json("stats", "--no-stream", "--json", networked)["egress"]["counters"]["gate"]
+    assert gate["dns_refused"] >= 1 and gate["flows_refused"] >= 1
+    assert " 0 bytes / 0 bytes " in " ".join(row.split())
