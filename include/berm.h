@@ -214,6 +214,40 @@ BERM_API int berm_config_add_warmup(struct berm_config *c, const char *command, 
  */
 BERM_API int berm_config_set_snapshot(struct berm_config *c, const char *name, struct berm_err *e);
 
+/*
+ * A sandbox has no network, and not even a card for one, unless something is said of it here; then
+ * it reaches what is allowed and nothing else. All is judged together at a start: what is denied
+ * wins, whatever allows it. The words are those of berm-run(1) and berm-policy(5).
+ *
+ * add_policy  the text of a policy file; label is its name in messages and records
+ * add_preset  "standard", ...
+ * add_allow   "HOST", "HOST:PORT", "HOST:PORT-PORT", "ADDRESS:PORT", ...
+ * add_deny    the same
+ */
+BERM_API int berm_config_add_policy(struct berm_config *c, const char *label, const char *text,
+                                    size_t len, struct berm_err *e);
+BERM_API int berm_config_add_preset(struct berm_config *c, const char *name, struct berm_err *e);
+BERM_API int berm_config_add_allow(struct berm_config *c, const char *rule, struct berm_err *e);
+BERM_API int berm_config_add_deny(struct berm_config *c, const char *rule, struct berm_err *e);
+
+/*
+ * Gives a secret its value, of 1 to 16384 bytes. The guest has a placeholder of it in the variable
+ * of that name, and the value is put in its place on the way to the hosts the policy names. It is
+ * kept in a file of memory until the config is freed, and handed on without being read. Every
+ * secret of the policy needs a value.
+ *
+ * secret    "NAME", of one that the policy's text has; or "NAME@HOST[,HOST...][:KEY=VALUE...]",
+ *           which brings it into the policy as `berm run --secret` does
+ */
+BERM_API int berm_config_add_secret(struct berm_config *c, const char *secret, const void *value,
+                                    size_t len, struct berm_err *e);
+
+/*
+ * Publishes a port of the guest's, "[ADDRESS:]HOST:GUEST": the start listens there; on 127.0.0.1,
+ * if no address is named. HOST 0 is any port that is free: berm_get_port().
+ */
+BERM_API int berm_config_add_port(struct berm_config *c, const char *port, struct berm_err *e);
+
 /* What is at the host's end of a command's stdin, stdout or stderr. */
 enum {
 	BERM_STREAM_NULL = 0, /* nothing: it reads /dev/null; what it writes is thrown away */
@@ -321,11 +355,14 @@ enum {
 	BERM_REASON_STOPPED = 9,  /* berm_stop() */
 	BERM_REASON_CALLER = 10,  /* its handle was freed, or the program died */
 	BERM_REASON_NOT_STARTED = 11,
-	BERM_REASON_COMMAND = 12,    /* its main command could not be started */
-	BERM_REASON_ENGINE = 13,     /* the virtual machine died */
-	BERM_REASON_PROTOCOL = 14,   /* the guest broke berm's protocol */
-	BERM_REASON_SILENT = 15,     /* the guest did not answer */
-	BERM_REASON_INTERRUPTED = 16 /* the host told its supervisor to end */
+	BERM_REASON_COMMAND = 12,     /* its main command could not be started */
+	BERM_REASON_ENGINE = 13,      /* the virtual machine died */
+	BERM_REASON_PROTOCOL = 14,    /* the guest broke berm's protocol */
+	BERM_REASON_SILENT = 15,      /* the guest did not answer */
+	BERM_REASON_INTERRUPTED = 16, /* the host told its supervisor to end */
+	BERM_REASON_GATE = 17,        /* its network ended: the process that serves the guest, */
+	BERM_REASON_VAULT = 18,       /* the one that connects */
+	BERM_REASON_VIOLATION = 19    /* a secret went where its policy says that this is the end */
 };
 
 /* Bits of limits_hit. */
@@ -391,6 +428,9 @@ struct berm_stats {
 	/* by the guest's word: */
 	uint64_t guest_cpu_us, guest_memory_bytes, guest_memory_peak_bytes;
 	uint64_t guest_disk_bytes, guest_disk_max_bytes, guest_pids, guest_uptime_ms;
+	/* of its network; 0 without one */
+	uint64_t policy_generation;
+	uint64_t records, records_lost; /* what became of connections and requests */
 };
 
 /*
@@ -481,6 +521,50 @@ BERM_API int berm_put(struct berm_sandbox *sb, const char *src, const char *dst,
                       int timeout_ms, struct berm_err *e);
 BERM_API int berm_get(struct berm_sandbox *sb, const char *src, const char *dst, uint64_t bytes_max,
                       int timeout_ms, struct berm_err *e);
+
+/* ---------------------------------------------------------------------------------------------
+ * The network of one that runs
+ *
+ * The first three wait for the sandbox's gate and vault, which takes milliseconds, and 30 seconds
+ * at most. They return 0, -ETIMEDOUT (it may still be done), -EINVAL (refused, and the text says
+ * why; nothing has changed), -ENODEV (it was started without a network), -EAGAIN (it is starting),
+ * -ESHUTDOWN, -EPIPE (it ended), -EPROTO, -ENOMEM, -EMFILE.
+ */
+
+/*
+ * Puts another policy into force: what the config says of the network, but for ports and secrets'
+ * values. Connections that it does not allow are closed.
+ *
+ * expect          the number of the policy that is to be in force now: 1 after the start, and more
+ *                 after each change; another is -ESTALE. 0: whichever
+ * ret_generation  the new one's number; may be NULL
+ */
+BERM_API int berm_set_policy(struct berm_sandbox *sb, const struct berm_config *c, uint32_t expect,
+                             uint32_t *ret_generation, struct berm_err *e);
+
+/*
+ * Gives a secret another value, or a first one, and takes it away. Commands that start from then on
+ * have its placeholder, or not.
+ */
+BERM_API int berm_set_secret(struct berm_sandbox *sb, const char *name, const void *value,
+                             size_t len, struct berm_err *e);
+BERM_API int berm_remove_secret(struct berm_sandbox *sb, const char *name, struct berm_err *e);
+
+/* The host's port of the index-th that the config published, counted from 0. -EINVAL: none. */
+BERM_API int berm_get_port(struct berm_sandbox *sb, unsigned index, struct berm_err *e);
+
+enum { BERM_RECORD_MAX = 16384 };
+
+/*
+ * What became of its connections and requests: JSON objects, one a line, as `berm logs --egress`
+ * has them. Does not wait. Records that were put aside before somebody read them are passed over;
+ * of a sandbox that ended they are there if it was detached.
+ *
+ * size      BERM_RECORD_MAX at least
+ * Returns   bytes of whole lines, 0 (none now), -EINVAL, -EMFILE, -EIO
+ */
+BERM_API ssize_t berm_read_records(struct berm_sandbox *sb, char *ret, size_t size,
+                                   struct berm_err *e);
 
 /* ---------------------------------------------------------------------------------------------
  * Commands in it

@@ -1,4 +1,4 @@
-#include "lib/berm_internal.h"
+#include "lib/berm_network.h"
 
 #include "wire/wire.h"
 
@@ -185,6 +185,7 @@ void berm_config_free(struct berm_config *c)
 	strings_fini(&c->env);
 	strings_fini(&c->warm);
 	words_fini(&c->main);
+	network_fini(&c->network);
 	free(c);
 }
 

@@ -21,6 +21,7 @@
 
 #include "base/err.h"
 #include "image/store.h"
+#include "lib/egress_plan.h"
 #include "lib/paths.h"
 #include "lib/relay_sink.h"
 #include "lib/result.h"
@@ -46,6 +47,7 @@ enum {
 	API_ROOM_MIN = 4096, /* of a connection, for a request that is small */
 	API_ROWS = 24,
 	API_COLS = 80,
+	API_WORDS_MAX = 4096, /* of a config about its network: POLICY_RULES_MAX */
 };
 
 #define API_IMAGE "default"
@@ -70,6 +72,29 @@ struct words {
 	struct berm_command cmd; /* its streams, flags, size and data; no pointers but data */
 };
 
+/* One thing that was said of the network: see berm_network.c. */
+enum api_word_kind { API_FILE, API_PRESET, API_ALLOW, API_DENY, API_SECRET };
+
+struct api_word {
+	uint8_t kind; /* enum api_word_kind */
+	size_t len;
+	char *text;
+	char *label; /* of a file; else "" */
+};
+
+struct api_value {
+	char name[CONTROL_SECRET_NAME_MAX + 1];
+	int fd; /* sealed */
+};
+
+struct api_network {
+	bool wanted;
+	unsigned count, value_count, port_count;
+	struct api_word *words;
+	struct api_value values[CONTROL_SECRETS_MAX];
+	struct publish ports[PUBLISH_MAX];
+};
+
 struct berm_config {
 	char *image, *name, *hostname, *snapshot;
 	struct strings env, warm;
@@ -77,6 +102,7 @@ struct berm_config {
 	struct spec_limits limits;
 	uint8_t engine, level;
 	bool cold, detached, host_cpu;
+	struct api_network network;
 };
 
 struct slot {
@@ -172,6 +198,10 @@ struct berm_sandbox {
 	bool stats_asked, stats_fresh, stats_bad;
 	unsigned stats_count;
 	struct berm_stats stats;
+	unsigned port_count;
+	uint16_t ports[PUBLISH_MAX]; /* of the host's */
+	int records_fd;              /* of the file that is being read; -1: none yet */
+	off_t records_at;
 	struct request *request; /* one at a time, or NULL */
 	uint64_t request_count;
 	/* news */

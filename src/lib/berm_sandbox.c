@@ -46,7 +46,7 @@ int sandbox_new(struct berm *b, struct berm_sandbox **ret, struct err *e)
 	api_ref(b);
 	sb->b = b;
 	sb->pid = getpid();
-	sb->pidfd = sb->image_fd = sb->event_fd = sb->timer_fd = -1;
+	sb->pidfd = sb->image_fd = sb->event_fd = sb->timer_fd = sb->records_fd = -1;
 	strings_init(&sb->env, SPEC_STRINGS_MAX);
 	sb->io_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (sb->io_fd < 0) {
@@ -81,6 +81,7 @@ void berm_sandbox_free(struct berm_sandbox *sb)
 	close_if(sb->event_fd);
 	close_if(sb->timer_fd);
 	close_if(sb->image_fd);
+	close_if(sb->records_fd);
 	if (sb->forked)
 		close_if(sb->pidfd);
 	else

@@ -2,7 +2,7 @@
  * Starting a sandbox: from a template, from a snapshot, or as a child of one that runs. A config
  * becomes a spec, and the rest is start.c's.
  */
-#include "lib/berm_internal.h"
+#include "lib/berm_network.h"
 
 #include "lib/snapshot.h"
 #include "lib/start.h"
@@ -222,13 +222,29 @@ static int hold_image(struct berm_sandbox *sb, const struct image *image, struct
 	return sb->image_fd < 0 ? err_sys(e, "hold the image") : 0;
 }
 
+/* A copy has a card if what it is a copy of had one. */
+static int plan_network(const struct berm *b, struct plan *p, struct egress_plan *net,
+                        struct err *e)
+{
+	if (!p->c->network.wanted)
+		return 0;
+	if (p->from && !p->spec.network)
+		return err_set(e, -EINVAL, "the guest of snapshot '%s' has no network",
+		               p->c->snapshot);
+	p->spec.network = true;
+	return network_plan(b, &p->c->network, net, e);
+}
+
 static int start(struct berm *b, const struct berm_config *c, struct berm_sandbox **ret,
                  struct err *e)
 {
 	_own_(berm_sandbox_free) struct berm_sandbox *sb = NULL;
 	_own_(plan_fini) struct plan p = { .c = c };
 	struct started st = { .pidfd = -1, .control_fd = -1 };
+	_own_(egress_plan_fini) struct egress_plan net;
 	int r = api_check(b, e);
+
+	egress_plan_init(&net);
 
 	if (r == 0 && (!c || !ret))
 		r = err_set(e, -EINVAL, "%s is NULL", c ? "ret" : "the config");
@@ -245,6 +261,8 @@ static int start(struct berm *b, const struct berm_config *c, struct berm_sandbo
 	p.spec.minimum_level = c->level;
 	p.spec.detach = c->detached;
 	if (r == 0)
+		r = plan_network(b, &p, &net, e);
+	if (r == 0)
 		r = new_control(sb, &p.spec, c->main.given ? &c->main.cmd : NULL, e);
 	if (r == 0)
 		r = hold_image(sb, p.image, e);
@@ -252,12 +270,14 @@ static int start(struct berm *b, const struct berm_config *c, struct berm_sandbo
 		return r;
 	if (p.from)
 		r = start_copy(&b->paths, b->state_fd, p.image->disk_fd, &p.spec, &p.from->files,
-		               NULL, true, &st, e);
+		               net.policy_fd >= 0 ? &net : NULL, true, &st, e);
 	else
-		r = start_embedded(&b->paths, b->state_fd, p.image->disk_fd, &p.spec, NULL, &st, e);
+		r = start_embedded(&b->paths, b->state_fd, p.image->disk_fd, &p.spec,
+		                   net.policy_fd >= 0 ? &net : NULL, &st, e);
 	if (r < 0)
 		return r;
 	adopt(sb, &p.spec, &st);
+	network_keep(sb, &net);
 	*ret = steal_ptr(&sb);
 	return 0;
 }
@@ -311,17 +331,21 @@ int sandbox_start_child(const struct berm_sandbox *parent, const struct snapshot
 	_own_(berm_sandbox_free) struct berm_sandbox *sb = NULL;
 	struct berm *b = parent->b;
 	struct started st = { .pidfd = -1, .control_fd = -1 };
+	_own_(egress_plan_fini) struct egress_plan net;
 	int r = sandbox_new(b, &sb, e);
 
+	egress_plan_init(&net);
 	if (r == 0)
 		r = take_parents_defaults(sb, parent, image, e);
 	if (r == 0)
 		r = new_control(sb, &spec, &cmd, e);
 	if (r == 0)
 		r = hold_image(sb, image, e);
+	if (r == 0 && spec.network)
+		r = egress_plan_inherit(&net, b->state_fd, parent->id, e);
 	if (r == 0)
-		r = start_copy(&b->paths, b->state_fd, image->disk_fd, &spec, &from->files, NULL,
-		               true, &st, e);
+		r = start_copy(&b->paths, b->state_fd, image->disk_fd, &spec, &from->files,
+		               spec.network ? &net : NULL, true, &st, e);
 	if (r < 0)
 		return r;
 	adopt(sb, &spec, &st);

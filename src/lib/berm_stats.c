@@ -21,6 +21,17 @@ static bool read_guest(const json_t *o, struct berm_stats *s)
 	       jread_u64(o, "uptime_ms", any, &s->guest_uptime_ms);
 }
 
+static bool read_network(const json_t *o, struct berm_stats *s)
+{
+	const uint64_t any = INT64_MAX;
+
+	if (!json_is_object(o))
+		return true;
+	return jread_u64(o, "generation", UINT32_MAX, &s->policy_generation) &&
+	       jread_u64(o, "records", any, &s->records) &&
+	       jread_u64(o, "records_lost", any, &s->records_lost);
+}
+
 static bool read_stats(const json_t *o, struct berm_stats *s)
 {
 	const json_t *host = json_object_get(o, "host");
@@ -39,7 +50,8 @@ static bool read_stats(const json_t *o, struct berm_stats *s)
 	if (level[0] && level_parse(level, &number, NULL) < 0)
 		return false;
 	s->level = number;
-	return read_guest(json_object_get(o, "guest"), s);
+	return read_guest(json_object_get(o, "guest"), s) &&
+	       read_network(json_object_get(o, "egress"), s);
 }
 
 void stats_take(struct berm_sandbox *sb, struct span json)
