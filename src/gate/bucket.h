@@ -56,7 +56,7 @@ static inline bool bucket_take(struct bucket *b, uint64_t n, uint64_t now_ms)
 static inline void bucket_change(struct bucket *b, uint64_t rate, uint64_t burst, uint64_t now_ms)
 {
 	bool was_none = b->rate == 0;
-	uint64_t milli = b->milli;
+	uint64_t milli;
 
 	(void)bucket_level(b, now_ms);
 	milli = b->milli;

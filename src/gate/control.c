@@ -122,31 +122,23 @@ void control_begin(struct gate *g)
 
 /* -- what comes -------------------------------------------------------------------------------- */
 
-static void bad(struct gate *g, const struct control_packet *p)
+/* fd is the caller's still if this says false: a packet that may not be. */
+static bool take(struct gate *g, const struct control_packet *p, int *fd)
 {
-	gate_fail(g, -EPROTO, "the supervisor broke the protocol: %s", control_kind_name(p->kind));
-}
-
-static void take(struct gate *g, const struct control_packet *p, int got)
-{
-	_own_fd_ int fd = got;
 	struct control_accepted a;
 
-	if (control_carries_fd(p->kind) != (fd >= 0)) {
-		bad(g, p);
-	} else if (p->kind == CONTROL_STATS) {
+	if (control_carries_fd(p->kind) != (*fd >= 0))
+		return false;
+	if (p->kind == CONTROL_STATS) { /* one question at a time */
 		if (g->stats_due || control_parse_u32(p->payload, &g->stats_serial) < 0)
-			bad(g, p); /* one question at a time */
-		else
-			ask_stats(g);
-	} else if (p->kind == CONTROL_ACCEPTED) {
-		if (control_parse_accepted(p->payload, &a) == 0)
-			publish_accepted(g, &a, steal_fd(&fd));
-		else
-			bad(g, p);
-	} else {
-		bad(g, p); /* meant for the vault */
+			return false;
+		ask_stats(g);
+		return true;
 	}
+	if (p->kind != CONTROL_ACCEPTED || control_parse_accepted(p->payload, &a) < 0)
+		return false; /* others are meant for the vault */
+	publish_accepted(g, &a, steal_fd(fd));
+	return true;
 }
 
 void control_readable(struct gate *g)
@@ -154,20 +146,16 @@ void control_readable(struct gate *g)
 	uint8_t room[CONTROL_PACKET_MAX];
 	struct control_packet p;
 	struct span packet;
-	int fd = -1;
+	_own_fd_ int fd = -1;
 	int r = control_recv(g->config.control_fd, room, &packet, &fd);
 
 	if (r == -EAGAIN)
 		return;
-	if (r == -EPIPE) { /* the supervisor has ended, and so does all that belongs to it */
+	if (r == -EPIPE) /* the supervisor has ended, and so does all that belongs to it */
 		g->ended = true;
-		return;
-	}
-	if (r < 0 || control_parse_packet(packet, CONTROL_FROM_SUPERVISOR, &p) < 0) {
-		if (fd >= 0)
-			(void)close(fd);
+	else if (r < 0 || control_parse_packet(packet, CONTROL_FROM_SUPERVISOR, &p) < 0)
 		gate_fail(g, -EPROTO, "the supervisor broke the protocol");
-		return;
-	}
-	take(g, &p, fd);
+	else if (!take(g, &p, &fd))
+		gate_fail(g, -EPROTO, "the supervisor broke the protocol: %s",
+		          control_kind_name(p.kind));
 }

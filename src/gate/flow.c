@@ -184,14 +184,12 @@ void flow_free(struct gate *g, struct flow *f)
 		intercept_free(f->reader, g->now_ms);
 	g->link_waiters -= f->waits_link;
 	uplink_end(g, &f->stream, !f->up_done || !f->down_done);
-	if (f->fd >= 0)
-		(void)close(f->fd);
+	gate_forget(g, &f->fd);
 	for (unsigned i = 0; i < f->names_count; i++)
 		names_let_go(g->names, f->names[i]);
 	if (f->name != NAMES_NONE)
 		names_let_go(g->names, f->name);
 	flow_become(g, f, FLOW_FREE);
-	f->fd = -1;
 	f->reader = NULL;
 	f->tcp = NULL;
 	f->newer = g->flows_free;

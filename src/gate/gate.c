@@ -53,6 +53,15 @@ bool gate_watch(struct gate *g, int fd, enum gate_source source, uint32_t index)
 	return fd_set_nonblock(fd) == 0 && epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0;
 }
 
+void gate_forget(struct gate *g, int *fd)
+{
+	if (*fd < 0)
+		return;
+	(void)epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, *fd, NULL); /* it may not be in there yet */
+	(void)close(*fd);
+	*fd = -1;
+}
+
 void gate_watch_room(struct gate *g, int fd, enum gate_source source, bool wanted, bool *now)
 {
 	struct epoll_event ev = {

@@ -211,6 +211,12 @@ void gate_fail(struct gate *g, int code, const char *fmt, ...) _printf_(3, 4);
 _must_ bool gate_watch(struct gate *g, int fd, enum gate_source source, uint32_t index);
 
 /*
+ * Closes it, if it is one, and takes it out before: the vault's duplicate would keep it in, and its
+ * events would be told to whoever has the index next.
+ */
+void gate_forget(struct gate *g, int *fd);
+
+/*
  * The sockets to card, vault and supervisor are told of as long as there is something to read, and
  * of room only while that is waited for: a UNIX socket tells of it whenever its peer reads.
  */

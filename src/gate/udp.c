@@ -75,14 +75,12 @@ static void peer_drop(struct gate *g, struct peer *p)
 {
 	release_held(g, p);
 	uplink_end(g, &p->stream, p->fd < 0);
-	if (p->fd >= 0)
-		(void)close(p->fd);
+	gate_forget(g, &p->fd);
 	for (unsigned i = 0; i < p->names_count; i++)
 		names_let_go(g->names, p->names[i]);
 	if (p->udp)
 		udp_flows_drop(g->udp, p->udp);
 	p->udp = NULL;
-	p->fd = -1;
 	p->names_count = 0;
 	p->next = g->peers_free;
 	g->peers_free = peer_index(g, p);
