@@ -53,10 +53,10 @@ static int run_fork(struct cli *c, const struct args *a)
 			r = egress_take(&egress, c, &a->opts[i], &e);
 	if (r < 0 || copies_take_flags(&cs, a, &e) < 0)
 		return cli_usage(a, "%s", e.text);
-	if (egress_prepare(&egress, c, NULL, &e) < 0 || cli_state(c, &e) < 0 ||
-	    save(c, a->words[0], &parent, &from, &e) < 0 || copies_begin(&cs, c, from, &e) < 0 ||
-	    copies_take_flags(&cs, a, &e) < 0 || copies_check_network(&cs, &e) < 0 ||
-	    copies_open_image(&cs, c, &e) < 0)
+	if (cli_state(c, &e) < 0 || save(c, a->words[0], &parent, &from, &e) < 0 ||
+	    copies_begin(&cs, c, from, &e) < 0 || copies_take_flags(&cs, a, &e) < 0 ||
+	    copies_check_network(&cs, &e) < 0 || copies_open_image(&cs, c, &e) < 0 ||
+	    copies_prepare_network(&cs, c, a, &e) < 0)
 		return cli_fail(&e);
 	cs.parent = parent.id;
 	return copies_run(&cs, c);

@@ -2,6 +2,7 @@
 #include "cli/egress.h"
 #include "cli/live_egress.h"
 #include "cli/verbs.h"
+#include "image/store.h"
 #include "lib/egress_ask.h"
 
 #include <errno.h>
@@ -121,6 +122,23 @@ static int hand_over(const struct egress *g, struct cli *c, const char *id, uint
 	return r;
 }
 
+/* Of the image it runs on; one that is gone by now says nothing. */
+static int take_registries(struct egress *g, struct cli *c, const struct args *a,
+                           const json_t *info, struct err *e)
+{
+	const char *id = json_string_value(json_object_get(info, "image_id"));
+	_own_(image_store_free) struct image_store *store = NULL;
+	_own_(image_free) struct image *image = NULL;
+	const struct image_config *config = NULL;
+
+	if (id && image_store_open(c->state_fd, c->paths.share, &store, NULL) == 0 &&
+	    image_open(store, id, &image, NULL) == 0)
+		config = &image->meta->config;
+	return egress_take_registries(g, c, a, a->word_count > 1 ? a->words[1] : NULL,
+	                              config ? config->env : NULL,
+	                              config ? image_label(config, "berm.registries") : NULL, e);
+}
+
 static int set(struct cli *c, const struct args *a, struct egress *g, uint64_t expect,
                struct err *e)
 {
@@ -132,6 +150,8 @@ static int set(struct cli *c, const struct args *a, struct egress *g, uint64_t e
 	struct buf b;
 	int r = live_egress_info(c, a->words[0], &who, &info, &egress, e);
 
+	if (r == 0)
+		r = take_registries(g, c, a, info, e);
 	if (r == 0)
 		r = egress_prepare(g, c, json_object_get(egress, "secrets"), e);
 	if (r == 0)

@@ -122,12 +122,12 @@ static int run_restore(struct cli *c, const struct args *a)
 		return cli_fail(&e);
 	if (take_flags(&cs, c, a, &e) < 0 || copies_check_network(&cs, &e) < 0)
 		return cli_usage(a, "%s", e.text);
-	if (egress_prepare(&egress, c, NULL, &e) < 0)
-		return cli_fail(&e);
 	if (copies_open_image(&cs, c, &e) < 0) {
 		(void)err_wrap(&e, "snapshot '%s'", from->name);
 		return cli_fail(&e);
 	}
+	if (copies_prepare_network(&cs, c, a, &e) < 0)
+		return cli_fail(&e);
 	return cs.spec.detach ? copies_run(&cs, c) : run_foreground(&cs, c, a, result_fd);
 }
 

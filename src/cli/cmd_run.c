@@ -48,11 +48,12 @@ static int run_run(struct cli *c, const struct args *a)
 		return cli_usage(a, "%s", e.text);
 	if (run.result_path && live_open_result(run.result_path, &result_fd, &e) < 0)
 		return cli_fail(&e);
-	if (egress_prepare(&run.egress, c, NULL, &e) < 0)
-		return cli_fail(&e);
 	take_size(&run, c);
 	if (cli_state(c, &e) < 0 || run_take_image(&run, c, &e) < 0 ||
-	    spec_check(&run.spec, &e) < 0 || session_init(&s, c, SESSION_RUN, &e) < 0)
+	    egress_take_registries(&run.egress, c, a, NULL, run.spec.envp, run_registries(&run),
+	                           &e) < 0 ||
+	    egress_prepare(&run.egress, c, NULL, &e) < 0 || spec_check(&run.spec, &e) < 0 ||
+	    session_init(&s, c, SESSION_RUN, &e) < 0)
 		return cli_fail(&e);
 	return run_sandbox(&s, c, &run, result_fd);
 }

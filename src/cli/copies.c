@@ -132,6 +132,16 @@ int copies_check_network(const struct copies *cs, struct err *e)
 	               "the first with --preset none");
 }
 
+int copies_prepare_network(const struct copies *cs, struct cli *c, const struct args *a,
+                           struct err *e)
+{
+	const struct image_config *config = &cs->image->meta->config;
+	int r = egress_take_registries(cs->egress, c, a, NULL, config->env,
+	                               image_label(config, "berm.registries"), e);
+
+	return r < 0 ? r : egress_prepare(cs->egress, c, NULL, e);
+}
+
 int copies_plan(const struct copies *cs, const struct cli *c, struct egress_plan *plan,
                 struct err *e)
 {

@@ -63,6 +63,10 @@ void copies_drop_image(struct copies *cs);
 _must_ int copies_plan(const struct copies *cs, const struct cli *c, struct egress_plan *plan,
                        struct err *e);
 
+/* Flags about the network: with the image's registries, and the secrets' values read. */
+_must_ int copies_prepare_network(const struct copies *cs, struct cli *c, const struct args *a,
+                                  struct err *e);
+
 /* Are there flags about a network, and the saved guest has no card? -EINVAL. */
 _must_ int copies_check_network(const struct copies *cs, struct err *e);
 

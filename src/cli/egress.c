@@ -2,6 +2,7 @@
 
 #include "base/fdio.h"
 #include "base/log.h"
+#include "cli/registries.h"
 #include "lib/secret_source.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@ void egress_fini(struct egress *g)
 {
 	policy_draft_free(g->draft);
 	free(g->tlv);
+	free(g->typed);
 	for (unsigned i = 0; i < g->values_count; i++)
 		(void)close(g->values[i].fd);
 	if (g->presets_fd >= 0)
@@ -79,19 +81,30 @@ static const char *label_of(const char *path)
 	return strlen(path) > LABEL_MAX && slash ? slash + 1 : path;
 }
 
+static int take_stdin(struct egress *g, struct err *e)
+{
+	int r = g->typed ? 0 : read_text(STDIN_FILENO, &g->typed, &g->typed_len, e);
+
+	if (r < 0)
+		return err_wrap(e, "the policy from stdin");
+	return policy_draft_file(g->draft, label_of("-"), span_of(g->typed, g->typed_len), e);
+}
+
 int egress_take_file(struct egress *g, struct cli *c, const char *path, struct err *e)
 {
-	bool from_stdin = strcmp(path, "-") == 0;
 	_own_free_ char *text = NULL;
 	_own_fd_ int fd = -1;
 	size_t len = 0;
 	int r = begin(g, c, e);
 
-	if (r == 0 && !from_stdin)
-		r = fd_open(path, O_RDONLY | O_NOCTTY, 0, &fd, e);
 	if (r < 0)
 		return r;
-	r = read_text(from_stdin ? STDIN_FILENO : fd, &text, &len, e);
+	if (strcmp(path, "-") == 0)
+		return take_stdin(g, e);
+	r = fd_open(path, O_RDONLY | O_NOCTTY, 0, &fd, e);
+	if (r < 0)
+		return r;
+	r = read_text(fd, &text, &len, e);
 	if (r < 0)
 		return err_wrap(e, "the policy file '%.200s'", path);
 	return policy_draft_file(g->draft, label_of(path), span_of(text, len), e);
@@ -145,6 +158,45 @@ int egress_compile(const struct egress *g, uint8_t **ret_tlv, size_t *ret_len,
 	*ret_tlv = steal_ptr(&tlv);
 	*ret_len = len;
 	return 0;
+}
+
+static int retake(struct egress *g, struct cli *c, const struct args *a, const char *file,
+                  const struct strings *hosts, struct err *e)
+{
+	int r;
+
+	policy_draft_free(steal_ptr(&g->draft));
+	(void)close(steal_fd(&g->presets_fd));
+	r = begin(g, c, e);
+	if (r == 0)
+		r = policy_draft_slot(g->draft, "registries", (const char *const *)hosts->items,
+		                      (unsigned)hosts->count, e);
+	for (size_t i = 0; r == 0 && i < a->opt_count; i++)
+		if (egress_is_opt(a->opts[i].id) && a->opts[i].id != EGRESS_PUBLISH)
+			r = egress_take(g, c, &a->opts[i], e);
+	return r == 0 && file ? egress_take_file(g, c, file, e) : r;
+}
+
+int egress_take_registries(struct egress *g, struct cli *c, const struct args *a, const char *file,
+                           const char *const *env, const char *label, struct err *e)
+{
+	const char *slot = g->draft ? policy_draft_unfilled(g->draft) : NULL;
+	struct strings hosts;
+	int r;
+
+	if (!slot || strcmp(slot, "registries") != 0)
+		return 0;
+	strings_init(&hosts, POLICY_SLOT_HOSTS_MAX);
+	r = registries_find(&hosts, env, label, e);
+	if (r == 0 && hosts.count > 0)
+		r = retake(g, c, a, file, &hosts, e);
+	else if (r == 0)
+		log_warn(
+			"the preset 'registries' opens nothing: neither the image nor --env says "
+			"where packages come from (PIP_INDEX_URL, NPM_CONFIG_REGISTRY, GOPROXY, ...; "
+			"see berm-egress(7))");
+	strings_fini(&hosts);
+	return r;
 }
 
 int egress_check_env(const struct egress *g, const char *const *env, struct err *e)

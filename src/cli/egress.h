@@ -48,6 +48,8 @@ static inline bool egress_is_opt(int id)
 struct egress {
 	struct policy_draft *draft; /* NULL: no flag about rules was there */
 	int presets_fd;             /* -1: not opened */
+	char *typed;                /* a policy from stdin, which can be read once; NULL: none */
+	size_t typed_len;
 	unsigned ports_count;
 	struct publish ports[EGRESS_PORTS_MAX];
 	/* after egress_prepare() */
@@ -84,6 +86,16 @@ _must_ int egress_compile(const struct egress *g, uint8_t **ret_tlv, size_t *ret
  * NULL-ended. -EINVAL.
  */
 _must_ int egress_check_env(const struct egress *g, const char *const *env, struct err *e);
+
+/*
+ * Does a preset want to know the registries of the image? Then takes the flags about rules again,
+ * with those of env (NULL-ended, NAME=VALUE) and of the image's label, which may be NULL. Warns where
+ * there are none. See cli/registries.h. file: what was taken by egress_take_file() beside the
+ * flags, or NULL.
+ */
+_must_ int egress_take_registries(struct egress *g, struct cli *c, const struct args *a,
+                                  const char *file, const char *const *env, const char *label,
+                                  struct err *e);
 
 /*
  * Compiles the policy and reads the values of its secrets, but for those named in `have`, a JSON

@@ -138,3 +138,28 @@ def test_stats_count_what_was_refused(berm, networked):
     gate = berm.json("stats", "--no-stream", "--json", networked)["egress"]["counters"]["gate"]
     assert gate["dns_refused"] >= 1 and gate["flows_refused"] >= 1
     assert " 0 bytes / 0 bytes " in " ".join(row.split())
+
+
+def test_registries_are_the_images_own(berm, bb):
+    index = "PIP_INDEX_URL=https://pip.example.com/simple/"
+    with berm.detached("--preset", "registries", "-e", index, bb, "sleep", "3600") as sandbox:
+        (rule,) = berm.json("policy", "show", "--json", sandbox)["rules"]
+        assert (rule["host"], rule["action"]) == ("pip.example.com", "allow")
+        assert rule["http"] == [{"methods": ["GET", "HEAD"], "path": None, "query": []}]
+    done = berm.run("run", "--preset", "registries", bb, "true")
+    assert done.returncode == 0
+    assert "the preset 'registries' opens nothing" in done.stderr
+
+
+def test_a_restored_guest_reaches_what_the_flags_say(berm, networked, running):
+    berm.ok("snapshot", networked, "net")
+    try:
+        for flags, hosts in ([], []), (["--allow", "b.example.com:443"], ["b.example.com"]):
+            sandbox = berm.ok("restore", "-d", *flags, "net").strip()
+            try:
+                assert [r["host"] for r in berm.json("policy", "show", "--json", sandbox)["rules"]] == hosts
+            finally:
+                berm.run("rm", "-f", sandbox)
+    finally:
+        berm.ok("snapshot", "rm", "net")
+    assert "started without a network" in berm.refused(125, "fork", "--preset", "none", running)
