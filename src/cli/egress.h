@@ -89,9 +89,9 @@ _must_ int egress_check_env(const struct egress *g, const char *const *env, stru
 
 /*
  * Does a preset want to know the registries of the image? Then takes the flags about rules again,
- * with those of env (NULL-ended, NAME=VALUE) and of the image's label, which may be NULL. Warns where
- * there are none. See cli/registries.h. file: what was taken by egress_take_file() beside the
- * flags, or NULL.
+ * with those of env (NULL-ended, NAME=VALUE) and of the image's label, which may be NULL. Warns
+ * where there are none. See cli/registries.h. file: what was taken by egress_take_file() beside
+ * the flags, or NULL.
  */
 _must_ int egress_take_registries(struct egress *g, struct cli *c, const struct args *a,
                                   const char *file, const char *const *env, const char *label,
