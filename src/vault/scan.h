@@ -10,7 +10,7 @@
  * Holds     nothing back. The piece in which a placeholder becomes whole is not to be sent on
  * Coded     a body with Content-Encoding is decoded beside, within bounds; what cannot be decoded
  *           is refused
- * Memory    a few hundred bytes a stream, with secrets of 16 KiB up to 120 KiB; a decoder if coded
+ * Memory    a few hundred bytes a stream, with secrets of 16 KiB up to 200 KiB; a decoder if coded
  * Threads   one, for all streams of a store: they share its scratch
  */
 #pragma once

@@ -11,7 +11,7 @@
  *           the beginning of a value may go out when a piece ends behind them; the rest never does
  * Coded     gzip, deflate, zstd and br are decoded, within bounds; the reply goes on without
  *           coding. What cannot be decoded is refused
- * Memory    a few hundred bytes a stream, with secrets of 16 KiB up to 120 KiB; a decoder if coded
+ * Memory    a few hundred bytes a stream, with secrets of 16 KiB up to 200 KiB; a decoder if coded
  * Threads   one, for all streams of a store: they share its scratch
  */
 #pragma once

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 4, HELD_PER_BYTE = SIEVE_HELD_MAX / NEEDLE_TEXT_MAX };
+enum { DEPTH_MAX = 4 };
 
 /* A text and the way back from it: the views it was made by, the last one first. */
 struct layer {
@@ -136,7 +136,7 @@ static bool visit(struct sieve *v, const struct layer *l)
 		if (tail == l->len)
 			break;
 		way_back(l, tail, &at, &end);
-		if (v->len - at <= HELD_PER_BYTE * v->set->text_max) {
+		if (v->len - at <= SIEVE_HELD_PER_BYTE * v->set->text_max) {
 			v->tail = at < v->tail ? at : v->tail;
 			break;
 		}

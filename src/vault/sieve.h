@@ -15,8 +15,9 @@
 
 enum {
 	SIEVE_SLICE = 16 << 10, /* new bytes at once: what is made of them stays in the cache */
-	/* bytes of the longest beginning that is held: an escape of 7 for each byte of a value */
-	SIEVE_HELD_MAX = 7 * NEEDLE_TEXT_MAX,
+	/* of what is held for each byte of a value: %26%2365%3B is an escape escaped */
+	SIEVE_HELD_PER_BYTE = 12,
+	SIEVE_HELD_MAX = SIEVE_HELD_PER_BYTE * NEEDLE_TEXT_MAX,
 	/* of what was released: shorter beginnings than NEEDLE_GRAM are there, escaped too */
 	SIEVE_PAST = 64,
 	SIEVE_WORK = SIEVE_PAST + SIEVE_HELD_MAX + SIEVE_SLICE,
@@ -24,7 +25,7 @@ enum {
 	SIEVE_FOUND_MAX = 256, /* at once; then the view is looked at again */
 };
 
-/* Scratch, for one caller at a time. About 6 MiB of address space, of which what is used counts. */
+/* Scratch, for one caller at a time. About 11 MiB of addresses, of which what is used counts. */
 struct sieve {
 	uint8_t work[SIEVE_WORK]; /* the caller's, for `text` */
 	uint8_t texts[SIEVE_VIEWS][SIEVE_WORK];
@@ -65,6 +66,7 @@ void sieve_mask(struct sieve *v, const struct needle_set *set, const struct span
 
 /*
  * After either: where in `text` the longest end begins that may be the beginning of a needle in one
- * of the views; len if none does. Never more than 7 times the longest text from the end.
+ * of the views; len if none does. Never more than SIEVE_HELD_PER_BYTE times the longest text from
+ * the end.
  */
 size_t sieve_tail(const struct sieve *v);

@@ -198,7 +198,9 @@ static bool matters(const struct view *v, struct span in, size_t at, size_t end,
 		return true;
 	if (c == '\n' || c == '\r')
 		return behind_base64(in, at, after_break);
-	if (next == 0)
+	if (c == '#' || c == ';') /* of &#65; */
+		return true;
+	if (next == 0 || next == '%')
 		return c == '%' || c == '\\' || c == '&';
 	return (c == '%' && hex_value(next) >= 0) || (c == '\\' && strchr("ux/", next)) ||
 	       (c == '&' && strchr("#alegpqs", next));

@@ -74,7 +74,7 @@ static void scrubbed(struct span hay, unsigned salt, uint8_t *out)
 
 		len += drain(c, span_of(hay.at + at, n), salt == 2 ? 11 : 65536, out + len);
 		at += n;
-		must(len + scrub_held(c) == at && scrub_held(c) <= 7 * strlen(values[0]));
+		must(len + scrub_held(c) == at && scrub_held(c) <= 12 * strlen(values[0]));
 	}
 	do {
 		must(scrub_end(c, 17, &got) == 0);

@@ -21,6 +21,8 @@ enum form {
 	FORM_C_HEX,
 	FORM_HTML_DECIMAL,
 	FORM_HTML_HEX,
+	FORM_HTML_LONG,  /* ten bytes for each */
+	FORM_HTML_TWICE, /* the escape of an escape */
 	FORM_HEX_LOWER,
 	FORM_HEX_UPPER,
 	FORM_BASE64_0,
@@ -159,6 +161,10 @@ static inline void form_put(struct buf *b, enum form form, struct span s)
 		return form_each(b, s, "&#%d;");
 	case FORM_HTML_HEX:
 		return form_mixed(b, s, "&#x%X;", "&#x%04x;");
+	case FORM_HTML_LONG:
+		return form_each(b, s, "&#x%06X;");
+	case FORM_HTML_TWICE:
+		return form_each(b, s, "%%26%%23%d%%3B");
 	case FORM_HEX_LOWER:
 		return form_each(b, s, "%02x");
 	case FORM_HEX_UPPER:

@@ -117,8 +117,10 @@ TEST(nothing_in_what_only_looks_like_one)
 		near[i] ^= 1;
 	}
 	c = new_scan();
-	for (int i = 0; i < 300; i++)
+	for (int i = 0; i < 300; i++) {
 		CHECK_EQ(scan_piece(c, span_of(mark.at, mark.len - 1), &hit), 0);
+		CHECK_EQ(scan_piece(c, span_str("!"), &hit), 0);
+	}
 	scan_free(c);
 }
 
