@@ -10,6 +10,7 @@ import ctypes
 import json
 import mmap
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -26,6 +27,8 @@ PENDING_MAX = 8 << 20  # bytes a slow reader may be behind before everybody wait
 SHARES_MAX = 5  # the machine has 8 places for devices; root, port and disk take 3
 TSC_MEASURE_SECONDS = 0.03
 LOG_LINES = 4
+TROUBLE = re.compile(r"\b(Oops|BUG|general protection fault|Kernel panic)\b")
+TROUBLE_LINES = 16  # from its first line: where, with which registers, called by whom
 READ_BYTES = 1 << 16
 
 Machine = collections.namedtuple(
@@ -244,8 +247,9 @@ class Keeper:
         for name in ("qemu.log", "console.log"):
             with open(os.path.join(self.folder, name), encoding="utf-8", errors="replace") as f:
                 lines = [line.strip() for line in f if line.strip()]
-            panic = [i for i, line in enumerate(lines) if "Kernel panic" in line]
-            words += lines[: panic[0] + 1][-LOG_LINES:] if panic else lines[-LOG_LINES:]
+            trouble = [i for i, line in enumerate(lines) if TROUBLE.search(line)]
+            # what comes later may be its consequence only
+            words += lines[trouble[0] :][:TROUBLE_LINES] if trouble else lines[-LOG_LINES:]
         return "the test host broke down; its last words: " + (" | ".join(words) or "none")
 
     # -- towards those who run commands

@@ -5,11 +5,17 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
+import types
 
 import pytest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.path.insert(0, f"{TOP}/tools/kvmhost.d")
+
+import keeper  # noqa: E402
+
 TOOL = f"{TOP}/tools/kvmhost"
 SECONDS = 120  # of one command, with a boot on a busy machine
 NOBODY = 65534
@@ -384,6 +390,21 @@ def test_a_host_that_breaks_down(bootable, tmp_path):
     wait_for(lambda: os.listdir(folder) == ["console.log"])
     assert "no test host is running" in refused("--in", folder, "--", "true")
     assert kvmhost("--stop", folder).returncode == 0 and os.listdir(folder) == []
+
+
+def test_last_words_begin_with_the_first_trouble(tmp_path):
+    """What comes later may be its consequence; without any, the end of the log has to do."""
+    (tmp_path / "qemu.log").touch()
+    log = tmp_path / "console.log"
+    log.write_text("[    1.0] fine\n[    2.0] Oops: double fault: 0000 [#1] SMP\n[    2.1] RIP: 0010:f+0x1\n")
+    with log.open("a") as f:
+        f.writelines(f"[    3.{n}] line {n}\n" for n in range(100))
+    host = types.SimpleNamespace(ending=None, folder=tmp_path)
+    words = keeper.Keeper.last_words(host)
+    assert words.startswith("the test host broke down; its last words: [    2.0] Oops: double fault")
+    assert "RIP: 0010" in words and "line 9 " in words and "line 50" not in words
+    log.write_text("".join(f"line {n}\n" for n in range(100)))
+    assert keeper.Keeper.last_words(host).endswith(": line 96 | line 97 | line 98 | line 99")
 
 
 def test_a_host_nobody_uses_powers_off(bootable, tmp_path):
