@@ -1,5 +1,7 @@
 #include "vault/inner.h"
 
+#include "vault/upstream.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -256,6 +258,10 @@ static void on_stats(struct vault *v, struct span payload)
 		{ "violations", v->stats.violations },
 		{ "flows", v->flows.count },
 		{ "pins", pins_count(v->pins) },
+		{ "open_requests", v->requests.count },
+		{ "upstreams", v->upstream_count },
+		{ "upstreams_idle", upstream_idle(v) },
+		{ "secrets", store_count(v->store) },
 	};
 	struct buf b;
 

@@ -249,6 +249,7 @@ void flow_connect(struct vault *v, uint32_t stream, const struct egress_connect 
 
 void flow_end(struct vault *v, uint32_t number, bool reset)
 {
+	const struct linger abrupt = { .l_onoff = 1 };
 	struct flow *f = slots_find(&v->flows, number);
 	bool live;
 	uint32_t stream;
@@ -257,6 +258,9 @@ void flow_end(struct vault *v, uint32_t number, bool reset)
 		return;
 	live = f->state == FLOW_LIVE;
 	stream = f->stream;
+	/* ours may be the last descriptor: the peer learns how it ended */
+	if (live && reset)
+		(void)setsockopt(f->fd, SOL_SOCKET, SO_LINGER, &abrupt, sizeof(abrupt));
 	flow_free(f);
 	/* our half ends by END if it has begun; else it is told that it never will */
 	if (live)

@@ -4,6 +4,7 @@
  *   control.c  words with the supervisor; records
  *   peer.c     frames from and to the gate, in order
  *   flow.c     sockets that are connected here and handed to the gate
+ *   request.c  requests; upstream.c: the connections they go over
  *   vault.c    life, policy, questions about names
  */
 #pragma once
@@ -16,8 +17,10 @@
 #include "vault/limits.h"
 #include "vault/pins.h"
 #include "vault/resolver.h"
+#include "vault/roots.h"
 #include "vault/routes.h"
 #include "vault/slots.h"
+#include "vault/store.h"
 #include "vault/vault.h"
 #include "vault/watch.h"
 
@@ -68,6 +71,16 @@ struct vault {
 	unsigned flows_max, dials;
 	unsigned untold; /* connected, and the gate could not be told yet */
 
+	/* upstream.c, request.c */
+	struct upstream *upstreams;
+	unsigned upstream_count;
+	bool touched; /* one of them */
+	struct slots requests;
+	struct roots *roots;
+	struct store *store;
+	struct alarm *sweep;
+	bool sweeping;
+
 	struct egress_stats stats;
 };
 
@@ -79,6 +92,9 @@ void vault_resolve(struct vault *v, uint32_t stream, const struct egress_resolve
 /* Takes a policy that was loaded: what it does not allow ends. */
 void vault_adopt(struct vault *v, struct policy *p, uint32_t generation);
 struct judge vault_judge(const struct vault *v);
+
+/* Something has a time limit: see to it that it is looked at. */
+void vault_sweep_soon(struct vault *v);
 
 /* --- control.c --- */
 

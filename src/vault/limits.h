@@ -27,6 +27,19 @@ enum {
 	VAULT_FDS_SPARE = 256,    /* below the limit of fds: for upstreams, resolvers and our own */
 	VAULT_FDS_WANTED = VAULT_FLOWS_MAX + 4096,
 
+	/* requests */
+	VAULT_REQUESTS_MAX = 1024,
+	VAULT_UPSTREAMS_MAX = 1024, /* connections that carry requests, idle ones included */
+	VAULT_IDLE_MAX = 64,        /* of them without a request; the oldest goes */
+	VAULT_IDLE_HOST_MAX = 8,    /* and to one host */
+	VAULT_IDLE_MS = 50000, /* servers give up after 60 s, some after 5 s: that is noticed */
+	VAULT_HANDSHAKE_MS = 10000,   /* from the connection to the end of TLS's handshake */
+	VAULT_SILENCE_MS = 900000,    /* a model may think for ten minutes before its first byte */
+	VAULT_OPAQUE_MS = 3600000,    /* a WebSocket without a byte either way */
+	VAULT_SWEEP_MS = 1000,        /* between looks at those times */
+	VAULT_READ_BYTES = 64 << 10,  /* from a socket at once */
+	VAULT_GRANT_BYTES = 32 << 10, /* credit is granted in pieces of that size or more */
+
 	/* the supervisor */
 	VAULT_RECORDS_MAX = 256,   /* unsent; what comes then is counted */
 	VAULT_POLICY_MS = 10000,   /* the gate takes a policy within that time, or is broken */

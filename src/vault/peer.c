@@ -12,13 +12,17 @@
 #include "vault/inner.h"
 
 #include "vault/request.h"
+#include "vault/upstream.h"
 
 #include <errno.h>
 #include <string.h>
 
 static void before_wait(uv_prepare_t *h)
 {
-	peer_flush(h->data);
+	struct vault *v = h->data;
+
+	upstream_run_all(v);
+	peer_flush(v);
 }
 
 int peer_open(struct vault *v, int fd, struct err *e)
@@ -149,6 +153,7 @@ static void on_control(struct vault *v, const struct egress_frame *f)
 			control_policy_taken(v, generation);
 		return;
 	case EGRESS_STATS:
+		v->stats.streams = v->order.count;
 		egress_put_stats(peer_begin(v), &v->stats);
 		peer_must(v);
 		return;
@@ -253,6 +258,7 @@ void peer_more(void *user)
 	if (v->ended)
 		return;
 	flow_tell_all(v);
+	upstream_touch_all(v);
 	request_resume_all(v);
 	read_frames(v);
 }

@@ -12,7 +12,8 @@
  */
 #include "vault/inner.h"
 
-#include "base/log.h"
+#include "vault/request.h"
+#include "vault/upstream.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -21,6 +22,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+#define VAULT_ROOTS_PATH "/etc/ssl/certs/ca-certificates.crt"
 
 struct judge vault_judge(const struct vault *v)
 {
@@ -128,15 +132,38 @@ void vault_adopt(struct vault *v, struct policy *p, uint32_t generation)
 	pins_sweep(v->pins, p);
 	peer_flush(v); /* the gate hears of it before it sees sockets end: it resets them */
 	flow_judge_all(v, old);
+	request_judge_all(v, old);
+	upstream_drop_idle(v);
 	policy_free(old);
 }
 
 /* --- life --- */
 
-/* What libcrypto wants from the file system it gets now, and that is nothing. */
+void vault_sweep_soon(struct vault *v)
+{
+	if (v->sweeping)
+		return;
+	v->sweeping = true;
+	alarm_set(v->sweep, VAULT_SWEEP_MS);
+}
+
+static void on_sweep(void *user)
+{
+	struct vault *v = user;
+
+	v->sweeping = false;
+	request_sweep(v);
+	upstream_sweep(v);
+	if (v->requests.count > 0 || v->upstream_count > 0)
+		vault_sweep_soon(v);
+}
+
+/* libcrypto reads no settings; the C library reads the time zone once, even for a time in UTC. */
 static int open_crypto(struct err *e)
 {
 	unsigned char sum[EVP_MAX_MD_SIZE];
+
+	tzset();
 
 	if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1 ||
 	    EVP_Digest("", 0, sum, NULL, EVP_sha256(), NULL) != 1)
@@ -155,7 +182,13 @@ static int open_parts(struct vault *v, const struct vault_fds *fds, struct err *
 	if (r == 0)
 		r = resolver_new(&v->loop, on_found, v, &v->resolver, e);
 	if (r == 0)
+		r = roots_new(VAULT_ROOTS_PATH, &v->roots, e);
+	if (r == 0)
+		r = store_new(&v->store, e);
+	if (r == 0)
 		r = alarm_new(&v->loop, control_policy_late, v, &v->policy_limit, e);
+	if (r == 0)
+		r = alarm_new(&v->loop, on_sweep, v, &v->sweep, e);
 	if (r == 0)
 		r = watch_new(&v->loop, v->control_fd, control_readable, v, &v->control_watch, e);
 	if (r < 0) {
@@ -182,6 +215,7 @@ int vault_new(const struct vault_fds *fds, unsigned fds_max, struct vault **ret,
 		v->flows_max =
 			fds_max > 2 * VAULT_FDS_SPARE ? fds_max - VAULT_FDS_SPARE : fds_max / 2;
 	slots_init(&v->flows, v->flows_max);
+	slots_init(&v->requests, VAULT_REQUESTS_MAX);
 	r = uv_loop_init(&v->loop);
 	if (r < 0) {
 		(void)close(fds->link);
@@ -200,9 +234,15 @@ void vault_free(struct vault *v)
 	if (!v)
 		return;
 	v->ended = true;
-	if (v->link)
+	if (v->link) {
 		flow_free_all(v);
+		request_free_all(v);
+		upstream_free_all(v);
+	}
 	slots_fini(&v->flows);
+	slots_fini(&v->requests);
+	roots_free(v->roots);
+	store_free(v->store);
 	resolver_free(v->resolver);
 	routes_free(v->routes);
 	pins_free(v->pins);
@@ -210,6 +250,7 @@ void vault_free(struct vault *v)
 	peer_close(v);
 	watch_free(v->control_watch);
 	alarm_free(v->policy_limit);
+	alarm_free(v->sweep);
 	control_fini(v);
 	if (v->loop_open) {
 		(void)uv_run(&v->loop, UV_RUN_DEFAULT); /* handles that are closing */

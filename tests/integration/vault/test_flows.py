@@ -142,15 +142,16 @@ def lying():
         if name == "lie.test":
             ident = struct.unpack_from(">H", query)[0]
             other = dns_name("other.test") + struct.pack(">HH", kind, 1)
-            stray = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            stray.bind((FAR, 5353))
-            return [reply(query, evil, ident=ident ^ 1), reply(query, evil, question=other), good]
+            return [reply(query, evil, ident=ident ^ 1), reply(query, evil, question=other),
+                    (stray, reply(query, evil)), good]
         if name == "cut.test":
-            seen[name] = seen.get(name, 0) + 1
-            return good if seen[name] > 2 else reply(query, [], flags=0x8380)
+            seen[name, kind] = seen.get((name, kind), 0) + 1
+            return good if seen[name, kind] > 1 else reply(query, [], flags=0x8380)
         return good
 
     seen = {}
+    stray = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    stray.bind((FAR, 5353))
     serve_dns(answer)
 
 

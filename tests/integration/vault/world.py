@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -277,11 +278,11 @@ class Vault:
     def policy(self, text, generation=None):
         self.generation = generation or self.generation + 1
         self.tell(POLICY, struct.pack("<I", self.generation), sealed(compiled(text, self.generation)))
-        while True:
-            kind, _, payload, _ = self.frame()
-            if kind == E_POLICY:
-                break
-            self.frames.append((kind, _, payload, None))
+        aside = []
+        while (got := self.frame())[0] != E_POLICY:
+            aside.append(got)
+        self.frames = aside + self.frames
+        payload = got[2]
         assert struct.unpack_from("<I", payload)[0] == self.generation
         self.send(E_POLICY_OK, 0, struct.pack("<I", self.generation))
         assert self.packet() == (POLICY_OK, struct.pack("<I", self.generation))
@@ -452,7 +453,7 @@ def reply(query, answers=(), rcode=0, authority=(), flags=0x8180, question=None,
 
 
 def serve_dns(answer, addr=FAR, port=53):
-    """answer(name, type, query) -> bytes, a list of them, or None."""
+    """answer(name, type, query) -> bytes, a list of them, or None. (socket, bytes): sent by that one."""
     def handle(query):
         name, kind, _ = question_of(query)
         got = answer(name, kind, query)
@@ -462,7 +463,10 @@ def serve_dns(answer, addr=FAR, port=53):
         while True:
             query, peer = s.recvfrom(4096)
             for part in handle(query):
-                s.sendto(part, peer)
+                if isinstance(part, tuple):  # from another port
+                    part[0].sendto(part[1], peer)
+                else:
+                    s.sendto(part, peer)
 
     def tcp_one(c):
         with c:
@@ -516,3 +520,219 @@ def echo(c):
     with c:
         while (data := c.recv(65536)):
             c.sendall(data)
+
+
+# -- requests -------------------------------------------------------------------------------------
+
+PLAIN, SECURE = 1, 2
+NONE, LENGTH, STREAM = 0, 1, 2
+QUERY, CONTINUE, WEBSOCKET, WANTS_TRAILERS = 1, 2, 4, 8
+
+
+def fields(pairs):
+    return struct.pack("<H", len(pairs)) + b"".join(str16(n) + str16(v) for n, v in pairs)
+
+
+def take_fields(raw, at):
+    count = struct.unpack_from("<H", raw, at)[0]
+    at += 2
+    got = []
+    for _ in range(count):
+        name, at = take_str16(raw, at)
+        value, at = take_str16(raw, at)
+        got.append((name.decode(), value.decode("latin-1")))
+    assert at == len(raw)
+    return got
+
+
+class Answer:
+    """What came on a request's stream up to its end."""
+
+    def __init__(self):
+        self.infos, self.status, self.fields, self.body, self.trailers = [], None, [], b"", None
+        self.fail, self.framing, self.marks = None, None, []
+
+    def field(self, name):
+        got = [v for n, v in self.fields if n == name]
+        return got[0] if got else None
+
+
+class Request:
+    """One request of the gate's."""
+
+    def __init__(self, vault, host, path="/", method="GET", addr=FAR, port=None, scheme=SECURE, query=None,
+                 headers=(), framing=NONE, length=0, flags=0, body=None):
+        if body is not None:
+            framing, length = LENGTH, len(body)
+        if query is not None:
+            flags |= QUERY
+        self.vault, self.answer, self.credit = vault, Answer(), 256 << 10
+        brief = struct.pack("<HBBIQ", 0, framing, 0, flags, length)
+        payload = (struct.pack("<II", vault.generation, 0) + pack_addr(addr) + brief +
+                   struct.pack("<BH", scheme, port or (443 if scheme == SECURE else 80)) + str16(method) +
+                   str16(host) + str16(path) + str16(query or "") + fields(list(headers)))
+        self.stream = vault.open(REQUEST, payload)
+        self.done = False
+        if body is not None:
+            self.send(body)
+            self.end()
+        elif framing == NONE and not flags & WEBSOCKET:
+            self.end()
+
+    def send(self, data):
+        """All of it, as credit comes."""
+        at = 0
+        while at < len(data) and self.answer.fail is None:
+            while self.credit == 0 and self.answer.fail is None:
+                self.step()
+            n = min(len(data) - at, self.credit, 64 << 10)
+            self.vault.send(BODY, self.stream, data[at:at + n])
+            self.credit -= n
+            at += n
+
+    def trailers(self, pairs):
+        self.vault.send(TRAILERS, self.stream, fields(pairs))
+
+    def end(self):
+        self.vault.send(END, self.stream)
+
+    def reset(self):
+        self.vault.send(RESET, self.stream, bytes([FAILS.index("cancelled")]))
+
+    def step(self, grant=True):
+        """Takes one frame of this stream."""
+        aside = []
+        while True:
+            kind, stream, payload, _ = self.vault.frame()
+            if stream == self.stream:
+                break
+            aside.append((kind, stream, payload, _))
+        self.vault.frames = aside + self.vault.frames
+        a = self.answer
+        if kind == RESPONSE:
+            status, a.framing = struct.unpack_from("<HB", payload)
+            got = take_fields(payload, 16)
+            if status < 200 and status != 101:
+                a.infos.append(status)
+            else:
+                a.status, a.fields = status, got
+        elif kind == BODY:
+            a.body += payload
+            if grant:
+                self.vault.send(CREDIT, self.stream, struct.pack("<I", len(payload)))
+        elif kind == TRAILERS:
+            a.trailers = take_fields(payload, 0)
+        elif kind == END:
+            self.done = True
+        elif kind == RESET:
+            a.fail = FAILS[payload[0]]
+            self.done = True
+        elif kind == REVOKED:
+            a.fail = "revoked"
+            self.done = True
+        elif kind == CREDIT:
+            self.credit += struct.unpack("<I", payload)[0]
+        elif kind in (SCRUBBED, VIOLATION):
+            a.marks.append((kind, take_str16(payload, 0)[0].decode()))
+        else:
+            raise AssertionError(f"frame {kind}")
+        return kind
+
+    def whole(self):
+        while not self.done:
+            self.step()
+        return self.answer
+
+    def until(self, kind):
+        while self.step() != kind:
+            pass
+        return self.answer
+
+
+def pki(folder):
+    """ca.pem, and NAME.pem with its key for good.test and the bad ones."""
+    def run(*argv):
+        got = subprocess.run(["openssl", *argv], cwd=folder, capture_output=True, text=True, check=False)
+        assert got.returncode == 0, got.stderr
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for ca in ("ca", "other-ca"):
+        run("req", "-x509", *key, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-days", "30", "-subj", f"/CN={ca}",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    for name, subjects, ca, days in (("good", "DNS:good.test,DNS:two.test", "ca", 30),
+                                     ("expired", "DNS:good.test", "ca", -1),
+                                     ("stranger", "DNS:good.test", "other-ca", 30),
+                                     ("wrong", "DNS:else.test", "ca", 30)):
+        with open(os.path.join(folder, f"{name}.ext"), "w", encoding="ascii") as f:
+            f.write(f"subjectAltName={subjects}\n")
+        run("req", "-new", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=x")
+        if days > 0:
+            run("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
+                "-days", str(days), "-extfile", f"{name}.ext", "-out", f"{name}.pem")
+        else:
+            with open(os.path.join(folder, "ca.cnf"), "w", encoding="ascii") as f:
+                f.write("[ca]\ndefault_ca=w\n[w]\ndatabase=i.txt\nserial=s.txt\nnew_certs_dir=.\ncertificate=ca.pem\n"
+                        "private_key=ca.key\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n")
+            with open(os.path.join(folder, "i.txt"), "w", encoding="ascii"):
+                pass
+            with open(os.path.join(folder, "s.txt"), "w", encoding="ascii") as f:
+                f.write("77\n")
+            run("ca", "-batch", "-config", "ca.cnf", "-notext", "-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile",
+                f"{name}.ext", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
+
+
+def tls_server(folder, name="good", alpn=("http/1.1",), newest=None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    if newest:
+        context.maximum_version = newest
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    context.load_cert_chain(os.path.join(folder, f"{name}.pem"), os.path.join(folder, f"{name}.key"))
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def serve_https(handle, context, addr=FAR, port=443):
+    """handle(TLS socket) in a thread for each connection whose handshake went well."""
+    def one(c):
+        try:
+            with context.wrap_socket(c, server_side=True) as s:
+                handle(s)
+        except (OSError, ssl.SSLError):
+            pass
+
+    return serve_tcp(one, addr=addr, port=port)
+
+
+def read_head(s, rest=b""):
+    """(head with its empty line, what came behind it)"""
+    while b"\r\n\r\n" not in rest:
+        part = s.recv(65536)
+        if not part:
+            return b"", rest
+        rest += part
+    at = rest.index(b"\r\n\r\n") + 4
+    return rest[:at], rest[at:]
+
+
+def simple(answers):
+    """handle() of HTTP/1.1: answers(head, body) -> bytes, or None to close."""
+    def handle(s):
+        rest = b""
+        while True:
+            head, rest = read_head(s, rest)
+            if not head:
+                return
+            size = 0
+            for line in head.split(b"\r\n"):
+                if line.lower().startswith(b"content-length:"):
+                    size = int(line.split(b":")[1])
+            while len(rest) < size:
+                rest += s.recv(65536)
+            got = answers(head, rest[:size])
+            rest = rest[size:]
+            if got is None:
+                return
+            s.sendall(got)
+    return handle

@@ -1,0 +1,44 @@
+/*
+ * tls: the client's end of a TLS connection, memory in and memory out. The caller has the socket.
+ *
+ * Hostile   the peer, until its certificate is verified and after
+ * Rules     TLS 1.2 or later; the chain ends at one of the roots; the certificate is for the name
+ *           that was judged, which is also the SNI
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/span.h"
+#include "policy/host.h"
+
+#include <openssl/ssl.h>
+
+struct tls;
+
+/* h2: offer HTTP/2 beside HTTP/1.1. -ENOMEM. */
+_must_ int tls_new(SSL_CTX *context, const struct host_name *name, bool h2, struct tls **ret,
+                   struct err *e);
+void tls_free(struct tls *t);
+
+/* Bytes from the peer: all are taken. -ENOMEM. */
+_must_ int tls_feed(struct tls *t, struct span bytes);
+
+/* 0: done; -EAGAIN: the peer's turn; -EKEYREJECTED: its certificate (tls_fault()); -EPROTO. */
+_must_ int tls_handshake(struct tls *t);
+bool tls_is_h2(const struct tls *t);
+
+/* Of the certificate: X509_V_ERR_..., and its words. 0: no fault. */
+long tls_fault(const struct tls *t, const char **ret_words);
+
+/* More than 0; 0: the peer said that it is over; -EAGAIN; -EPROTO. */
+_must_ int tls_read(struct tls *t, void *ret, size_t size);
+
+/* How many were taken; or -EPROTO. Take only as much as tls_output() can be sent. */
+_must_ int tls_write(struct tls *t, struct span bytes);
+
+/* Says that we send no more. */
+void tls_close(struct tls *t);
+
+/* Bytes for the peer; good until the next call. tls_sent(): the first n are gone. */
+struct span tls_output(struct tls *t);
+void tls_sent(struct tls *t, size_t n);
