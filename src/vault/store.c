@@ -1,6 +1,7 @@
 #include "vault/store_inner.h"
 
 #include "base/clock.h"
+#include "base/fdio.h"
 #include "base/kernel_gaps.h"
 
 #include <errno.h>
@@ -417,4 +418,19 @@ int store_remove(struct store *s, struct span name)
 	s->live--;
 	rebuild(s);
 	return 0;
+}
+
+int store_export(const struct store *s, unsigned *at, struct span *ret_name, int *ret_fd,
+                 struct err *e)
+{
+	for (; *at < s->count; ++*at) {
+		struct span value = store_value(s, *at);
+
+		if (value.len == 0)
+			continue;
+		*ret_name = store_name(s, *at);
+		++*at;
+		return fd_sealed("secret", value.at, value.len, ret_fd, e);
+	}
+	return -ENOENT;
 }

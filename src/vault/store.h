@@ -4,7 +4,7 @@
  * Owns      one stretch of locked memory: memfd_secret(2) where the kernel has it, which not even
  *           the kernel maps; else mmap and mlock. Left out of core files, not inherited by a fork,
  *           wiped before it is given back. All memory is taken by store_new(): afterwards the store
- *           makes no system call but read(2) in store_read()
+ *           makes no system call but read(2) in store_read(), and those of store_export()
  * Hostile   nobody: names and values are the user's own. What a value may not be is refused
  *           because it would break requests or replies
  * Errors    texts name the secret and never show a value
@@ -65,3 +65,11 @@ unsigned store_count(const struct store *s);
 
 /* Good until the store changes; empty if there is no such name. */
 struct span store_placeholder(const struct store *s, struct span name);
+
+/*
+ * For the vault of a copy: the next secret that has a value, from number *at on, which is moved
+ * behind it; begin with 0. *ret_fd: a sealed memory file with the value, the caller's to give away
+ * at once. -ENOENT: no more; or what memfd_create(2) or write(2) said.
+ */
+_must_ int store_export(const struct store *s, unsigned *at, struct span *ret_name, int *ret_fd,
+                        struct err *e);

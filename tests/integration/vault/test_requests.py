@@ -520,6 +520,32 @@ def test_sec_1_2_6_8_secrets(folder):
         assert v.packet()[0] == SECRET_BAD
 
 
+@in_https_world(lambda folder: serve_https(simple(reveal), tls_server(folder)))
+def test_sec_14_values_go_from_vault_to_vault(folder):
+    with start(folder, WITH_SECRET) as parent, start(folder, WITH_SECRET) as copy:
+        token = give(parent, VALUE)
+        out, into = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent.tell(EXPORT, struct.pack("<I", 1), out.detach())
+        assert parent.packet() == (SECRET_OK, struct.pack("<I", 1) + bytes(4))
+        copy.tell(IMPORT, struct.pack("<I", 2), into.detach())
+        kind, raw = copy.packet()
+        name, at = take_str16(raw, 4)
+        other = take_str16(raw, at)[0]
+        assert kind == SECRET_OK and name == b"TOKEN" and other.startswith(b"ghp_") and other != token
+        assert copy.packet() == (SECRET_OK, struct.pack("<I", 2) + bytes(4))
+        a = Request(copy, "good.test", headers=[("authorization", "Bearer " + other.decode())]).whole()
+        assert VALUE[::-1] in a.body
+        a = Request(copy, "good.test", headers=[("authorization", "Bearer " + token.decode())]).whole()
+        assert VALUE[::-1] not in a.body
+        a = Request(parent, "good.test", headers=[("authorization", "Bearer " + other.decode())]).whole()
+        assert VALUE[::-1] not in a.body
+        bad, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        bad.send(b"nonsense")
+        bad.close()
+        copy.tell(IMPORT, struct.pack("<I", 3), end.detach())
+        assert copy.packet()[0] == SECRET_BAD
+
+
 @pytest.mark.parametrize("kind,payload", [(BODY, b"x"), (TRAILERS, bytes(2)), (RESPONSE, bytes(18)),
                                           (CREDIT, bytes(4))])
 def test_a_hostile_gate(kind, payload, tmp_path):
