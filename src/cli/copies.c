@@ -167,10 +167,10 @@ static int start_one(struct starting *st, struct err *e)
 		put_name(cs, st->started + 1, one->name);
 	spec.name = cs->name ? one->name : NULL;
 	egress_plan_init(&plan);
-	r = spec.network ? copies_plan(cs, st->cli, &plan, e) : 0;
-	if (r == 0)
-		r = start_copy(&st->cli->paths, st->cli->state_fd, cs->image->disk_fd, &spec,
-		               &cs->from->files, spec.network ? &plan : NULL, false, &got, e);
+	if (spec.network && copies_plan(cs, st->cli, &plan, e) < 0)
+		return e->code;
+	r = start_copy(&st->cli->paths, st->cli->state_fd, cs->image->disk_fd, &spec,
+	               &cs->from->files, spec.network ? &plan : NULL, false, &got, e);
 	if (r < 0)
 		return r;
 	(void)close(got.pidfd);

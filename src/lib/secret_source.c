@@ -300,7 +300,9 @@ static int from_command(struct span words, const char *const *envp, struct secre
 			               SECRET_COMMAND_WORDS_MAX);
 		argv[count++] = (const char *)word.at; /* a NUL is behind each */
 	}
-	(void)snprintf(where, sizeof(where), "the command %.100s", count > 0 ? argv[0] : "");
+	if (!argv[0] || !argv[0][0])
+		return err_set(e, -EINVAL, "a command without words");
+	(void)snprintf(where, sizeof(where), "the command %.100s", argv[0]);
 	r = room_make(&room, e);
 	if (r == 0)
 		r = run_words(argv, envp, &room, &end, e);
