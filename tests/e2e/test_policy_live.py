@@ -1,7 +1,9 @@
 """The verbs about the network of a sandbox that runs: policy, secret, forward, logs --egress."""
 
 import json
+import os
 import socket
+import stat
 import subprocess
 
 import pytest
@@ -163,3 +165,93 @@ def test_a_restored_guest_reaches_what_the_flags_say(berm, networked, running):
     finally:
         berm.ok("snapshot", "rm", "net")
     assert "started without a network" in berm.refused(125, "fork", "--preset", "none", running)
+
+
+SECRET = "sk-test-" + "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def trusted(berm, tmp_path):
+    """A sandbox with a secret, from a file."""
+    source = tmp_path / "token"
+    source.write_text(SECRET + "\n")
+    word = f"API_KEY@a.example.com:file={source}"
+    with berm.detached("--allow", "a.example.com:443", "--secret", word, "--", "sleep", "3600") as sandbox:
+        yield sandbox
+
+
+def placeholder(berm, sandbox):
+    return berm.ok("exec", sandbox, "printenv", "API_KEY").strip()
+
+
+def has_text(folder, text):
+    """The files below folder that hold it."""
+    found = []
+    for where, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(where, name)
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                continue
+            with open(path, "rb") as f:
+                if text.encode() in f.read():
+                    found.append(path)
+    return found
+
+
+def test_the_guest_has_a_placeholder(berm, trusted):
+    got = placeholder(berm, trusted)
+    assert got.startswith("sk-") and got != SECRET and len(got) >= 16
+    assert "API_KEY" in berm.ok("inspect", trusted) and SECRET not in berm.ok("inspect", trusted)
+    assert has_text(os.path.join(berm.state_dir, "sandboxes", trusted), SECRET) == []
+    for pid in berm.processes():
+        for what in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{pid}/{what}", "rb") as f:
+                    assert SECRET.encode() not in f.read(), (pid, what)
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                pass  # it ended, or is one that nobody may look into
+
+
+def test_secrets_are_listed_set_and_removed(berm, trusted):
+    (row,) = berm.json("secret", "ls", "--json", trusted)
+    assert (row["name"], row["value"], row["use"]["hosts"]) == ("API_KEY", True, ["a.example.com"])
+    assert berm.ok("secret", "set", trusted, "API_KEY", input="another-value-of-it\n") == ""
+    assert berm.ok("secret", "set", trusted, "OTHER", input="a-value-for-nobody") == ""
+    lines = berm.ok("secret", "ls", trusted).splitlines()
+    assert lines[0].startswith("set       API_KEY  to a.example.com  as header authorization")
+    assert lines[1] == "set       OTHER  to no host: the policy does not name it"
+    berm.ok("secret", "rm", trusted, "API_KEY", "OTHER")
+    assert [r["value"] for r in berm.json("secret", "ls", "--json", trusted)] == [False]
+    assert "OTHER" in berm.refused(125, "secret", "rm", trusted, "OTHER")
+
+
+def test_a_value_that_is_none(berm, trusted):
+    for text, why in (("short", "under 8 bytes"), ("", "is empty"), ("two lines\nof text", "more than one line")):
+        assert why in berm.refused(125, "secret", "set", trusted, "API_KEY", input=text)
+    assert "is not set" in berm.refused(125, "secret", "set", trusted, "API_KEY", "--env", "NO_SUCH_VARIABLE")
+    assert placeholder(berm, trusted).startswith("sk-")
+
+
+def test_a_value_is_typed_unseen(berm, trusted):
+    with berm.terminal("secret", "set", trusted, "API_KEY") as t:
+        t.expect("value of API_KEY: ")
+        t.type("typed-value-of-it\n")
+        assert t.wait() == 0
+        assert b"typed-value" not in t.text
+
+
+def test_a_policy_brings_its_new_secrets(berm, trusted, tmp_path):
+    before = placeholder(berm, trusted)
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "version: 1\nnetwork: { rules: [ { host: a.example.com } ] }\nsecrets:\n"
+        "  - { name: API_KEY, hosts: a.example.com, header: x-key }\n"
+        "  - { name: SECOND, from: { command: [echo, a-second-value] }, hosts: a.example.com }\n"
+    )
+    assert berm.ok("policy", "set", trusted, path) == "generation 2\n"
+    assert [(r["name"], r["value"]) for r in berm.json("secret", "ls", "--json", trusted)] == [
+        ("API_KEY", True),
+        ("SECOND", True),
+    ]
+    assert placeholder(berm, trusted) == before
+    assert "a-second-value" not in berm.ok("exec", trusted, "env")
