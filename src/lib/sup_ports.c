@@ -121,6 +121,7 @@ static int take_part(struct sup *s, const struct control_packet *p, int *fd, int
                      struct err *e)
 {
 	struct sup_egress *n = &s->net;
+	uint8_t byte;
 	int r;
 
 	switch (p->kind) {
@@ -137,6 +138,8 @@ static int take_part(struct sup *s, const struct control_packet *p, int *fd, int
 	case CONTROL_IMPORT:
 		if (n->import_due)
 			break;
+		if (recv(*fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) /* its parent has none */
+			return 0;
 		n->import_due = true;
 		return pass_number(s, p->kind, SUP_SERIAL_IMPORT, *fd, e);
 	case CONTROL_LISTEN:
@@ -267,6 +270,11 @@ static void ask_secret(struct sup *s, const struct control_packet *p, int fd)
 
 	buf_init(&b, room, sizeof(room));
 	a->number = ++s->net.serial_last;
+	if (p->kind == CONTROL_EXPORT && s->net.secret_count == 0) {
+		control_put_secret(&b, CONTROL_SECRET_OK, &(struct control_secret){ .serial = 1 });
+		sup_asked(s, buf_span(&b)); /* and the socket is at its end */
+		return;
+	}
 	if (p->kind == CONTROL_EXPORT) {
 		control_put_u32(&b, p->kind, a->number);
 	} else if (control_parse_secret(p->kind, p->payload, &secret) < 0) {

@@ -417,6 +417,19 @@ def test_values_go_from_vault_to_vault(gated):
     assert told["values"] == {"KEY": "inherited"}
 
 
+def test_without_secrets_no_vault_is_asked_for_any(gated):
+    never = "del control.on[say.EXPORT], control.on[say.IMPORT]\nready()\n"
+    with start(gated, vault=never) as s:
+        s.started()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with Asker(gated, s) as a:
+            assert a.ask(say.EXPORT, bytes(4), [theirs.detach()])[0] == say.SECRET_OK
+        part = (say.packet(say.IMPORT, bytes(4)), ours.detach())
+        with start(gated, QUICK, vault=never, net=[starts.policy_part(), part]) as child:
+            result, out = child.finish()
+    assert result["reason"] == "exited" and environment(out) == []
+
+
 def test_one_request_at_a_time(gated):
     """The second waits for the first, and whoever goes away meanwhile is no trouble."""
     vault = "import threading, time\ndef f(p, fds):\n    mark('mark-asked')\n" \
