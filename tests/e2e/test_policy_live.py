@@ -255,3 +255,28 @@ def test_a_policy_brings_its_new_secrets(berm, trusted, tmp_path):
     ]
     assert placeholder(berm, trusted) == before
     assert "a-second-value" not in berm.ok("exec", trusted, "env")
+
+
+def test_a_fork_reaches_what_its_parent_reaches(berm, networked):
+    (child,) = berm.ok("fork", networked).split()
+    try:
+        assert [r["host"] for r in berm.json("policy", "show", "--json", child)["rules"]] == ["a.example.com"]
+        assert berm.ok("exec", child, "python3", "-c", DENIED) == "ConnectionRefusedError\ngaierror\n"
+        assert {r["sandbox"] for r in records(berm, child)} == {child}
+    finally:
+        berm.run("rm", "-f", child)
+    (child,) = berm.ok("fork", "--allow", "b.example.com:443", networked).split()
+    try:
+        assert [r["host"] for r in berm.json("policy", "show", "--json", child)["rules"]] == ["b.example.com"]
+    finally:
+        berm.run("rm", "-f", child)
+
+
+def test_a_fork_has_the_secret_and_another_placeholder(berm, trusted):
+    (child,) = berm.ok("fork", trusted).split()
+    try:
+        assert [(r["name"], r["value"]) for r in berm.json("secret", "ls", "--json", child)] == [("API_KEY", True)]
+        got = placeholder(berm, child)
+        assert got.startswith("sk-") and got not in (SECRET, placeholder(berm, trusted))
+    finally:
+        berm.run("rm", "-f", child)
