@@ -369,6 +369,8 @@ static void repeat(struct request *q)
 
 void request_failed(struct request *q, enum egress_fail why, long fault, const char *words)
 {
+	if (q->answer_read)
+		return; /* all is here: what the gate has no room for yet is still sent */
 	if (why == EGRESS_CLOSED && may_repeat(q, false)) {
 		repeat(q);
 		return;
