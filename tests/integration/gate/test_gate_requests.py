@@ -49,7 +49,7 @@ def records(gate, count, **wanted):
 
 
 def curl(gate, *argv, code=0):
-    got = gate.guest("curl", "-sS", "--max-time", "30", *argv)
+    got = gate.guest("curl", "-sS", "--max-time", "60", *argv)
     assert got.returncode == code, (got.stderr, gate.log())
     return got.stdout
 
@@ -124,13 +124,12 @@ def test_heads_without_bodies_on_one_connection(read):
 
 
 def test_events_are_not_held_back(read):
-    script = ("import time, urllib.request\n"
-              "r = urllib.request.urlopen('https://api.world.test/sse?n=4&ms=300')\n"
-              "t = []\n"
-              "for line in r:\n"
-              "    if line.startswith(b'data'): t.append(time.monotonic())\n"
-              "print(len(t), min(b - a for a, b in zip(t, t[1:])) > 0.05)\n")
-    assert read.guest(PYTHON, "-c", script).stdout == "4 True\n"
+    """The answer goes on for an hour; its beginning is there at once."""
+    script = ("import urllib.request\n"
+              "r = urllib.request.urlopen('https://api.world.test/sse?n=36000&ms=100', timeout=120)\n"
+              "print(sum(line.startswith(b'data') for line in (r.readline() for _ in range(9))))\n")
+    got = read.guest(PYTHON, "-c", script)
+    assert got.stdout == "3\n", got.stderr
 
 
 def test_hints_trailers_and_alt_svc(read):
@@ -325,7 +324,7 @@ def test_a_policy_that_changes_ends_what_it_refuses(read):
               "try:\n"
               "    while r.read(20): pass\n"
               "except (OSError, http.client.HTTPException) as e: print(type(e).__name__)\n"
-              "print(time.monotonic() - t < 10)\n")
+              "print(time.monotonic() - t < 40)\n")
     with read.guest_process(script) as guest:
         assert guest.stdout.readline() == "on\n"
         read.rules(["host: api.world.test, port: 443, http: [ { method: GET, path: /echo } ]"])
