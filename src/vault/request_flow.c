@@ -13,7 +13,7 @@ enum { WAITING_FIRST = 16 << 10 };
 
 static struct span wait_span(const struct waiting *w)
 {
-	return w->at ? span_of(w->at + w->from, w->len) : span_of(NULL, 0);
+	return w->at ? span_of(w->at + w->from, w->len) : span_of("", 0); /* never NULL + 0 */
 }
 
 static void wait_drop(struct waiting *w, size_t n)
