@@ -99,7 +99,7 @@ static int ask_secret(int sock, const struct buf *b, int fd, struct err *e)
 {
 	const uint64_t deadline_ms = clock_mono_ms() + EGRESS_ASK_MS;
 	uint8_t room[CONTROL_PACKET_MAX];
-	struct control_packet p;
+	struct control_packet p = { 0 };
 	int r = say(sock, b, fd, deadline_ms, e);
 
 	if (r == 0)
@@ -117,7 +117,7 @@ int egress_ask_policy(int fd, struct span tlv, uint32_t expect, uint32_t *ret_ge
 	const uint64_t deadline_ms = clock_mono_ms() + EGRESS_ASK_MS;
 	_own_(egress_plan_fini) struct egress_plan plan;
 	uint8_t room[CONTROL_PACKET_MAX];
-	struct control_packet p;
+	struct control_packet p = { 0 };
 	uint32_t generation = 0;
 	struct buf b;
 	int r;
