@@ -121,7 +121,8 @@ static int from_memory(struct span value, const char *where, struct secret_value
 	if (r < 0)
 		return r;
 	room.len = value.len < ROOM_BYTES ? value.len : ROOM_BYTES;
-	memcpy(room.at, value.at, room.len);
+	if (room.len > 0)
+		memcpy(room.at, value.at, room.len);
 	return finish(&room, false, where, ret, e);
 }
 
