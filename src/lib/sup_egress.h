@@ -32,7 +32,7 @@ enum {
 	SUP_PACKETS_AT_ONCE = 64, /* of one companion, before others have their turn */
 	SUP_CONNECTIONS_AT_ONCE = 16,
 	SUP_LAST_PACKETS_MAX = 4096, /* at the end, of each: more than a socket holds */
-	SUP_LAST_RECORDS_MS = 250,   /* for them; under a ms as a rule */
+	SUP_LAST_RECORDS_MS = 2000,  /* for them, on a busy machine; under a ms as a rule */
 	SUP_SERIAL_ROOTS = 1 << 16,  /* beyond those of the secrets at the start */
 	SUP_SERIAL_IMPORT,
 	SUP_SERIAL_FIRST, /* of requests */
