@@ -4,10 +4,13 @@ import os
 import shutil
 
 import bermtest
+import client_image
+import egress as egress_lib
 import images
 import leaks
 import pytest
 import sandboxes
+from egress_world import world as egress_world
 
 
 @pytest.fixture(scope="session")
@@ -117,3 +120,69 @@ def running(berm, bb):
     """A sandbox in the background that does nothing."""
     with berm.detached(bb, "sleep", "3600") as sandbox:
         yield sandbox
+
+
+# -- what a sandbox may reach: test_egress_*.py ---------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The test world, one for the whole run."""
+    why = egress_world.missing()
+    if why:
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("world")
+    os.chmod(folder, 0o755)
+    made = egress_world.World(folder)
+    yield made
+    made.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def egress(stage, shared_state, world):
+    """berm in the test world. A module that leaves anything behind fails."""
+    if os.geteuid() != 0:
+        pytest.skip("the world of an ordinary user is a user namespace, in which berm makes no guests")
+    berm = egress_lib.WorldBerm(shared_state, stage, world)
+    before = leaks.Leaks(shared_state, stage)
+    yield berm
+    try:
+        before.check()
+    finally:
+        before.close()
+        berm.clean_up()
+
+
+@pytest.fixture(scope="session")
+def clients(stage, shared_state):
+    """The name of an image with the clients that agents use."""
+    why = client_image.missing()
+    if why:
+        pytest.skip(why)
+    return images.import_image(sandboxes.Berm(shared_state, stage), client_image.tar(), "clients")
+
+
+@pytest.fixture(scope="module")
+def new_box(egress, clients, tmp_path_factory):
+    """Makes a sandbox with that policy; see egress.Box."""
+
+    def make(policy="", image=None, **more):
+        return egress_lib.Box(egress, image or clients, policy, files=tmp_path_factory.mktemp("policy"), **more)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def box(request, new_box):
+    """The sandbox of a module of tests, with the module's POLICY."""
+    with new_box(request.module.POLICY, flags=getattr(request.module, "FLAGS", ()),
+                 env=getattr(request.module, "ENV", None)) as b:
+        yield b
+
+
+@pytest.fixture
+def mark(box, world):
+    """What was recorded before this test. DNS says afterwards what it said before."""
+    yield box.mark()
+    world.reset()

@@ -12,7 +12,7 @@ CGROUP_ROOT = "/sys/fs/cgroup"
 CGROUP_DEPTH = 6  # berm's groups hang below its caller's, which is not deep
 
 
-PROGRAMS = ("berm-supervisor", "berm-gate", "berm-template", "berm-unpack", "berm-qemu", "berm-vmm",
+PROGRAMS = ("berm-supervisor", "berm-gate", "berm-vault", "berm-template", "berm-unpack", "berm-qemu", "berm-vmm",
             "qemu-system-x86")
 
 

@@ -8,7 +8,7 @@ there and is seen, also what goes to addresses nobody has. No packet leaves the 
 BERM4, FAR4 = "45.90.28.2", "45.90.28.1"
 BERM6, FAR6 = "2a0a:45:28::2", "2a0a:45:28::1"
 DNS1, DNS2 = "45.90.28.53", "45.90.28.54"
-WITNESS4 = ("45.90.30.10", "45.90.30.11", "45.90.30.12")
+WITNESS4 = ("45.90.30.10", "45.90.30.11", "45.90.30.12", "45.90.30.13", "45.90.30.14", "45.90.30.15")
 WITNESS6 = ("2a0a:45:30::10", "2a0a:45:30::11")
 NGINX4, NGINX6 = "45.90.30.20", "2a0a:45:30::20"
 GRPC4 = "45.90.30.30"
@@ -31,14 +31,15 @@ UDP_ECHO = 7
 TOKEN = "ghp_3v1Yq8ZkT0sLw7Nc5RbXeGm2HdAfJ9uP4oKi"  # of the git server; the value of a secret
 USER = "berm"
 
-A4, B4, C4 = WITNESS4
+A4, B4, C4, D4, E4, F4 = WITNESS4
 A6, B6 = WITNESS6
 MINUTE = 300
 
 # What the DNS server says; a test may change it (dns_server.py has the words).
 NAMES = {
-    "api.world.test": {"A": [A4], "AAAA": [A6]},
-    "other.world.test": {"A": [A4], "AAAA": [A6]},  # at the same address
+    "api.world.test": {"A": [A4]},
+    "other.world.test": {"A": [A4]},  # at the same address
+    "dual.world.test": {"A": [A4], "AAAA": [A6]},
     "denied.world.test": {"A": [B4], "AAAA": [B6]},
     "h2.world.test": {"A": [A4]},
     "plain.world.test": {"A": [A4]},

@@ -1,10 +1,12 @@
 """What arrived at the servers, byte for byte, numbered in the order it came."""
 
 import base64
+import collections
 import hashlib
 import threading
 import time
 
+STREAM_PIECES_MAX = 4096  # of all connections, newest last
 KEPT_BYTES_MAX = 256 << 10  # of one connection or body; more is counted and hashed only
 
 
@@ -29,6 +31,7 @@ class Log:
 
     def __init__(self):
         self.lock, self.entries = threading.Lock(), []
+        self.stream = collections.deque(maxlen=STREAM_PIECES_MAX)
 
     def add(self, entry):
         entry["at"] = time.time()
@@ -37,9 +40,23 @@ class Log:
             self.entries.append(entry)
         return entry
 
-    def mark(self):
+    def received(self, source, data):
+        """Bytes of a connection, also of one that was there before a mark."""
         with self.lock:
-            return len(self.entries)
+            self.stream.append((len(self.entries), source, bytes(data)))
+
+    def bytes(self, mark):
+        """What came since, of each connection in one piece."""
+        found = collections.defaultdict(bytearray)
+        with self.lock:
+            for at, source, data in self.stream:
+                if at >= mark:
+                    found[source] += data
+        return base64.b64encode(b"\n".join(found.values())).decode()
+
+    def mark(self):
+        """A place in the record; it is an entry of its own, so that bytes can lie behind it."""
+        return self.add({"kind": "mark"})["n"] + 1
 
     def since(self, mark, kind):
         with self.lock:

@@ -1,7 +1,8 @@
 """The process of the far side: DNS, the witness, the watch over packets. It is asked over a UNIX socket, one line
 of JSON each way, and ends with its standard input.
 
-    {"do": "mark"}    {"do": "since", "mark": N, "kind": KIND}    {"do": "dns", "names": {...}}    {"do": "reset"}
+    {"do": "mark"}    {"do": "since", "mark": N, "kind": KIND}    {"do": "bytes", "mark": N}
+    {"do": "dns", "names": {...}}    {"do": "reset"}
 """
 
 import json
@@ -35,6 +36,8 @@ class Control(socketserver.ThreadingUnixStreamServer):
             return self.log.mark()
         if word == "since":
             return self.log.since(ask["mark"], ask.get("kind"))
+        if word == "bytes":
+            return self.log.bytes(ask["mark"])
         if word == "dns":
             return self.dns.zone.change(ask["names"])
         if word == "reset":

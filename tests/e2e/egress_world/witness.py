@@ -27,14 +27,16 @@ class Ended(Exception):
 class Channel:
     """A connection whose received bytes are recorded."""
 
-    def __init__(self, sock, seen):
-        self.sock, self.seen, self.data = sock, seen, b""
+    def __init__(self, sock, about, log):
+        self.sock, self.seen, self.data = sock, about["data"], b""
+        self.source, self.log = about["n"], log
 
     def more(self, size=1 << 16):
         got = self.sock.recv(size)
         if not got:
             raise Ended
         self.seen.add(got)
+        self.log.received(self.source, got)
         return got
 
     def until(self, mark):
@@ -412,7 +414,7 @@ class Witness:
             conn.close()
 
     def plain(self, conn, about):
-        Http1(Channel(conn, about["data"]), self.log, about, self.folder).serve()
+        Http1(Channel(conn, about, self.log), self.log, about, self.folder).serve()
 
     def tls(self, conn, about):
         context = self.old_context if about["to"].endswith(":8444") else self.contexts["good"]
@@ -422,7 +424,7 @@ class Witness:
             about["tls"], about["alpn"] = True, secure.selected_alpn_protocol()
             about["tls_version"] = secure.version()
             kind = Http2 if about["alpn"] == "h2" else Http1
-            kind(Channel(secure, about["data"]), self.log, about, self.folder).serve()
+            kind(Channel(secure, about, self.log), self.log, about, self.folder).serve()
 
     def start(self):
         addresses = [*plan.WITNESS4, *plan.WITNESS6]
@@ -432,7 +434,7 @@ class Witness:
             self.listen(addresses, port, self.tls)
         for port, word in plan.RAW.items():
             def serve(conn, about, word=word):
-                speak_nonsense(Channel(conn, about["data"]), word)
+                speak_nonsense(Channel(conn, about, self.log), word)
             self.listen(addresses, port, serve)
         for port in plan.TRAP_PORTS:
             self.listen(traps, port, self.plain)

@@ -1,0 +1,96 @@
+"""An image with the clients that agents use: pip, requests, websockets, Node, npm, gRPC, openssl, besides what the
+default image has. Built with mmdebstrap once for each recipe, and then taken from a cache.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+
+import bermtest
+
+PACKAGES = (
+    "apt", "ca-certificates", "curl", "git", "iproute2", "nodejs", "npm", "openssl", "procps", "python3",
+    "python3-grpcio", "python3-pip", "python3-requests", "python3-websockets", "util-linux",
+)
+LEFT_OUT = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/icons/*",
+            "/usr/share/nodejs/typescript/*")
+SUITE = "bookworm"
+SECONDS_MAX = 1800  # some hundred packages, from a mirror that may be slow
+# Where each client looks for packages: names of the test world. {bundle} comes from the sandbox.
+CUSTOMIZE = r"""
+set -e
+rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/hostname "$1"/etc/resolv.conf
+printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >"$1"/etc/hosts
+printf '[global]\nindex-url = https://pypi.world.test/simple\nbreak-system-packages = true\n' >"$1"/etc/pip.conf
+printf 'registry=https://npm.world.test/\nfund=false\naudit=false\nupdate-notifier=false\n' >"$1"/etc/npmrc
+printf 'prefix=/usr/local\nglobalconfig=/etc/npmrc\n' >"$1"/root/.npmrc
+cat "$1"/etc/npmrc >>"$1"/root/.npmrc
+echo 'deb [trusted=yes] https://deb.world.test test main' >"$1"/etc/apt/sources.list
+rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/log/*
+chroot "$1" python3 -m compileall -q /usr/lib/python3.11 /usr/lib/python3 || true
+"""
+
+
+def cache():
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(home, "berm", "test-image")
+
+
+def sources():
+    got = subprocess.run([f"{bermtest.TOP}/images/default/sources", SUITE], capture_output=True, text=True, check=False)
+    return got.stdout
+
+
+def key():
+    h = hashlib.sha256(repr((PACKAGES, LEFT_OUT, CUSTOMIZE, SUITE)).encode())
+    return h.hexdigest()[:16]
+
+
+def missing():
+    """Why there can be no such image, or ""."""
+    if os.path.exists(f"{cache()}/{key()}.tar"):
+        return ""
+    if not shutil.which("mmdebstrap"):
+        return "apt install mmdebstrap"
+    return "" if sources() else f"this host's apt has no source for Debian {SUITE}"
+
+
+def build(path):
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as work:
+        os.chmod(work, 0o755)
+        hook = os.path.join(work, "customize")
+        with open(hook, "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\n" + CUSTOMIZE)
+        os.chmod(hook, 0o755)
+        tar = os.path.join(work, "root.tar")
+        argv = ["mmdebstrap", "--variant=essential", "--format=tar", "--architectures=amd64",
+                "--mode=" + ("auto" if os.geteuid() == 0 else "unshare"), f"--include={','.join(PACKAGES)}",
+                "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
+                *[f"--dpkgopt=path-exclude={p}" for p in LEFT_OUT], f"--customize-hook={hook}"]
+        config = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
+        for line in config.splitlines():
+            if line.startswith(("Acquire::http", "Acquire::https", "Acquire::Retries")):
+                argv.append(f"--aptopt={line.rstrip(';')}")
+        got = subprocess.run([*argv, SUITE, tar, "-"], input=sources(), capture_output=True, text=True,
+                             timeout=SECONDS_MAX, check=False)
+        assert got.returncode == 0, f"mmdebstrap: {got.stderr[-3000:]}"
+        os.rename(tar, path)
+
+
+def tar():
+    """The path of its root file system as a tar."""
+    os.makedirs(cache(), exist_ok=True)
+    path = f"{cache()}/{key()}.tar"
+    with open(f"{cache()}/.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(path):
+            for old in os.listdir(cache()):
+                if old.endswith(".tar"):
+                    with contextlib.suppress(OSError):
+                        os.unlink(f"{cache()}/{old}")
+            build(path)
+    return path
