@@ -296,13 +296,13 @@ def test_a_violation_whose_policy_kills(gated):
 
 SAYS = """
 control.stats = {'flows_open': 3, 'bytes_up': 1 << 63}
-ready()
 def go(*_):
     control.record(host='api.example', address=bytes([203, 0, 113, 9]), method='GET', path='/a"b',
                    layer=say.HTTP, reason=1, status=403, flags=1, flow=5)
     control.record(event=say.LOST, reason=0, count=7)
 f = control.on[say.STATS]
 control.on[say.STATS] = lambda *a: (go(), f(*a))
+ready()
 """
 
 
