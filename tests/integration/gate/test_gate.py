@@ -164,13 +164,13 @@ except ConnectionRefusedError:
 
 def test_names(gate, world):
     mark = world.mark()
-    assert gate.guest("getent", "ahostsv4", "api.world.test").stdout.split()[0] == plan.A4
-    assert gate.guest("getent", "ahostsv6", "api.world.test").stdout.split()[0] == plan.A6
+    assert gate.guest("getent", "ahostsv4", "files.world.test").stdout.split()[0] == plan.NGINX4
+    assert gate.guest("getent", "ahostsv6", "files.world.test").stdout.split()[0] == plan.NGINX6
     assert gate.guest("getent", "hosts", "denied.world.test").returncode == 2
     assert gate.guest("getent", "hosts", "sandbox").returncode == 2
     assert record(gate, event="refused")["host"] == "denied.world.test"
     asked = {e["name"].lower() for e in world.since(mark, "dns")}
-    assert asked == {"api.world.test"}
+    assert asked == {"files.world.test"}
 
 
 def test_names_over_tcp_from_any_server(gate):

@@ -47,7 +47,7 @@ const char *world_answer(const struct world *w)
 {
 	static char text[INET6_ADDRSTRLEN];
 	const uint8_t *at = w->last.at + 12;
-	unsigned answers = w->last.at[6] << 8 | w->last.at[7];
+	uint16_t answers = (uint16_t)(w->last.at[6] << 8 | w->last.at[7]);
 	uint16_t type;
 
 	text[0] = 0;
