@@ -196,7 +196,9 @@ static bool reads(const struct h1_conn *c)
 		return false; /* the answer first */
 	if (c->closed && c->in != DIR_OPEN)
 		return false;
-	return c->unconsumed < c->base.opts.window_bytes;
+	/* an end takes no room, and may come when there are no more bytes to offer it with */
+	return c->unconsumed < c->base.opts.window_bytes ||
+	       (c->reader && c->reader->state == H1_END_DUE);
 }
 
 static bool have_reader(struct h1_conn *c)

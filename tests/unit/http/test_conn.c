@@ -202,6 +202,29 @@ TEST(l7_13_a_slow_reader_holds_its_sender)
 	}
 }
 
+/* A body that fills the window to its last byte has ended: no further byte will ask for that. */
+TEST(l7_13_a_full_window_hides_no_end)
+{
+	struct http_conn_opts o = { .scheme = HTTP_TLS };
+	static uint8_t body[HTTP_WINDOW_BYTES], storage[HTTP_WINDOW_BYTES + 200];
+	static struct pair_side s;
+	struct buf text;
+	struct span in;
+
+	buf_init(&text, storage, sizeof(storage));
+	buf_printf(&text, "POST /hold HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n",
+	           HTTP_WINDOW_BYTES);
+	buf_put(&text, body, sizeof(body));
+	in = buf_span(&text);
+	pair_side_open(&s, &o);
+	s.hold = true;
+	CHECK_EQ(http_conn_recv(s.conn, 1, &in), 0);
+	CHECK_EQ(in.len, 0);
+	CHECK_EQ(s.total, HTTP_WINDOW_BYTES);
+	CHECK_EQ(s.ends, 1);
+	pair_side_close(&s);
+}
+
 TEST(http_4_websocket_over_http1_only)
 {
 	uint32_t id;
