@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "cli/follow.h"
 #include "cli/json_out.h"
 #include "cli/logs_egress.h"
 #include "cli/reach.h"
@@ -9,17 +10,14 @@
 #include "lib/outlog.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
 
 /*
  * Theory of operation
  *
- * The record is files; a live sandbox appends to them. To follow, inotify says when they grow and
- * the supervisor's socket says when there is no more to come, so nothing is polled on a timer.
- * What an ended sandbox leaves is moved to another directory: the reader follows it there.
+ * The record is files; a live sandbox appends to them, and follow.h says when. What an ended
+ * sandbox leaves is moved to another directory: the reader follows it there.
  */
 
 enum { OPT_FOLLOW = 1, OPT_TAIL, OPT_RAW, OPT_SINCE, OPT_TIMES, OPT_EGRESS, OPT_DENIED };
@@ -28,7 +26,6 @@ enum {
 	TAIL_MAX = 1 << 30,
 	ESCAPED_MAX = 4, /* \xNN */
 	JSON_LINE_MAX = 6 * OUTLOG_DATA_MAX + 256,
-	EVENTS_BYTES_MAX = 4096,
 };
 
 static const struct opt logs_opts[] = {
@@ -48,6 +45,7 @@ static const struct opt logs_opts[] = {
 
 struct logs {
 	struct cli *c;
+	struct outlog_reader *reader;
 	bool raw;
 	bool times;
 	uint64_t since_ms;
@@ -57,6 +55,7 @@ struct logs {
 
 static void logs_fini(struct logs *l)
 {
+	outlog_reader_free(l->reader);
 	free(l->storage);
 	l->storage = NULL;
 }
@@ -163,12 +162,13 @@ static int print_record(struct logs *l, const struct outlog_record *rec, struct 
 }
 
 /* All that is there. -EPIPE: the reader has had enough. */
-static int drain(struct logs *l, struct outlog_reader *reader, struct err *e)
+static int drain(void *user, struct err *e)
 {
 	struct outlog_record rec;
+	struct logs *l = user;
 
 	for (;;) {
-		int r = outlog_reader_next(reader, &rec, e);
+		int r = outlog_reader_next(l->reader, &rec, e);
 
 		if (r == -EAGAIN)
 			return fflush(stdout) == 0 ? 0 : -EPIPE;
@@ -179,63 +179,19 @@ static int drain(struct logs *l, struct outlog_reader *reader, struct err *e)
 	}
 }
 
-static int watch(int dir_fd, int *ret_fd, struct err *e)
-{
-	_own_fd_ int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	char path[32];
-
-	if (fd < 0)
-		return err_sys(e, "inotify");
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
-	if (inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
-		return err_sys(e, "watch the log");
-	*ret_fd = steal_fd(&fd);
-	return 0;
-}
-
-/* Until the supervisor closes, which it does when the last byte is written. */
-static int follow(struct logs *l, struct outlog_reader *reader, struct client *client, int watch_fd,
-                  struct err *e)
-{
-	char events[EVENTS_BYTES_MAX];
-	int r = client_send(client, e);
-
-	while (r == 0) {
-		struct pollfd p[] = { { .fd = client->fd, .events = POLLIN },
-			              { .fd = watch_fd, .events = POLLIN } };
-		struct wire_frame f;
-
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			return err_sys(e, "poll");
-		/* which files changed does not matter: the reader looks itself */
-		if (p[1].revents && read(watch_fd, events, sizeof(events)) < 0 && errno != EAGAIN)
-			return err_sys(e, "read inotify");
-		if (p[0].revents) {
-			r = client_receive(client, e);
-			while (r == 0 && client_next(client, &f, e) == 0)
-				continue;
-		}
-		if (r == 0)
-			r = drain(l, reader, e);
-	}
-	return r == -ENODATA ? 0 : r;
-}
-
 /* The last of it, wherever it is by now. */
-static int drain_ended(struct logs *l, struct outlog_reader *reader, const char *id, struct err *e)
+static int drain_ended(struct logs *l, const char *id, struct err *e)
 {
 	_own_fd_ int dir_fd = -1;
 
 	if (state_open_dir(l->c->state_fd, id, &dir_fd, NULL) == 0)
-		outlog_reader_move(reader, dir_fd);
-	return drain(l, reader, e);
+		outlog_reader_move(l->reader, dir_fd);
+	return drain(l, e);
 }
 
 static int show(struct logs *l, const struct args *a, uint64_t tail, struct err *e)
 {
-	_own_(outlog_reader_free) struct outlog_reader *reader = NULL;
-	_own_(client_free) struct client *client = NULL;
-	_own_fd_ int watch_fd = -1;
+	_own_(follow_fini) struct follow f = { .watch_fd = -1 };
 	_own_fd_ int dir_fd = -1;
 	struct state_info info;
 	int r = reach_find(l->c, a->words[0], true, &info, e);
@@ -244,21 +200,17 @@ static int show(struct logs *l, const struct args *a, uint64_t tail, struct err 
 	if (r == 0)
 		r = state_open_dir(l->c->state_fd, info.id, &dir_fd, e);
 	if (r == 0 && live)
-		r = watch(dir_fd, &watch_fd, e);
-	if (r == 0 && live)
-		r = reach_client(l->c, info.id, NULL, &client, e);
+		r = follow_begin(l->c, info.id, dir_fd, &f, e);
 	if (r == 0)
-		r = outlog_reader_new(dir_fd, &reader, e);
+		r = outlog_reader_new(dir_fd, &l->reader, e);
 	if (r == 0 && tail != UINT64_MAX)
-		r = outlog_reader_tail(reader, tail, e);
+		r = outlog_reader_tail(l->reader, tail, e);
 	if (r == 0)
-		r = drain(l, reader, e);
-	if (r < 0 || !client)
+		r = drain(l, e);
+	if (r < 0 || !live)
 		return r;
-	wire_put(&client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
-	r = follow(l, reader, client, watch_fd, e);
-	err_clear(e);
-	return r < 0 ? r : drain_ended(l, reader, info.id, e);
+	r = follow_run(&f, drain, l, e);
+	return r < 0 ? r : drain_ended(l, info.id, e);
 }
 
 static int show_egress(struct cli *c, const struct args *a, uint64_t tail, uint64_t since_ms)

@@ -3,24 +3,23 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/units.h"
+#include "cli/follow.h"
 #include "cli/reach.h"
 #include "cli/when.h"
 #include "lib/jread.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 
 /*
  * Theory of operation
  *
- * Two files of JSON lines, the older first. To follow, inotify says when the directory changes and
- * the supervisor's socket when there is no more to come. The newer file is read to its end, and
- * when another one stands in its place, that from its beginning: the old one is whole by then.
+ * Two files of JSON lines, the older first; follow.h says when they grow. The newer file is read to
+ * its end, and when another one stands in its place, that from its beginning: the old one is whole
+ * by then.
  */
 
 static const char record_file[] = "egress.jsonl";
@@ -29,8 +28,7 @@ static const char older_file[] = "egress.jsonl.1";
 enum {
 	LINE_MAX_BYTES = 16 << 10,            /* a record's texts, each byte of them escaped */
 	SHOWN_BYTES_MAX = 4 * LINE_MAX_BYTES, /* and escaped again */
-	EVENTS_BYTES_MAX = 4096,
-	REOPENS_MAX = 4, /* files in one round: none is full again so soon */
+	REOPENS_MAX = 4,                      /* files in one round: none is full again so soon */
 };
 
 struct reader {
@@ -341,45 +339,11 @@ static int count_lines(const struct reader *r, uint64_t *ret, struct err *e)
 	return res;
 }
 
-static int watch(int dir_fd, int *ret_fd, struct err *e)
+static int drain_and_flush(void *user, struct err *e)
 {
-	_own_fd_ int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	char path[32];
+	int res = drain(user, e);
 
-	if (fd < 0)
-		return err_sys(e, "inotify");
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
-	if (inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
-		return err_sys(e, "watch the record");
-	*ret_fd = steal_fd(&fd);
-	return 0;
-}
-
-static int follow(struct reader *r, struct client *client, int watch_fd, struct err *e)
-{
-	char events[EVENTS_BYTES_MAX];
-	int res = client_send(client, e);
-
-	while (res == 0) {
-		struct pollfd p[] = { { .fd = client->fd, .events = POLLIN },
-			              { .fd = watch_fd, .events = POLLIN } };
-		struct wire_frame f;
-
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			return err_sys(e, "poll");
-		if (p[1].revents && read(watch_fd, events, sizeof(events)) < 0 && errno != EAGAIN)
-			return err_sys(e, "read inotify");
-		if (p[0].revents) {
-			res = client_receive(client, e);
-			while (res == 0 && client_next(client, &f, e) == 0)
-				continue;
-		}
-		if (res == 0)
-			res = drain(r, e);
-		if (res == 0)
-			res = flush(e);
-	}
-	return res == -ENODATA ? 0 : res;
+	return res < 0 ? res : flush(e);
 }
 
 /* Its last words: in the file we have, or where its record was moved to. */
@@ -423,26 +387,21 @@ int logs_egress_show(const struct logs_egress *l, struct cli *c, const char *ref
 	_own_(reader_fini) struct reader r = {
 		.how = l, .c = c, .json = c->json, .dir_fd = -1, .fd = -1
 	};
-	_own_(client_free) struct client *client = NULL;
-	_own_fd_ int watch_fd = -1;
+	_own_(follow_fini) struct follow f = { .watch_fd = -1 };
 	struct state_info info;
 	int res = reach_find(c, ref, true, &info, e);
 
 	if (res == 0)
 		res = begin(&r, &info, e);
-	if (res == 0 && l->follow && !info.ended) {
-		res = watch(r.dir_fd, &watch_fd, e);
-		if (res == 0)
-			res = reach_client(c, info.id, NULL, &client, e);
-	}
+	if (res == 0 && l->follow && !info.ended)
+		res = follow_begin(c, info.id, r.dir_fd, &f, e);
 	if (res == 0)
 		res = read_all(&r, e);
 	if (res == 0)
 		res = flush(e);
-	if (res < 0 || !client)
+	if (res < 0 || !f.client)
 		return res;
-	wire_put(&client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
-	res = follow(&r, client, watch_fd, e);
+	res = follow_run(&f, drain_and_flush, &r, e);
 	if (res == 0)
 		res = drain_ended(&r, info.id, e);
 	return res < 0 ? res : flush(e);
