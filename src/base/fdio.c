@@ -125,12 +125,14 @@ int fd_write_all(int fd, const void *data, size_t len, struct err *e)
 	return 0;
 }
 
-/* Reads to the end of the file. The caller made room for max + 1 bytes: one more tells "too large".
- */
-static int read_up_to(int fd, char *text, size_t max, size_t *ret_len, struct err *e)
+/* Of a pipe, a terminal or a file of /proc the length is not known before. */
+int fd_read_text(int fd, size_t max, char **ret_text, size_t *ret_len, struct err *e)
 {
+	_own_free_ char *text = malloc(max + 2); /* one byte more tells "too large" */
 	size_t len = 0;
 
+	if (!text)
+		return err_set(e, -ENOMEM, "out of memory");
 	for (;;) {
 		ssize_t n = read(fd, text + len, max + 1 - len);
 
@@ -144,33 +146,25 @@ static int read_up_to(int fd, char *text, size_t max, size_t *ret_len, struct er
 		if (len > max)
 			return err_set(e, -EFBIG, "larger than %zu bytes", max);
 	}
-	*ret_len = len;
+	text[len] = '\0';
+	*ret_text = steal_ptr(&text);
+	if (ret_len)
+		*ret_len = len;
 	return 0;
 }
 
 int fd_read_file(int dir_fd, const char *path, size_t max, char **ret_text, size_t *ret_len,
                  struct err *e)
 {
-	_own_free_ char *text = NULL;
 	_own_fd_ int fd = -1;
-	size_t len = 0;
 	int r = fd_openat(dir_fd, path, O_RDONLY | O_NONBLOCK, 0, &fd, e);
 
 	if (r < 0)
 		return r;
-	text = malloc(max + 2);
-	if (!text)
-		return err_set(e, -ENOMEM, "out of memory");
-	r = read_up_to(fd, text, max, &len, e);
-	if (r < 0) {
+	r = fd_read_text(fd, max, ret_text, ret_len, e);
+	if (r < 0)
 		(void)err_wrap(e, "'%s'", path);
-		return r;
-	}
-	text[len] = '\0';
-	*ret_text = steal_ptr(&text);
-	if (ret_len)
-		*ret_len = len;
-	return 0;
+	return r;
 }
 
 int fd_replace_file(int dir_fd, const char *name, const void *data, size_t len, mode_t mode,

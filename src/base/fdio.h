@@ -38,7 +38,11 @@ _must_ int fd_make_dirs(const char *path, int *ret_fd, struct err *e);
 _must_ int fd_read_all(int fd, void *ret, size_t len, struct err *e);
 _must_ int fd_write_all(int fd, const void *data, size_t len, struct err *e);
 
-/* The whole of a small file, NUL-ended; ret_text is the caller's to free. -EFBIG over max bytes. */
+/*
+ * The whole of something small, NUL-ended; ret_text is the caller's to free, ret_len may be NULL.
+ * -EFBIG over max bytes. What is opened already is read from where it stands.
+ */
+_must_ int fd_read_text(int fd, size_t max, char **ret_text, size_t *ret_len, struct err *e);
 _must_ int fd_read_file(int dir_fd, const char *path, size_t max, char **ret_text, size_t *ret_len,
                         struct err *e);
 

@@ -45,32 +45,6 @@ static int begin(struct egress *g, struct cli *c, struct err *e)
 	return policy_draft_new(policy_preset_dir, &g->presets_fd, &g->draft, e);
 }
 
-/* Of a pipe, a terminal or <(command) the length is not known before. */
-static int read_text(int fd, char **ret_text, size_t *ret_len, struct err *e)
-{
-	_own_free_ char *text = malloc(POLICY_FILE_MAX + 1);
-	size_t len = 0;
-
-	if (!text)
-		return err_set(e, -ENOMEM, "out of memory");
-	while (len <= POLICY_FILE_MAX) {
-		ssize_t n = read(fd, text + len, POLICY_FILE_MAX + 1 - len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read");
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
-	if (len > POLICY_FILE_MAX)
-		return err_set(e, -EFBIG, "over %d bytes", POLICY_FILE_MAX);
-	*ret_text = steal_ptr(&text);
-	*ret_len = len;
-	return 0;
-}
-
 /* As it was given, or the file's own name where that is too long for the ids of rules. */
 static const char *label_of(const char *path)
 {
@@ -83,7 +57,8 @@ static const char *label_of(const char *path)
 
 static int take_stdin(struct egress *g, struct err *e)
 {
-	int r = g->typed ? 0 : read_text(STDIN_FILENO, &g->typed, &g->typed_len, e);
+	int r = g->typed ? 0
+	                 : fd_read_text(STDIN_FILENO, POLICY_FILE_MAX, &g->typed, &g->typed_len, e);
 
 	if (r < 0)
 		return err_wrap(e, "the policy from stdin");
@@ -104,7 +79,7 @@ int egress_take_file(struct egress *g, struct cli *c, const char *path, struct e
 	r = fd_open(path, O_RDONLY | O_NOCTTY, 0, &fd, e);
 	if (r < 0)
 		return r;
-	r = read_text(fd, &text, &len, e);
+	r = fd_read_text(fd, POLICY_FILE_MAX, &text, &len, e);
 	if (r < 0)
 		return err_wrap(e, "the policy file '%.200s'", path);
 	return policy_draft_file(g->draft, label_of(path), span_of(text, len), e);

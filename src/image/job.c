@@ -108,6 +108,7 @@ enum image_fail job_fail_of(int code)
 		return IMAGE_FAIL_REFUSED;
 	case -ENOTSUP:
 		return IMAGE_FAIL_ARCH;
+	case -EFBIG:
 	case -E2BIG:
 		return IMAGE_FAIL_LIMIT;
 	case -ENOSPC:

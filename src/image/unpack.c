@@ -49,31 +49,6 @@ static int build_init(struct build *b, struct job *j, const struct unpack *u, st
 	return r;
 }
 
-static int read_fd_text(int fd, size_t max, char **ret, size_t *ret_len, struct err *e)
-{
-	_own_free_ char *text = malloc(max + 1);
-	size_t len = 0;
-
-	if (!text)
-		return err_set(e, -ENOMEM, "out of memory");
-	for (;;) {
-		ssize_t n = read(fd, text + len, max + 1 - len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read the config");
-		if (n == 0)
-			break;
-		len += (size_t)n;
-		if (len > max)
-			return err_set(e, -E2BIG, "the config is larger than %zu bytes", max);
-	}
-	*ret = steal_ptr(&text);
-	*ret_len = len;
-	return 0;
-}
-
 static int write_meta(struct build *b, const struct image_meta *m, struct err *e)
 {
 	_own_free_ uint8_t *storage = malloc(IMAGE_STORED_JSON_MAX);
@@ -211,7 +186,7 @@ static int rootfs_config(const struct build *b, struct image_meta *m, struct err
 
 	if (b->args->config_fd < 0)
 		return image_config_parse(span_str(fallback), m, e);
-	r = read_fd_text(b->args->config_fd, IMAGE_JSON_MAX, &text, &len, e);
+	r = fd_read_text(b->args->config_fd, IMAGE_JSON_MAX, &text, &len, e);
 	if (r == 0)
 		r = image_config_parse(span_of(text, len), m, e);
 	return r < 0 ? err_wrap(e, "--config") : 0;
