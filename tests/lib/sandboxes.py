@@ -51,6 +51,7 @@ class Berm(bermtest.Berm):
         try:
             yield sandbox
         finally:
+            print(self.run("inspect", sandbox).stdout)  # shown if the test failed: how did it end?
             self.run("rm", "-f", sandbox)
 
     def terminal(self, *args, env=None, **more):
