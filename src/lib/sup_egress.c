@@ -269,6 +269,12 @@ static int kill_for(const struct egress_record *r, struct err *e)
 
 	buf_init(&b, host, sizeof(host));
 	buf_put_escaped(&b, r->host);
+	if (r->reason == POLICY_VALUE_GUESSED)
+		return err_set(e, -EPERM,
+		               "the value of secret %.*s was guessed at%s%s, and the policy ends "
+		               "the sandbox for that",
+		               (int)r->secret.len, (const char *)r->secret.at,
+		               b.len > 0 ? ", at " : "", buf_cstr(&b));
 	return err_set(e, -EPERM,
 	               "the placeholder of secret %.*s was sent where it may not be%s%s, and the "
 	               "policy ends the sandbox for that",

@@ -32,6 +32,7 @@ static const char *const words[POLICY_REASONS] = {
 	[POLICY_PROTOCOL_NOT_ALLOWED] = "protocol-not-allowed",
 	[POLICY_QUIC_REFUSED] = "quic-refused",
 	[POLICY_REVOKED] = "revoked",
+	[POLICY_VALUE_GUESSED] = "value-guessed",
 };
 
 /* What stands behind "HOST:PORT ", for reasons that need no more than a sentence. */
@@ -71,6 +72,8 @@ static const char *const sentences[POLICY_REASONS] = {
 	[POLICY_QUIC_REFUSED] =
 		"is refused: QUIC is never passed on; clients fall back to TLS over TCP",
 	[POLICY_REVOKED] = "is closed: the policy was changed and does not allow it any more",
+	[POLICY_VALUE_GUESSED] =
+		"is closed: its replies tried beginnings of a secret's value, which is withdrawn",
 };
 
 const char *policy_reason_word(enum policy_reason r)

@@ -214,12 +214,22 @@ unsigned needle_find(const struct needle_set *s, struct span hay, size_t *from,
 	return count;
 }
 
-size_t needle_tail(const struct needle_set *s, struct span hay, size_t from)
+/* Whole bytes of a text that the first `len` bytes of its form give away. */
+static size_t known_by(enum needle_kind kind, size_t len)
 {
+	if (kind == NEEDLE_PLAIN)
+		return len;
+	return kind == NEEDLE_HEX ? len / 2 : len * 6 / 8;
+}
+
+struct needle_tail needle_tail(const struct needle_set *s, struct span hay, size_t from,
+                               const bool *of)
+{
+	struct needle_tail none = { .at = hay.len };
 	size_t at;
 
 	if (s->count == 0 || hay.len < NEEDLE_GRAM)
-		return hay.len;
+		return none;
 	at = hay.len > s->len_max - 1 ? hay.len - (s->len_max - 1) : 0;
 	for (at = at < from ? from : at; at <= hay.len - NEEDLE_GRAM; at++) {
 		uint32_t gram = gram_at(hay.at + at);
@@ -232,10 +242,12 @@ size_t needle_tail(const struct needle_set *s, struct span hay, size_t from)
 			const struct needle_gram *g = &s->grams[i - 1];
 			const struct needle *n = &s->needles[g->needle];
 
-			if (g->off == 0 && g->bytes == gram && n->len > left &&
-			    same(s, n, hay.at + at, left))
-				return at;
+			if (g->off > 0 || g->bytes != gram || n->len <= left ||
+			    (of && !of[n->text]))
+				continue;
+			if (same(s, n, hay.at + at, left))
+				return (struct needle_tail){ at, n->text, known_by(n->kind, left) };
 		}
 	}
-	return hay.len;
+	return none;
 }

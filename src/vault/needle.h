@@ -95,8 +95,16 @@ uint8_t needle_char(enum needle_kind kind, struct span text, size_t i);
 unsigned needle_find(const struct needle_set *s, struct span hay, size_t *from,
                      struct needle_match *ret, unsigned max);
 
+/* An end of a text that is the beginning of a needle. */
+struct needle_tail {
+	size_t at;     /* where it begins; the text's length if there is none */
+	uint16_t text; /* whose needle it is */
+	size_t known;  /* whole bytes of that text which it gives away */
+};
+
 /*
- * Where the longest end of `hay` begins, at `from` or behind it, that is the beginning of a needle,
- * and no whole one, of at least NEEDLE_GRAM bytes; hay.len if there is none.
+ * The longest end of `hay`, at `from` or behind it, that is the beginning of a needle, and no whole
+ * one, of at least NEEDLE_GRAM bytes. of: by text, whose needles count; NULL: all.
  */
-size_t needle_tail(const struct needle_set *s, struct span hay, size_t from);
+struct needle_tail needle_tail(const struct needle_set *s, struct span hay, size_t from,
+                               const bool *of);

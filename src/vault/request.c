@@ -18,6 +18,7 @@
 
 #include "vault/request.h"
 #include "vault/request_inner.h"
+#include "vault/store_inner.h"
 
 #include <errno.h>
 #include <string.h>
@@ -132,7 +133,7 @@ static bool kills(const struct vault *v, struct span secret)
 	return false;
 }
 
-void request_violation(struct request *q, const struct scan_hit *hit)
+static void violation(struct request *q, const struct scan_hit *hit, enum policy_reason why)
 {
 	const struct egress_mark mark = {
 		.secret = hit->secret, .where = hit->where, .form = hit->form, .count = 1
@@ -140,7 +141,7 @@ void request_violation(struct request *q, const struct scan_hit *hit)
 	struct egress_record r = {
 		.event = EGRESS_EVENT_VIOLATION,
 		.layer = EGRESS_LAYER_HTTP,
-		.reason = POLICY_PLACEHOLDER_ELSEWHERE,
+		.reason = (uint8_t)why,
 		.count = 1,
 		.secret = hit->secret,
 	};
@@ -155,6 +156,28 @@ void request_violation(struct request *q, const struct scan_hit *hit)
 		peer_must(q->v);
 	}
 	request_fail(q, EGRESS_PLACEHOLDER);
+}
+
+void request_violation(struct request *q, const struct scan_hit *hit)
+{
+	violation(q, hit, POLICY_PLACEHOLDER_ELSEWHERE);
+}
+
+/* Every reply that may still show the value ends as well: nothing of it is held back any more. */
+void request_guessed(struct request *q)
+{
+	struct vault *v = q->v;
+	unsigned secret = scrub_guessed(q->scrub);
+	const struct scan_hit hit = { .secret = store_name(v->store, secret),
+		                      .where = q->opaque ? EGRESS_IN_OPAQUE : EGRESS_IN_BODY,
+		                      .form = EGRESS_RAW };
+	uint32_t number = 1;
+
+	violation(q, &hit, POLICY_VALUE_GUESSED);
+	(void)!store_remove(v->store, hit.secret); /* by now a value may be there no more */
+	while ((q = slots_next(&v->requests, &number)) != NULL)
+		if (q->scrub && (scrub_holds(q->scrub) >> secret & 1))
+			request_fail(q, EGRESS_PLACEHOLDER);
 }
 
 void request_say_scrubbed(struct request *q)
@@ -246,6 +269,8 @@ static void start(struct request *q)
 		return;
 	}
 	r = scrub_new(q->v->store, &q->scrub, NULL);
+	if (r == 0)
+		scrub_hold(q->scrub, swap_bound(q->v->store, q->v->policy, &q->ask));
 	if (r == 0)
 		r = scan_new(q->v->store, &q->asked->request.head, &q->scan, NULL);
 	if (r < 0) {

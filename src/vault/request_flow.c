@@ -282,6 +282,15 @@ static bool is_whole(const struct request *q)
 	return s && s->vault.framing == HTTP_BODY_LENGTH && s->vault.left == 0;
 }
 
+/* What scrub says against a piece. The request is gone. */
+static void refuse_scrub(struct request *q, int r)
+{
+	if (r == -EACCES)
+		request_guessed(q);
+	else
+		request_fail(q, r == -EPROTO ? EGRESS_PROTOCOL : EGRESS_INTERNAL);
+}
+
 static void put_body(struct request *q, struct span bytes)
 {
 	egress_put(peer_begin(q->v), EGRESS_BODY, q->stream, bytes);
@@ -305,7 +314,7 @@ static bool scrub_down(struct request *q, struct span in, struct span *ret_left)
 			break;
 		r = scrub_piece(q->scrub, &in, room, &out);
 		if (r < 0) {
-			request_fail(q, r == -EPROTO ? EGRESS_PROTOCOL : EGRESS_INTERNAL);
+			refuse_scrub(q, r);
 			return false;
 		}
 		if (had > in.len && q->up_conn)

@@ -70,6 +70,8 @@ struct request {
 void request_touch(struct request *q);                                 /* something came */
 void request_fail(struct request *q, enum egress_fail why);            /* it is gone after that */
 void request_violation(struct request *q, const struct scan_hit *hit); /* the same */
+/* Replies tried one beginning of a value after the other: it is withdrawn. The same */
+void request_guessed(struct request *q);
 void request_say_scrubbed(struct request *q);
 void request_check_done(struct request *q); /* perhaps the same */
 void request_push_up(struct request *q);    /* the same */

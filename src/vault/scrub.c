@@ -7,6 +7,13 @@
 #include <errno.h>
 #include <string.h>
 
+/*
+ * Theory of operation. Each piece is put behind the end of what came before, masked, and let go but
+ * for an end that may be the beginning of a value. Such an end is a guess when more of the value is
+ * in it than chance explains. It was none if the bytes behind it made it whole, which changes it;
+ * it was wrong if it is let go as it was, or if nothing ever comes behind it.
+ */
+
 enum {
 	MARKS_MAX = 16,    /* kinds of findings between two looks; more are added to the last */
 	TAKE_LEAST = 1024, /* bytes, however little the caller can send: so that it goes on */
@@ -29,6 +36,10 @@ struct scrub {
 	uint8_t where;
 	bool upgraded;
 	struct ws ws; /* at the first byte of the tail */
+	uint64_t holds;
+	struct needle_tail end; /* whose beginning is held, if any is */
+	bool guess;             /* what is held is one */
+	unsigned guess_of;
 	unsigned marks_count;
 	struct mark marks[MARKS_MAX];
 };
@@ -41,9 +52,87 @@ int scrub_new(struct store *s, struct scrub **ret, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	c->store = s;
 	c->where = EGRESS_IN_BODY;
+	c->holds = UINT64_MAX;
 	store_user_add(s, &c->user);
 	*ret = c;
 	return 0;
+}
+
+void scrub_hold(struct scrub *c, uint64_t secrets)
+{
+	c->holds = secrets;
+}
+
+uint64_t scrub_holds(const struct scrub *c)
+{
+	return c->holds;
+}
+
+/* --- guesses --- */
+
+static void guess_over(struct scrub *c, bool wrong)
+{
+	struct store_secret *s = &c->store->secrets[c->guess_of];
+
+	if (!c->guess)
+		return;
+	c->guess = false;
+	s->tried--;
+	s->missed += wrong;
+}
+
+static bool is_exhausted(const struct store_secret *s)
+{
+	return s->missed + s->tried > SCRUB_GUESSES_MAX;
+}
+
+/* Is more known by it than the placeholder shows and chance explains? */
+static bool is_guess(const struct store *s, const struct needle_tail *t)
+{
+	struct span value = s->arena->values.texts[t->text];
+	struct span shown = s->masks[t->text];
+	size_t same = 0;
+
+	while (same < value.len && same < shown.len && value.at[same] == shown.at[same])
+		same++;
+	return t->known >= same + SCRUB_GUESS_BYTES;
+}
+
+/*
+ * A piece was looked at. at: the bytes that were held before it, as they are now; moved: how many
+ * bytes less are held in front; held: is anything now? -EACCES.
+ */
+static int follow_guess(struct scrub *c, const uint8_t *at, size_t moved, bool held)
+{
+	size_t was = tail_held(&c->tail);
+	bool whole = was > 0 && memcmp(c->tail.at + c->tail.past, at, was) != 0;
+	struct store_secret *s;
+
+	if (whole || moved > 0)
+		guess_over(c, !whole);
+	if (!held || c->guess || !is_guess(c->store, &c->end))
+		return 0;
+	c->guess = true;
+	c->guess_of = c->store->owner[c->end.text];
+	s = &c->store->secrets[c->guess_of];
+	s->tried++;
+	return is_exhausted(s) ? -EACCES : 0;
+}
+
+unsigned scrub_guessed(const struct scrub *c)
+{
+	return c->guess_of;
+}
+
+/* Nothing is held of a value that was guessed at too often: there is nothing to be learned. */
+static const bool *whose(const struct scrub *c)
+{
+	struct store *s = c->store;
+
+	for (unsigned i = 0; i < STORE_VALUES; i++)
+		s->holds[i] =
+			(c->holds >> s->owner[i] & 1) && !is_exhausted(&s->secrets[s->owner[i]]);
+	return s->holds;
 }
 
 static void room_free(struct scrub *c)
@@ -56,6 +145,7 @@ void scrub_free(struct scrub *c)
 {
 	if (!c)
 		return;
+	guess_over(c, true);
 	store_user_remove(c->store, &c->user);
 	content_free(c->content);
 	tail_free(&c->tail);
@@ -104,6 +194,7 @@ static bool mask(struct scrub *c, const struct view *base, size_t len)
 {
 	struct store *s = c->store;
 
+	s->sieve.holds = whose(c);
 	sieve_mask(&s->sieve, &s->arena->values, s->masks, base, s->sieve.work, len, note, c);
 	return s->sieve.any;
 }
@@ -121,8 +212,10 @@ static int mask_frames(struct scrub *c, size_t len, size_t *ret_cut)
 		if (ws_parse(&ws, span_of(v->work, len), what, &base) < 0)
 			return -EPROTO;
 		(void)mask(c, &base, len);
-		if (sieve_tail(v) < *ret_cut)
+		if (sieve_tail(v) < *ret_cut) {
 			*ret_cut = sieve_tail(v);
+			c->end = sieve_tail_of(v);
+		}
 	}
 	return 0;
 }
@@ -134,6 +227,7 @@ static int mask_body(struct scrub *c, size_t len, size_t *ret_cut)
 		return mask_frames(c, len, ret_cut);
 	(void)mask(c, NULL, len);
 	*ret_cut = sieve_tail(&c->store->sieve);
+	c->end = sieve_tail_of(&c->store->sieve);
 	return 0;
 }
 
@@ -344,6 +438,9 @@ int scrub_piece(struct scrub *c, struct span *in, size_t out_max, struct span *r
 		if (r < 0)
 			return r;
 		cut = cut > past ? cut : past;
+		r = follow_guess(c, v->work + past, cut - past, cut < len);
+		if (r < 0)
+			return r;
 		out = cut - past < out_max ? cut - past : out_max;
 		r = keep(c, len, past + out);
 		if (r < 0)

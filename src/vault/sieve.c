@@ -114,8 +114,9 @@ static void mask(struct sieve *v, const struct layer *l, unsigned count)
 /* Returns true when nothing more has to be looked at. */
 static bool visit(struct sieve *v, const struct layer *l)
 {
+	struct needle_tail tail = { 0 };
 	size_t from = 0;
-	size_t tail, at, end;
+	size_t at, end;
 
 	while (from < l->len) {
 		unsigned count = needle_find(v->set, span_of(l->text, l->len), &from, v->found,
@@ -131,15 +132,19 @@ static bool visit(struct sieve *v, const struct layer *l)
 		}
 		mask(v, l, count);
 	}
-	for (tail = 0; tail < l->len; tail++) {
-		tail = needle_tail(v->set, span_of(l->text, l->len), tail);
-		if (tail == l->len)
+	for (; tail.at < l->len; tail.at++) {
+		tail = needle_tail(v->set, span_of(l->text, l->len), tail.at,
+		                   v->masks ? v->holds : NULL);
+		if (tail.at == l->len)
 			break;
-		way_back(l, tail, &at, &end);
-		if (v->len - at <= SIEVE_HELD_PER_BYTE * v->set->text_max) {
-			v->tail = at < v->tail ? at : v->tail;
-			break;
+		way_back(l, tail.at, &at, &end);
+		if (v->len - at > SIEVE_HELD_PER_BYTE * v->set->text_max)
+			continue;
+		if (at < v->tail) {
+			v->tail = at;
+			v->tail_of = tail;
 		}
+		break;
 	}
 	return false;
 }
@@ -244,4 +249,9 @@ void sieve_mask(struct sieve *v, const struct needle_set *set, const struct span
 size_t sieve_tail(const struct sieve *v)
 {
 	return v->tail;
+}
+
+struct needle_tail sieve_tail_of(const struct sieve *v)
+{
+	return v->tail_of;
 }

@@ -31,6 +31,8 @@ struct sieve {
 	uint8_t texts[SIEVE_VIEWS][SIEVE_WORK];
 	struct view_segment segments[SIEVE_VIEWS][SIEVE_WORK];
 	struct needle_match found[SIEVE_FOUND_MAX];
+	/* the caller's, for sieve_mask(): by text, whether its beginning makes a tail; NULL: all */
+	const bool *holds;
 	/* of the call: */
 	const struct needle_set *set;
 	const struct span *masks;
@@ -38,6 +40,7 @@ struct sieve {
 	uint8_t *text;
 	size_t len;
 	size_t tail;
+	struct needle_tail tail_of;
 	bool any;
 	uint16_t owner; /* of the first that was found */
 	uint8_t form;
@@ -70,3 +73,6 @@ void sieve_mask(struct sieve *v, const struct needle_set *set, const struct span
  * the end.
  */
 size_t sieve_tail(const struct sieve *v);
+
+/* Whose beginning that is. Good if there is one. */
+struct needle_tail sieve_tail_of(const struct sieve *v);

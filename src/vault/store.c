@@ -377,6 +377,7 @@ int store_set(struct store *s, struct span name, struct span value, struct err *
 	s->epoch++;
 	if (s->secrets[i].value_len == 0)
 		s->live++;
+	s->secrets[i].missed = 0;
 	retire(s, (unsigned)i);
 	memcpy(s->arena->value[i], value.at, value.len);
 	s->secrets[i].value_len = value.len;

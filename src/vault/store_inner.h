@@ -34,6 +34,8 @@ struct store_secret {
 	uint16_t placeholder_len;
 	uint8_t *placeholder;
 	size_t value_len; /* 0: removed */
+	/* beginnings of the value that replies tried: those that were wrong, and those held now */
+	unsigned missed, tried;
 };
 
 struct store_retired {
@@ -60,6 +62,7 @@ struct store {
 	unsigned owner[STORE_VALUES];    /* of a text of arena->values: the secret's index */
 	struct span masks[STORE_VALUES]; /* and what takes its place */
 	size_t room_used;                /* of arena->room */
+	bool holds[STORE_VALUES];        /* for the scrub whose turn it is: is it held back? */
 	struct needle_set placeholders;  /* text i is secret i's */
 	struct sieve sieve;
 };

@@ -383,17 +383,34 @@ static bool ports_have(const struct policy_secret *ps, uint16_t port)
 	return ps->ports_count == 0;
 }
 
+static bool is_bound(const struct policy_secret *ps, const struct policy_ask *ask)
+{
+	for (unsigned k = 0; ask->name && k < ps->hosts_count; k++)
+		if (host_pattern_match(&ps->hosts[k], ask->name) && ports_have(ps, ask->port))
+			return true;
+	return false;
+}
+
 static bool is_guarded(const struct policy *p, const struct policy_ask *ask)
 {
-	for (unsigned i = 0; ask->name && i < policy_secrets(p); i++) {
-		const struct policy_secret *ps = policy_secret_at(p, i);
-
-		for (unsigned k = 0; k < ps->hosts_count; k++)
-			if (host_pattern_match(&ps->hosts[k], ask->name) &&
-			    ports_have(ps, ask->port))
-				return true;
-	}
+	for (unsigned i = 0; i < policy_secrets(p); i++)
+		if (is_bound(policy_secret_at(p, i), ask))
+			return true;
 	return false;
+}
+
+uint64_t swap_bound(const struct store *s, const struct policy *p, const struct policy_ask *ask)
+{
+	uint64_t bound = 0;
+
+	for (unsigned i = 0; i < policy_secrets(p); i++) {
+		const struct policy_secret *ps = policy_secret_at(p, i);
+		int slot = is_bound(ps, ask) ? store_find(s, ps->name) : -1;
+
+		if (slot >= 0)
+			bound |= (uint64_t)1 << slot;
+	}
+	return bound;
 }
 
 static bool is_unwanted(struct span name, bool guarded, bool any)

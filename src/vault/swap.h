@@ -37,5 +37,8 @@ _must_ int swap_head(struct store *s, const struct policy *p, const struct polic
                      const struct http_head *in, struct http_head *ret,
                      struct swap_report *ret_report);
 
+/* Bit i: the store's i-th secret is bound to this host and port, wherever in a request. */
+uint64_t swap_bound(const struct store *s, const struct policy *p, const struct policy_ask *ask);
+
 /* Wipes the room. Call it as soon as http_conn_open() has written the head. */
 void swap_done(struct store *s);

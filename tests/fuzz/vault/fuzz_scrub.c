@@ -5,6 +5,7 @@
  */
 #include "naive.h"
 #include "vault/scrub.h"
+#include "vault/store_inner.h"
 
 #include <errno.h>
 
@@ -55,6 +56,8 @@ static size_t drain(struct scrub *c, struct span in, size_t max, uint8_t *out)
 
 	do {
 		r = scrub_piece(c, &in, max, &got);
+		if (r == -EACCES)
+			return SIZE_MAX; /* beginnings of values, many times */
 		must(r == 0 && got.len <= max);
 		memcpy(out + len, got.at, got.len);
 		len += got.len;
@@ -62,17 +65,25 @@ static size_t drain(struct scrub *c, struct span in, size_t max, uint8_t *out)
 	return len;
 }
 
-static void scrubbed(struct span hay, unsigned salt, uint8_t *out)
+/* False: it was cut, as guesses are. */
+static bool scrubbed(struct span hay, unsigned salt, uint8_t *out)
 {
 	struct scrub *c;
 	struct span got;
 	size_t len = 0;
 
+	for (int i = 0; i < VALUES; i++)
+		s->secrets[i].missed = 0;
 	must(scrub_new(s, &c, NULL) == 0);
 	for (size_t at = 0; at < hay.len;) {
 		size_t n = salt ? naive_piece(hay, at, salt) : hay.len;
+		size_t more = drain(c, span_of(hay.at + at, n), salt == 2 ? 11 : 65536, out + len);
 
-		len += drain(c, span_of(hay.at + at, n), salt == 2 ? 11 : 65536, out + len);
+		if (more == SIZE_MAX) {
+			scrub_free(c);
+			return false;
+		}
+		len += more;
 		at += n;
 		must(len + scrub_held(c) == at && scrub_held(c) <= 12 * strlen(values[0]));
 	}
@@ -85,6 +96,7 @@ static void scrubbed(struct span hay, unsigned salt, uint8_t *out)
 	scrub_free(c);
 	for (int i = 0; i < VALUES; i++)
 		must(!naive_any(span_of(out, len), forms[i]));
+	return true;
 }
 
 /* Frames, or what pretends to be: no crash, no length changed. */
@@ -129,8 +141,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < VALUES; i++)
 		plain &= !naive_any(text, forms[i]);
 	for (unsigned salt = 0; salt < 3; salt++) {
-		scrubbed(text, salt, out);
-		must(!plain || memcmp(hay, out, text.len) == 0);
+		if (scrubbed(text, salt, out))
+			must(!plain || memcmp(hay, out, text.len) == 0);
 	}
 	framed(text);
 	return 0;

@@ -26,7 +26,7 @@ REASONS = """allowed no-rule denied-by-rule not-resolved special-address metadat
 sni-mismatch host-mismatch not-tls not-http method path ambiguous placeholder-elsewhere
 limit-connections limit-rate limit-bytes limit-dns name-invalid upstream-refused upstream-timeout
 upstream-certificate upstream-dns upstream-protocol vault-down protocol-not-allowed quic-refused
-revoked""".split()
+revoked value-guessed""".split()
 LIBC = ctypes.CDLL(None, use_errno=True)
 BUNDLE = os.path.realpath("/etc/ssl/certs/ca-certificates.crt")
 RESOLV = os.path.realpath("/etc/resolv.conf")

@@ -316,6 +316,62 @@ def test_a_secret_goes_in_and_never_comes_back(read, world):
         assert str(record["flow"]) == body["request_id"]
 
 
+GUESS = """
+import base64, os, socket, ssl, sys
+def begin():
+    host = sys.argv[1]
+    s = ssl.create_default_context().wrap_socket(socket.create_connection((host, 443)), server_hostname=host)
+    s.sendall((f"GET /ws HTTP/1.1\\r\\nHost: {host}\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+               "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n").encode())
+    got = b""
+    while not got.endswith(b"welcome"): got += s.recv(4096) or sys.exit("no welcome")
+    return s
+def say(s, text): s.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+got = b""
+def hear(s, count):
+    global got
+    while len(got) < count:
+        more = s.recv(4096)
+        if not more: raise ConnectionError
+        got += more
+    got = got[count:]
+value, s, held = sys.argv[2].encode(), begin(), 0
+try:
+    for n in range(8, len(value)):
+        say(s, value[:n])
+        s.settimeout(float(sys.argv[3]))
+        try:
+            hear(s, 2 + n)
+        except TimeoutError:
+            held += 1
+            say(s, b"!")
+            s.settimeout(None)
+            hear(s, 2 + n + 3)
+    print("heard", held)
+except (ConnectionError, ssl.SSLError):
+    print("cut", held)
+"""
+
+
+def test_no_reply_tells_how_a_value_begins(read, world):
+    """A guest that knew when a reply is held back would learn a value letter by letter, from any host that echoes."""
+    read.policy(SECRETS)
+    assert read.ask("secret", name="TOKEN", value=plan.TOKEN)
+    # where the secret is not bound nothing is held, however long the guest waits
+    got = read.guest(PYTHON, "-c", GUESS, "other.world.test", plan.TOKEN, str(30 * bermtest.SLOWNESS))
+    assert got.stdout.split() == ["heard", "0"], (got.stdout, got.stderr, read.log())
+    # where it is a few beginnings are, and then there is no value any more
+    got = read.guest(PYTHON, "-c", GUESS, "api.world.test", plan.TOKEN, "0.2")
+    word, held = got.stdout.split()
+    assert word == "cut" and int(held) <= 9, (got.stdout, got.stderr, read.log())
+    (record,) = records(read, 1, event="violation")
+    assert (record["who"], record["reason"], record["secret"]) == ("vault", "value-guessed", "TOKEN")
+    holder = read.ask("secret", name="OTHER", value="another value")
+    assert holder and read.stats("vault")["secrets"] == 1
+    read.ask("secret", name="TOKEN", value=plan.TOKEN)
+    assert read.stats("vault")["secrets"] == 2
+
+
 def test_a_policy_that_changes_ends_what_it_refuses(read):
     script = ("import http.client, ssl, sys, time\n"
               "c = http.client.HTTPSConnection('api.world.test', context=ssl.create_default_context(), timeout=30)\n"

@@ -55,6 +55,7 @@ TEST(words_are_stable)
 		"protocol-not-allowed",
 		"quic-refused",
 		"revoked",
+		"value-guessed",
 	};
 
 	CHECK_EQ(POLICY_REASONS, sizeof(words) / sizeof(words[0]));

@@ -59,7 +59,7 @@ TEST(an_empty_set_finds_nothing)
 	needle_set_build(&set, NULL, 0);
 	CHECK_EQ(needle_find(&set, span_str("anything at all"), &from, &m, 1), 0);
 	CHECK_EQ(from, 15);
-	CHECK_EQ(needle_tail(&set, span_str("abc"), 0), 3);
+	CHECK_EQ(needle_tail(&set, span_str("abc"), 0, NULL).at, 3);
 }
 
 TEST(forms_are_those_of_other_coders)
@@ -127,9 +127,9 @@ TEST(every_place_and_every_needle)
 			CHECK(found(span_of(room, at + x->len), at));
 			CHECK(found(span_of(room, sizeof(room)), at));
 			CHECK(!found(span_of(room, at + x->len - 1), at));
-			CHECK_EQ(needle_tail(&set, span_of(room, at + x->len - 1), 0), at);
-			CHECK_EQ(needle_tail(&set, span_of(room, at + 4), 0), at);
-			CHECK_EQ(needle_tail(&set, span_of(room, at + 3), 0), at + 3);
+			CHECK_EQ(needle_tail(&set, span_of(room, at + x->len - 1), 0, NULL).at, at);
+			CHECK_EQ(needle_tail(&set, span_of(room, at + 4), 0, NULL).at, at);
+			CHECK_EQ(needle_tail(&set, span_of(room, at + 3), 0, NULL).at, at + 3);
 		}
 	}
 }

@@ -266,6 +266,8 @@ TEST(however_little_room_there_is)
 		struct span in = span_str(text);
 		struct span got;
 
+		/* anew: else what ends this text was guessed at too often */
+		CHECK_OK(store_set(s, span_str("TOKEN"), span_str(value), &e), &e);
 		c = new_scrub();
 		buf_init(&out, room, sizeof(room));
 		CHECK_EQ(scrub_piece(c, &in, 0, &got), 0);
@@ -284,6 +286,120 @@ TEST(however_little_room_there_is)
 		CHECK_SPAN(buf_span(&out), text);
 		scrub_free(c);
 	}
+}
+
+/* Only a server that may have a value is kept from saying the beginning of it. */
+TEST(what_is_not_bound_is_not_held)
+{
+	uint8_t room[500];
+	struct buf out;
+	struct scrub *c;
+
+	begin_with(value);
+	c = new_scrub();
+	scrub_hold(c, 0);
+	buf_init(&out, room, sizeof(room));
+	feed(c, span_str("data: ghp_16C7e42F292c"), &out);
+	CHECK_SPAN(buf_span(&out), "data: ghp_16C7e42F292c");
+	feed(c, span_str("6912E7710c838347Ae178B4a and ghp_16C7e42F292c6912E7710c838347Ae178B4a!"),
+	     &out);
+	CHECK_EQ(scrub_held(c), 0);
+	CHECK(!has(buf_span(&out), "7710c838347Ae178", 16));
+	CHECK(!has(buf_span(&out), value + 22, 8));
+	scrub_free(c);
+
+	CHECK_OK(store_set(s, span_str("OTHER"), span_str("hunter22hunter23"), &e), &e);
+	c = new_scrub();
+	scrub_hold(c, 2);
+	buf_reset(&out);
+	feed(c, span_str("ghp_16C7e42F292c"), &out);
+	CHECK_EQ(scrub_held(c), 0);
+	feed(c, span_str(" hunter22hu"), &out);
+	CHECK_EQ(scrub_held(c), 10);
+	scrub_free(c);
+}
+
+/* One guess: its beginning, and what shows that it was wrong. The answer of scrub. */
+static int guess(struct scrub *c, const char *text, size_t len)
+{
+	struct span in = span_of(text, len);
+	struct span got;
+	int r;
+
+	do {
+		r = scrub_piece(c, &in, 65536, &got);
+	} while (r == 0 && (in.len > 0 || got.len > 0));
+	return r;
+}
+
+TEST(a_value_that_is_guessed_at_is_cut)
+{
+	struct scrub *c, *other;
+	unsigned right = 0;
+	int r = 0;
+
+	begin_with(value);
+	c = new_scrub();
+	/* what the placeholder shows, and what stands there by chance, is none */
+	for (int i = 0; i < 100; i++) {
+		CHECK_EQ(guess(c, "ghp_16C", 7), 0);
+		CHECK_EQ(guess(c, ".", 1), 0);
+	}
+	/* nor is a value that is whole in the end */
+	for (int i = 0; i < 100; i++) {
+		CHECK_EQ(guess(c, value, 30), 0);
+		CHECK_EQ(guess(c, value + 30, sizeof(value) - 31), 0);
+	}
+	while (r == 0 && right < 30) {
+		r = guess(c, value, 8 + right++);
+		if (r == 0)
+			r = guess(c, ".", 1);
+	}
+	CHECK_EQ(r, -EACCES);
+	CHECK_EQ(right, SCRUB_GUESSES_MAX + 1);
+	CHECK_EQ(scrub_guessed(c), 0);
+	scrub_free(c);
+	/* nothing is to be learned any more, in whatever reply */
+	other = new_scrub();
+	CHECK_EQ(guess(other, value, 20), 0);
+	CHECK_EQ(scrub_held(other), 0);
+	scrub_free(other);
+	CHECK_OK(store_set(s, span_str("TOKEN"), span_str(value), &e), &e);
+	other = new_scrub();
+	CHECK_EQ(guess(other, value, 20), 0);
+	CHECK_EQ(scrub_held(other), 20);
+	scrub_free(other);
+}
+
+/* Guesses that are left to stand, each in a reply of its own, in another form, with a whole one. */
+TEST(guesses_that_hide_are_counted)
+{
+	struct scrub *c[SCRUB_GUESSES_MAX + 1];
+	char hex[100];
+	struct buf b;
+	int r = 0;
+
+	begin_with(value);
+	for (unsigned i = 0; i < SCRUB_GUESSES_MAX; i++) {
+		c[i] = new_scrub();
+		CHECK_EQ(guess(c[i], value, 20), 0);
+	}
+	c[SCRUB_GUESSES_MAX] = new_scrub();
+	CHECK_EQ(guess(c[SCRUB_GUESSES_MAX], value, 20), -EACCES);
+	for (unsigned i = 0; i <= SCRUB_GUESSES_MAX; i++)
+		scrub_free(c[i]);
+
+	CHECK_OK(store_set(s, span_str("TOKEN"), span_str(value), &e), &e);
+	c[0] = new_scrub();
+	buf_init(&b, hex, sizeof(hex));
+	form_put(&b, FORM_HEX_LOWER, span_str(value));
+	for (unsigned i = 0; r == 0 && i < 20; i++) {
+		r = guess(c[0], hex, 16 + i);
+		if (r == 0)
+			r = guess(c[0], " ghp_16C7e42F292c6912E7710c838347Ae178B4a ", 42);
+	}
+	CHECK_EQ(r, -EACCES);
+	scrub_free(c[0]);
 }
 
 TEST(values_that_overlap_and_repeat)
