@@ -12,7 +12,12 @@
 #include <errno.h>
 #include <string.h>
 
-enum { HOLE = 1 }; /* where a placeholder was */
+enum {
+	HOLE = 1, /* where a placeholder was */
+	/* a path and a query, each as long as the gate takes it: escapes make a path longer than it
+	 * came, and neither is to be refused here for the other's length */
+	TARGET_MAX = 2 * HTTP_TARGET_MAX + 1,
+};
 
 struct swap {
 	struct store *store;
@@ -437,12 +442,12 @@ static void ask_plainly(const struct store *s, bool guarded, struct http_head *h
 
 static int judge_size(const struct http_head *h)
 {
-	size_t target = h->path.len + h->query.len + 1;
+	size_t target = h->path.len + 1 + h->query.len;
 	size_t all = target + h->method.len + h->host.len;
 
 	for (unsigned i = 0; i < h->count; i++)
 		all += h->fields[i].name.len + h->fields[i].value.len + 4;
-	return target > HTTP_TARGET_MAX || all > HTTP_HEAD_MAX ? -EMSGSIZE : 0;
+	return target > TARGET_MAX || all > HTTP_HEAD_MAX ? -EMSGSIZE : 0;
 }
 
 static int swap_parts(struct swap *w, struct http_head *h)

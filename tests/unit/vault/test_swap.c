@@ -325,4 +325,18 @@ TEST(too_large_is_said)
 	CHECK(nothing_left());
 }
 
+TEST(PATH_5_a_path_may_be_as_long_as_any)
+{
+	static char path[HTTP_TARGET_MAX];
+
+	begin();
+	memset(path, 'a', sizeof(path));
+	path[0] = '/';
+	in.path = span_of(path, sizeof(path));
+	CHECK_EQ(swap(), 0);
+	in.flags |= HTTP_FLAG_QUERY; /* a canonical path can be longer than what was sent */
+	in.query = span_of(path, sizeof(path));
+	CHECK_EQ(swap(), 0);
+}
+
 TEST_MAIN()
