@@ -31,6 +31,9 @@ printf 'prefix=/usr/local\nglobalconfig=/etc/npmrc\n' >"$1"/root/.npmrc
 cat "$1"/etc/npmrc >>"$1"/root/.npmrc
 echo 'deb [trusted=yes] https://deb.world.test test main' >"$1"/etc/apt/sources.list
 rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/log/*
+# to read all roots takes a software CPU longer than a request does
+awk '/^#/ || n++ < 8' "$1"/etc/ca-certificates.conf >"$1"/tmp/roots && mv "$1"/tmp/roots "$1"/etc/ca-certificates.conf
+chroot "$1" update-ca-certificates --fresh >/dev/null
 chroot "$1" python3 -m compileall -q /usr/lib/python3.11 /usr/lib/python3 || true
 """
 

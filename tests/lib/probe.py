@@ -177,8 +177,15 @@ def addresses(name, kind="A"):
     return found if found else ("nodata" if got["code"] == "ok" else got["code"])
 
 
+known = {}  # the context of most connections: to read the roots takes longer than all else
+
+
 def context(verify=True, alpn=None, cafile=None):
-    c = ssl.create_default_context(cafile=cafile)
+    if (verify, alpn, cafile) == (True, None, None) and known:
+        return known["context"]
+    c = ssl.create_default_context(cafile=cafile) if verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if (verify, alpn, cafile) == (True, None, None):
+        known["context"] = c
     if not verify:
         c.check_hostname, c.verify_mode = False, ssl.CERT_NONE
     if alpn:
@@ -189,10 +196,8 @@ def context(verify=True, alpn=None, cafile=None):
 def tls(host, port=443, to=None, sni=True, **more):
     """A TLS connection to that host, or to another address under its name. sni: True, None or another name."""
     s = connect(to or host, port)
-    c = context(**more)
     name = host if sni is True else sni
-    if name is None:
-        c.check_hostname = False
+    c = context(**more) if name else context(False, **more)
     return c.wrap_socket(s, server_hostname=name)
 
 
