@@ -82,6 +82,7 @@ enum egress_fail {
 	EGRESS_REVOKED_BY_POLICY,
 	EGRESS_CANCELLED, /* by the guest */
 	EGRESS_INTERNAL,
+	EGRESS_TOO_LARGE, /* a head that no server would take: with values for placeholders */
 	EGRESS_FAIL_COUNT,
 };
 

@@ -50,6 +50,7 @@ const char *egress_fail_word(enum egress_fail f)
 		[EGRESS_REVOKED_BY_POLICY] = "revoked",
 		[EGRESS_CANCELLED] = "cancelled",
 		[EGRESS_INTERNAL] = "internal",
+		[EGRESS_TOO_LARGE] = "too-large",
 	};
 
 	return f < EGRESS_FAIL_COUNT ? words[f] : "unknown";

@@ -335,7 +335,10 @@ static void take_reset(struct request *r, enum egress_fail why)
 	vault_reset(r, EGRESS_CANCELLED);
 	/* of these the vault has told the supervisor itself */
 	r->silent = why == EGRESS_CERTIFICATE || why == EGRESS_PLACEHOLDER;
-	request_answer_fail(r, refusal_reason(why));
+	if (why == EGRESS_TOO_LARGE && !r->replied)
+		request_answer_http(r, HTTP_HEAD_TOO_LARGE);
+	else
+		request_answer_fail(r, refusal_reason(why));
 }
 
 void vault_frame(struct request *r, const struct egress_frame *f)

@@ -41,6 +41,7 @@ enum policy_reason refusal_reason(enum egress_fail fail)
 		[EGRESS_REVOKED_BY_POLICY] = POLICY_REVOKED,
 		[EGRESS_CANCELLED] = POLICY_UPSTREAM_PROTOCOL,
 		[EGRESS_INTERNAL] = POLICY_VAULT_DOWN,
+		[EGRESS_TOO_LARGE] = POLICY_AMBIGUOUS, /* said as a 431 */
 	};
 
 	return fail < EGRESS_FAIL_COUNT ? reasons[fail] : POLICY_VAULT_DOWN;

@@ -211,6 +211,7 @@ enum policy_reason uplink_reason(uint8_t fail)
 	case EGRESS_REVOKED_BY_POLICY:
 		return POLICY_REVOKED;
 	case EGRESS_INTERNAL:
+	case EGRESS_TOO_LARGE: /* of a request, which has its own words */
 	case EGRESS_FAIL_COUNT:
 		break;
 	}

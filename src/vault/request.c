@@ -240,7 +240,7 @@ static void refuse_swap(struct request *q, int r, const struct swap_report *repo
 	if (r == -EPERM || r == -ENOKEY)
 		request_violation(q, &report->hit);
 	else
-		request_fail(q, r == -EMSGSIZE ? EGRESS_LIMIT : EGRESS_INTERNAL);
+		request_fail(q, r == -EMSGSIZE ? EGRESS_TOO_LARGE : EGRESS_INTERNAL);
 }
 
 static void get_upstream(struct request *q, bool fresh)

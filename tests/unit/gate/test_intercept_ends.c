@@ -91,6 +91,21 @@ TEST(failures_of_the_vault_have_their_status)
 	}
 }
 
+TEST(HTTP_3_too_large_with_its_values_is_431)
+{
+	struct rig *g = secure(any);
+	uint32_t id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
+
+	rig_reset(g, rig_last(g)->number, EGRESS_TOO_LARGE);
+	CHECK_EQ(rig_answer(g, id)->status, 431);
+	has(rig_answer(g, id)->body, "head-too-large");
+	has(rig_answer(g, id)->body, "bad-request");
+	CHECK(rig_answer(g, id)->ended);
+	CHECK_EQ(g->order.count, 0);
+	record(g, 1, EGRESS_EVENT_REFUSED, "ambiguous");
+	rig_free(g);
+}
+
 TEST(SEC_15_no_vault_is_503)
 {
 	struct rig *g = secure(any);
