@@ -7,6 +7,9 @@
  * run before the loop waits: read bytes go through TLS into the http_conn, which tells the
  * requests; what it and they have to say goes through TLS to the socket.
  *
+ * Requests that come while a connection to their server is being made wait for it: if it turns out
+ * to be of HTTP/2 it carries them all. If not, the first has it and the others get their own.
+ *
  * Nothing is read from a socket while there are bytes that the http_conn could not take (the window
  * of a request is full) or while the link to the gate has no room. So a server that is faster than
  * the guest is held back by TCP, and memory is bounded by windows.
@@ -15,6 +18,7 @@
 
 #include "base/clock.h"
 #include "http/conn.h"
+#include "http/limits.h"
 #include "vault/inner.h"
 #include "vault/request.h"
 #include "vault/roots.h"
@@ -34,6 +38,7 @@ struct upstream {
 	struct upstream_key key;
 	uint8_t state; /* enum upstream_state */
 	bool touched, dead, eof;
+	bool h2;       /* OPEN: what ALPN chose */
 	bool used;     /* it has carried a request that is gone */
 	bool farewell; /* TLS said that it is over; else anybody could have cut it */
 	int fd;
@@ -314,6 +319,46 @@ static void take_eof(struct upstream *u)
 
 /* --- the way to an open connection --- */
 
+static struct request *longest_waiting(const struct upstream *u)
+{
+	struct request *got = NULL;
+
+	for (struct request *q = u->requests; q; q = request_next(q))
+		got = request_stream(q) == 0 ? q : got;
+	return got;
+}
+
+static void untie(struct upstream *u, struct request *q)
+{
+	struct request *last = u->requests;
+
+	if (last == q) {
+		u->requests = request_next(q);
+	} else {
+		while (request_next(last) != q)
+			last = request_next(last);
+		request_set_next(last, request_next(q));
+	}
+	request_set_next(q, NULL);
+	request_tie(q, NULL);
+}
+
+/* Those that waited for it: as many as it can carry. */
+static void begin_requests(struct upstream *u)
+{
+	struct request *q;
+
+	while (!u->dead && (q = longest_waiting(u)) != NULL) {
+		if (http_conn_can_open(u->conn)) {
+			request_ready(q);
+			continue;
+		}
+		untie(u, q);
+		if (!upstream_get(u->v, &u->key, false, q))
+			request_failed(q, EGRESS_LIMIT, 0, NULL);
+	}
+}
+
 static void open_conn(struct upstream *u)
 {
 	const struct http_conn_opts opts = {
@@ -321,17 +366,16 @@ static void open_conn(struct upstream *u)
 		.http2 = u->tls && tls_is_h2(u->tls),
 		.window_bytes = EGRESS_WINDOW_BYTES,
 	};
-	struct request *q = u->requests;
 
 	if (http_conn_new(&opts, &events, u, &u->conn, NULL) < 0) {
 		die(u, EGRESS_INTERNAL, 0, NULL);
 		return;
 	}
 	u->state = UP_OPEN;
+	u->h2 = opts.http2;
 	u->until_ms = 0;
 	upstream_touch(u);
-	if (q) /* there is one: who asked for this connection */
-		request_ready(q);
+	begin_requests(u);
 }
 
 static void shake_hands(struct upstream *u)
@@ -516,6 +560,28 @@ static struct upstream *find_open(struct vault *v, const struct upstream_key *ke
 	return NULL;
 }
 
+/* One that is being made and may turn out to carry one more; of HTTP/1.1 alone none would. */
+static struct upstream *find_opening(struct vault *v, const struct upstream_key *key)
+{
+	struct upstream *got = NULL;
+
+	if (!key->tls || key->h1)
+		return NULL;
+	for (struct upstream *u = v->upstreams; u; u = u->next) {
+		unsigned waiting = 0;
+
+		if (u->dead || !same_key(&u->key, key))
+			continue;
+		if (u->state == UP_OPEN && !u->h2)
+			return NULL;
+		for (struct request *q = u->requests; q; q = request_next(q))
+			waiting++;
+		if (u->state != UP_OPEN && waiting < HTTP2_STREAMS_MAX)
+			got = u;
+	}
+	return got;
+}
+
 static void tie(struct upstream *u, struct request *q)
 {
 	request_set_next(q, u->requests);
@@ -552,6 +618,12 @@ bool upstream_get(struct vault *v, const struct upstream_key *key, bool fresh, s
 		request_ready(q);
 		return true;
 	}
+	u = fresh ? NULL : find_opening(v, key);
+	if (u) {
+		v->stats.reused++;
+		tie(u, q);
+		return true;
+	}
 	if (v->upstream_count == VAULT_UPSTREAMS_MAX)
 		return false;
 	u = malloc(sizeof(*u));
@@ -572,20 +644,11 @@ bool upstream_get(struct vault *v, const struct upstream_key *key, bool fresh, s
 void upstream_leave(struct upstream *u, struct request *q, bool whole)
 {
 	uint32_t stream = request_stream(q);
-	struct request *last = u->requests;
 
-	if (last == q) {
-		u->requests = request_next(q);
-	} else {
-		while (request_next(last) != q)
-			last = request_next(last);
-		request_set_next(last, request_next(q));
-	}
-	request_set_next(q, NULL);
-	request_tie(q, NULL);
+	untie(u, q);
 	if (u->conn && stream && !whole)
 		http_conn_reset(u->conn, stream, HTTP_RESET_CANCEL);
-	u->used = true;
+	u->used |= stream != 0;
 	u->until_ms = u->state == UP_OPEN ? 0 : u->until_ms;
 	if (!u->requests && u->state != UP_OPEN)
 		u->dead = true; /* nobody waits for it */

@@ -24,7 +24,8 @@ struct upstream_key {
 };
 
 /*
- * Ties a request to a connection: one that is there, or one that is being made. When it is ready
+ * Ties a request to a connection: one that is there, one that is being made for others as well, or
+ * a new one. When it is ready
  * request_ready() is called, if it never will be request_failed(); either perhaps before this
  * returns, so that the request may be gone then. fresh: only a new one. False: as many as may be
  * are there, and nothing was called.

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 import time
 
 import h2.config
@@ -360,6 +361,74 @@ def test_tls_13_http2(folder):
         given_up.whole()
         assert Request(v, "good.test", "/after").whole().status == 200
         assert v.stats()["upstreams"] == 1
+
+
+def slow_hands(handle, context, seen):
+    """Connections whose handshake waits until all that may come have come; seen: their count."""
+    def one(s):
+        with lock:
+            seen.append(s)
+        time.sleep(0.5)
+        with context.wrap_socket(s, server_side=True) as t:
+            handle(t)
+
+    lock = threading.Lock()
+    serve_tcp(one, port=443)
+
+
+def h2_at_first(folder):
+    slow_hands(h2_server, tls_server(folder, alpn=("h2", "http/1.1")), far_seen)
+
+
+def h1_at_first(folder):
+    slow_hands(simple(lambda *_: ok(b"%d" % len(far_seen))), tls_server(folder), far_seen)
+
+
+far_seen = []
+
+
+@in_https_world(h2_at_first)
+def test_requests_wait_for_the_first_handshake(folder):
+    """Of HTTP/2 one connection carries all that came while it was made."""
+    with start(folder) as v:
+        many = [Request(v, "good.test", f"/n{i}") for i in range(40)]
+        assert v.stats()["upstreams"] == 1
+        for i, q in enumerate(many):
+            a = q.whole()
+            assert (a.fail, a.field("x-path")) == (None, f"/n{i}"), i
+        assert v.stats()["upstreams"] == 1
+        more = [Request(v, "two.test", f"/m{i}") for i in range(3)]
+        more[0].reset()
+        assert more[0].whole().fail == "cancelled"
+        assert [q.whole().status for q in more[1:]] == [200, 200]
+        assert v.stats()["upstreams"] == 2
+
+
+@in_https_world(h1_at_first)
+def test_requests_that_waited_in_vain(folder):
+    """Of HTTP/1.1 the first has the connection, and the others get theirs."""
+    with start(folder) as v:
+        many = [Request(v, "good.test", f"/n{i}") for i in range(5)]
+        assert v.stats()["upstreams"] == 1
+        assert [q.whole().status for q in many] == [200] * 5
+        assert Request(v, "good.test").whole().body == b"5"
+
+
+@in_https_world(lambda folder: slow_hands(h2_server, tls_server(folder, "stranger"), far_seen))
+def test_requests_that_wait_fail_together(folder):
+    with start(folder) as v:
+        many = [Request(v, "good.test", f"/n{i}") for i in range(5)]
+        assert [q.whole().fail for q in many] == ["certificate"] * 5
+        assert v.stats()["upstreams"] == 0
+
+
+@in_https_world(ordinary)
+def test_path_5_the_longest_path_goes_through(folder):
+    with start(folder) as v:
+        a = Request(v, "good.test", "/" + "a" * 4095).whole()
+        assert (a.fail, a.status, a.body.split(b" ")[1]) == (None, 200, b"/" + b"a" * 4095)
+        a = Request(v, "good.test", "/" + "a" * 4089, query="x=123").whole()
+        assert (a.fail, len(a.body.split(b" ")[1])) == (None, 4096)
 
 
 GARBAGE = {
