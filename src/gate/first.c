@@ -96,6 +96,10 @@ static bool judge_hello(struct gate *g, struct flow *f, const struct hello *h,
 		             host);
 		return false;
 	}
+	if (!ret->inspect && gate_bytes_over(g)) {
+		refuse_hello(g, f, POLICY_LIMIT_BYTES, host);
+		return false;
+	}
 	id = named ? names_take(g->names, &h->name) : NAMES_NONE;
 	if ((named && id == NAMES_NONE) || flow_host_full(g, id, &tcp_flow_tuple(f->tcp)->remote)) {
 		refuse_hello(g, f, POLICY_LIMIT_CONNECTIONS, host);
@@ -156,6 +160,10 @@ static void first_raw(struct gate *g, struct flow *f)
 		return;
 	}
 	f->rule = v.rule;
+	if (gate_bytes_over(g)) {
+		flow_refuse_why(g, f, EGRESS_LAYER_TCP, POLICY_LIMIT_BYTES);
+		return;
+	}
 	f->pin_only = v.pin_only;
 	connect_mid(g, f, EGRESS_TCP, gate_pick_name(g, &a, f->names));
 }

@@ -295,8 +295,11 @@ bool flow_host_full(const struct gate *g, uint16_t name, const struct net_addr *
 	return count >= max;
 }
 
-/* POLICY_OK, or the limit that a new connection would break. It is counted in already. */
-static enum policy_reason limit_broken(struct gate *g)
+/*
+ * POLICY_OK, or the limit that a new connection would break. It is counted in already. One whose
+ * name is read first may turn out to be one whose requests are: they are told of bytes used up.
+ */
+static enum policy_reason limit_broken(struct gate *g, bool raw)
 {
 	uint64_t open = g->flows_count - g->flows_dns;
 	uint64_t max = policy_limits(g->policy)->connections;
@@ -308,7 +311,7 @@ static enum policy_reason limit_broken(struct gate *g)
 		return POLICY_LIMIT_CONNECTIONS;
 	if (tcp_table_stats(g->tcp)->blocks_used > GATE_RINGS - GATE_RINGS_SPARE)
 		return POLICY_LIMIT_CONNECTIONS;
-	if (gate_bytes_over(g))
+	if (raw && gate_bytes_over(g))
 		return POLICY_LIMIT_BYTES;
 	return POLICY_OK;
 }
@@ -368,7 +371,7 @@ static void judge_syn(struct gate *g, struct flow *f)
 		flow_refuse(g, f, EGRESS_LAYER_TCP, &v);
 		return;
 	}
-	why = limit_broken(g);
+	why = limit_broken(g, v.act == POLICY_ALLOW);
 	if (why != POLICY_OK)
 		flow_refuse_why(g, f, EGRESS_LAYER_TCP, why);
 	else if (v.act == POLICY_ALLOW)

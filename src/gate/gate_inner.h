@@ -65,6 +65,7 @@ struct flow {
 	bool published;
 	bool waits_link; /* its reader waits for room in the link to the vault */
 	bool eof_told;   /* its reader knows that the guest sends no more */
+	bool over_told;  /* and that the bytes granted are used up */
 	uint8_t names_count;
 	uint16_t rule;
 	uint16_t name; /* what its first bytes named */

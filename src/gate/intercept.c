@@ -359,6 +359,18 @@ void intercept_reload(struct intercept *c, uint64_t now_ms)
 	resume(c);
 }
 
+void intercept_over(struct intercept *c, uint64_t now_ms)
+{
+	c->now_ms = now_ms;
+	for (struct request *r = c->requests; r; r = r->next) {
+		if (r->over || !r->forward)
+			continue;
+		vault_reset(r, EGRESS_CANCELLED);
+		request_answer_fail(r, POLICY_LIMIT_BYTES);
+	}
+	resume(c);
+}
+
 /* A request that no stream is there for: its head never came to an end. HTTP/1 alone. */
 static void answer_slow(struct intercept *c)
 {

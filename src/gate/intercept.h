@@ -48,6 +48,9 @@ struct intercept_ops {
 	/* The policy that holds now, never NULL. */
 	const struct policy *(*policy)(void *flow);
 
+	/* Has the sandbox used up the bytes that its policy grants? Then requests are refused. */
+	bool (*over)(void *flow);
+
 	/* As the flow was judged: addr, port, transport, names. The rest is filled in here. */
 	void (*ask)(void *flow, struct policy_ask *ret);
 
@@ -133,6 +136,9 @@ void intercept_run(struct intercept *c, uint64_t now_ms);
 
 /* The policy has changed, and the flow itself stays: its open requests are judged again. */
 void intercept_reload(struct intercept *c, uint64_t now_ms);
+
+/* ops->over() has become true: requests that are open end, those not yet answered with a 429. */
+void intercept_over(struct intercept *c, uint64_t now_ms);
 
 /* --- for the guest --- */
 

@@ -181,12 +181,17 @@ void judge_request(struct intercept *c, const struct wish *w, const struct http_
 			return;
 	}
 	ret->verdict = policy_request_verdict(p, &ret->ask);
-	if (ret->verdict.act != POLICY_ALLOW || ret->verdict.observed)
+	if (ret->verdict.act != POLICY_ALLOW)
 		return;
+	if (ret->verdict.observed) {
+		if (c->all->ops.over(c->flow))
+			deny(ret, POLICY_LIMIT_BYTES);
+		return;
+	}
 	if (w->encoded_slash && !other_path_goes(p, ret)) {
 		ret->bad = HTTP_PATH_SLASH;
 		return;
 	}
-	if (query_goes(p, ret) && h)
-		(void)fields_go(p, ret, h);
+	if (query_goes(p, ret) && (!h || fields_go(p, ret, h)) && c->all->ops.over(c->flow))
+		deny(ret, POLICY_LIMIT_BYTES);
 }

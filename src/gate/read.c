@@ -17,6 +17,13 @@ static const struct policy *op_policy(void *flow)
 	return f->gate->policy;
 }
 
+static bool op_over(void *flow)
+{
+	struct flow *f = flow;
+
+	return gate_bytes_over(f->gate);
+}
+
 static void op_ask(void *flow, struct policy_ask *ret)
 {
 	struct flow *f = flow;
@@ -64,6 +71,7 @@ int readers_init(struct gate *g, struct err *e)
 {
 	static const struct intercept_ops ops = {
 		.policy = op_policy,
+		.over = op_over,
 		.ask = op_ask,
 		.number = op_number,
 		.record = op_record,
@@ -77,10 +85,20 @@ int readers_init(struct gate *g, struct err *e)
 
 /* -- bytes ------------------------------------------------------------------------------------- */
 
-enum went { WENT_ON, WENT_OVER };
+/*
+ * So much went. What the policy grants in all may be used up by it: then requests end, those that
+ * wait for an answer with one that says so, which is why the connection itself goes on.
+ */
+static void count(struct gate *g, struct flow *f, bool up, size_t n)
+{
+	if (pass_moved(g, f, up, n) || f->over_told)
+		return;
+	f->over_told = true;
+	intercept_over(f->reader, g->now_ms);
+}
 
 /* Gives the reader what the guest sent, as long as it has use for it. */
-static enum went give(struct gate *g, struct flow *f)
+static void give(struct gate *g, struct flow *f)
 {
 	struct iovec iov[TCP_READ_IOVS];
 
@@ -96,33 +114,29 @@ static enum went give(struct gate *g, struct flow *f)
 		if (took == 0)
 			break;
 		tcp_consume(g->tcp, f->tcp, took, g->now_ms);
-		if (!pass_moved(g, f, true, took))
-			return WENT_OVER;
+		count(g, f, true, took);
 	}
 	if (!f->eof_told && tcp_at_eof(f->tcp)) {
 		f->eof_told = true;
 		intercept_recv_eof(f->reader, g->now_ms);
 	}
-	return WENT_ON;
 }
 
-/* Takes what the reader has for the guest, as long as there is room. */
-static enum went fetch(struct gate *g, struct flow *f, bool *ret_empty)
+/* Takes what the reader has for the guest, as long as there is room. True: it has no more. */
+static bool fetch(struct gate *g, struct flow *f)
 {
 	for (;;) {
 		struct span out = intercept_output(f->reader, g->now_ms);
 		size_t max = out.len > 0 ? pass_granted(g, f, false, out.len) : 0;
 		size_t took;
 
-		*ret_empty = out.len == 0;
 		if (max == 0)
-			return WENT_ON;
+			return out.len == 0;
 		took = tcp_write(g->tcp, f->tcp, span_of(out.at, max), g->now_ms);
 		if (took == 0)
-			return WENT_ON;
+			return false;
 		intercept_sent(f->reader, g->now_ms, took);
-		if (!pass_moved(g, f, false, took))
-			return WENT_OVER;
+		count(g, f, false, took);
 	}
 }
 
@@ -167,14 +181,9 @@ static void settle(struct gate *g, struct flow *f, bool empty)
 
 void reader_run(struct gate *g, struct flow *f)
 {
-	bool empty = false;
-
-	if (fetch(g, f, &empty) == WENT_OVER || give(g, f) == WENT_OVER ||
-	    fetch(g, f, &empty) == WENT_OVER) {
-		flow_ended(g, f, POLICY_LIMIT_BYTES);
-		return;
-	}
-	settle(g, f, empty);
+	(void)fetch(g, f);
+	give(g, f);
+	settle(g, f, fetch(g, f));
 }
 
 void reader_start(struct gate *g, struct flow *f, bool tls)
@@ -230,6 +239,7 @@ void readers_room(struct gate *g)
 
 void reader_reload(struct gate *g, struct flow *f)
 {
+	f->over_told = gate_bytes_over(g);
 	intercept_reload(f->reader, g->now_ms);
 	reader_run(g, f);
 }

@@ -58,6 +58,12 @@ static void begin(struct buf *b, const char *error, uint16_t status, uint32_t nu
 	           number);
 }
 
+/* What ends a request that went already is not said to have kept it from the server. */
+static bool was_never_asked(uint16_t status, uint8_t reason)
+{
+	return status < 502 && reason != POLICY_LIMIT_BYTES && reason != POLICY_REVOKED;
+}
+
 static struct span cut(struct span s, size_t max)
 {
 	return s.len > max ? span_of(s.at, max) : s;
@@ -82,7 +88,7 @@ void refusal_put_policy(struct buf *body, uint32_t number, const struct policy *
 		put_text(body, "path", cut(a->path, REFUSAL_PATH_MAX));
 	buf_put_str(body, ",");
 	policy_explain_json(p, a, v, body);
-	if (!upstream)
+	if (was_never_asked(status, v->reason))
 		put_text(body, "note", span_str(note));
 	buf_put_str(body, "}\n");
 }

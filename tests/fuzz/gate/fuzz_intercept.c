@@ -26,7 +26,7 @@ struct world {
 	struct egress_order order;
 	struct egress_stream slots[SLOTS];
 	uint32_t next;
-	bool full;
+	bool full, over;
 	struct buf frame;
 	uint8_t bytes[EGRESS_HEADER_BYTES + EGRESS_HEAD_MAX + EGRESS_BODY_MAX];
 	uint32_t open[OPEN_MAX]; /* streams that were opened, in a ring */
@@ -45,6 +45,13 @@ static const struct policy *op_policy(void *flow)
 	const struct world *w = flow;
 
 	return w->policies[w->policy];
+}
+
+static bool op_over(void *flow)
+{
+	const struct world *w = flow;
+
+	return w->over;
 }
 
 static void op_ask(void *flow, struct policy_ask *ret)
@@ -138,6 +145,7 @@ static struct world *world(void)
 {
 	static const struct intercept_ops ops = {
 		.policy = op_policy,
+		.over = op_over,
 		.ask = op_ask,
 		.number = op_number,
 		.record = op_record,
@@ -175,7 +183,7 @@ static void begin(struct world *w)
 	w->next = 0;
 	w->opened = 0;
 	w->policy = 0;
-	w->full = false;
+	w->full = w->over = false;
 }
 
 static void put_response(struct world *w, struct buf *b, uint32_t stream, uint8_t kind)
@@ -290,6 +298,12 @@ static void step(struct world *w, struct intercept *c, uint64_t *now, struct spa
 			intercept_recv_eof(c, *now);
 			break;
 		}
+		if (op & 2) {
+			w->over = true;
+			intercept_over(c, *now);
+			break;
+		}
+		w->over = false;
 		w->policy ^= 1;
 		intercept_reload(c, *now);
 		break;

@@ -393,3 +393,19 @@ def test_a_thousand_requests_on_few_connections(read):
     got = read.guest("h2load", "-n", "2000", "-c", "4", "-m", "20", "https://api.world.test/bytes?n=100", timeout=200)
     assert "2000 succeeded, 0 failed" in got.stdout, got.stdout + got.stderr
     assert read.stats()["requests"] == 2000
+
+
+@pytest.mark.parametrize("flag", ["--http1.1", "--http2"])
+def test_lim_3_used_up_bytes_are_429(read, flag):
+    """What is read is told why, before and after the bytes are used up."""
+    lines = "".join(f"    - {{ {r} }}\n" for r in READ)
+    read.policy(f"version: 1\nlimits: {{ upload: 100KiB }}\nnetwork:\n  rules:\n{lines}")
+    url, status = "https://api.world.test/x", ["-o", "-", "-w", "%{http_code}"]
+    assert curl(read, flag, *status, url).endswith("404")
+    read.guest("sh", "-c", "head -c 300000 /dev/zero > /tmp/much")
+    said = curl(read, flag, *status, "--data-binary", "@/tmp/much", "-H", "Expect:", url)
+    assert said.endswith("429") and json.loads(said[:-3])["reason"] == "limit-bytes"
+    for again in (url, "http://api.world.test/x"):
+        said = curl(read, flag if again == url else "--http1.1", *status, again)
+        assert said.endswith("429") and json.loads(said[:-3])["error"] == "refused-by-policy"
+    assert len(read.records(event="refused", reason="limit-bytes")) == 3

@@ -71,6 +71,13 @@ static const struct policy *op_policy(void *flow)
 	return ((struct rig *)flow)->policy;
 }
 
+static bool op_over(void *flow)
+{
+	struct rig *g = flow;
+
+	return g->over;
+}
+
 static void op_ask(void *flow, struct policy_ask *ret)
 {
 	struct rig *g = flow;
@@ -231,6 +238,7 @@ static uint32_t op_room(void *flow, uint32_t stream)
 
 static const struct intercept_ops rig_ops = {
 	.policy = op_policy,
+	.over = op_over,
 	.ask = op_ask,
 	.number = op_number,
 	.record = op_record,

@@ -76,6 +76,7 @@ struct rig {
 	uint32_t next;
 	bool hold; /* grants no credit for bodies */
 	bool down; /* send() fails */
+	bool over; /* no bytes are left */
 	uint32_t requests_count;
 	struct rig_request requests[RIG_REQUESTS_MAX];
 	struct egress_request scratch;

@@ -314,6 +314,46 @@ TEST(HOT_2_requests_that_the_new_policy_refuses_end)
 	rig_free(g);
 }
 
+TEST(LIM_3_used_up_bytes_are_429)
+{
+	struct rig *g = secure(any);
+	uint32_t id = rig_ask(g, "POST", "api.test", "/up", HTTP_BODY_STREAM, 0);
+
+	g->over = true; /* a request that waits for its answer gets one */
+	intercept_over(g->c, g->now_ms);
+	rig_pump(g);
+	CHECK(rig_last(g)->reset);
+	CHECK_EQ(rig_answer(g, id)->status, 429);
+	has(rig_answer(g, id)->body, "\"reason\":\"limit-bytes\"");
+	has_not(rig_answer(g, id)->body, "was not asked");
+	CHECK(rig_answer(g, id)->ended);
+	record(g, 1, EGRESS_EVENT_REFUSED, "limit-bytes");
+	CHECK_EQ(g->records_count, 2);
+	rig_free(g);
+	g = secure(any); /* a new one as well, and nothing is forwarded */
+	g->over = true;
+	for (unsigned i = 0; i < 2; i++) {
+		id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
+		CHECK_EQ(rig_answer(g, id)->status, 429);
+		record(g, i, EGRESS_EVENT_REFUSED, "limit-bytes");
+	}
+	CHECK_EQ(g->requests_count, 0);
+	g->over = false; /* another policy grants more */
+	id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
+	rig_answer_with(g, rig_last(g)->number, "x");
+	CHECK_EQ(rig_answer(g, id)->status, 200);
+	rig_free(g);
+	g = secure(any); /* an answer that has begun must not look whole */
+	(void)rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
+	rig_reply(g, 1, 200, HTTP_BODY_STREAM, 0, "");
+	g->over = true;
+	intercept_over(g->c, g->now_ms);
+	rig_pump(g);
+	CHECK_EQ(intercept_state(g->c), INTERCEPT_ABORT);
+	record(g, 1, EGRESS_EVENT_ENDED, "limit-bytes");
+	rig_free(g);
+}
+
 TEST(L7_4_observed_requests_go_on_and_are_marked)
 {
 	struct rig *g = secure(
