@@ -62,6 +62,8 @@ enum {
  * IMPORT      supervisor: u32 serial; fd: the other end of one whose EXPORT was answered, read to
  *             its end. A SECRET_OK (of this serial, with a new placeholder) for each name, then
  *             one of an empty name; or SECRET_BAD
+ * REST        supervisor: u32 1: the guest stands still from about now on; 0: it goes on. Nobody
+ *             is late meanwhile. No answer
  * LISTEN      command: struct control_accepted, with the address listened on; fd: the socket
  *
  * A command's POLICY has the generation that it takes to be in force, or 0 for any; POLICY_OK has
@@ -84,7 +86,8 @@ enum control_kind {
 	CONTROL_EXPORT = 14,
 	CONTROL_IMPORT = 15,
 	CONTROL_LISTEN = 16,
-	CONTROL_KIND_COUNT = 17,
+	CONTROL_REST = 17,
+	CONTROL_KIND_COUNT = 18,
 };
 
 enum control_side {
@@ -196,7 +199,7 @@ _must_ int control_parse_packet(struct span packet, enum control_side from,
                                 struct control_packet *ret);
 
 _must_ int control_parse_ready(struct span payload, struct control_ready *ret);
-/* POLICY, POLICY_OK: a generation. STATS, ROOTS, EXPORT, IMPORT: a serial. */
+/* POLICY, POLICY_OK: a generation. STATS, ROOTS, EXPORT, IMPORT: a serial. REST: 0 or 1. */
 _must_ int control_parse_u32(struct span payload, uint32_t *ret);
 _must_ int control_parse_text(struct span payload, struct control_text *ret); /* *_BAD */
 /* SECRET, SECRET_RM, SECRET_OK; what a kind does not have is empty. */

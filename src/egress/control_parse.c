@@ -54,6 +54,7 @@ static const struct rule rules[CONTROL_KIND_COUNT] = {
 	[CONTROL_EXPORT] = { ASKED, true, 4, 4, "EXPORT" },
 	[CONTROL_IMPORT] = { ASKED, true, 4, 4, "IMPORT" },
 	[CONTROL_LISTEN] = { CMD, true, ACCEPTED_BYTES, ACCEPTED_BYTES, "LISTEN" },
+	[CONTROL_REST] = { SUP, false, 4, 4, "REST" },
 };
 
 _Static_assert((int)RECORD_MAX <= (int)ALL_MAX, "a record fits into a packet");

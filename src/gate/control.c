@@ -29,6 +29,7 @@ static void put_stats(const struct gate *g, struct control_stats *s)
 	const struct intercept_stats *i = intercepts_stats(g->intercepts);
 
 	put(s, "generation", g->generation);
+	put(s, "rests", v->rests);
 	put(s, "flows_open", g->flows_count);
 	put(s, "flows_allowed", v->flows_allowed);
 	put(s, "flows_refused", v->flows_refused);
@@ -126,6 +127,7 @@ void control_begin(struct gate *g)
 static bool take(struct gate *g, const struct control_packet *p, int *fd)
 {
 	struct control_accepted a;
+	uint32_t rests;
 
 	if (control_carries_fd(p->kind) != (*fd >= 0))
 		return false;
@@ -133,6 +135,12 @@ static bool take(struct gate *g, const struct control_packet *p, int *fd)
 		if (g->stats_due || control_parse_u32(p->payload, &g->stats_serial) < 0)
 			return false;
 		ask_stats(g);
+		return true;
+	}
+	if (p->kind == CONTROL_REST) {
+		if (control_parse_u32(p->payload, &rests) < 0 || rests > 1)
+			return false;
+		gate_rest(g, rests == 1);
 		return true;
 	}
 	if (p->kind != CONTROL_ACCEPTED || control_parse_accepted(p->payload, &a) < 0)

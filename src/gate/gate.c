@@ -21,6 +21,10 @@
  * A turn: events; then the queue as it stood; then what is due. tcp_input() may end or make flows
  * at any point, so nothing holds a flow's pointer over a call that says it may be gone, and an
  * event for a flow that ended within the same turn is told by its number: it is looked at again.
+ *
+ * The time of all this is the guest's. While its machine is paused no time passes, so nobody is
+ * late who could not have been in time: not the guest with an acknowledgement, and not a connection
+ * that is idle because of it. What comes from outside meanwhile is taken as far as there is room.
  */
 
 void gate_fail(struct gate *g, int code, const char *fmt, ...)
@@ -163,7 +167,19 @@ static int make(struct gate *g, struct err *e)
 
 static uint64_t now(const struct gate *g)
 {
-	return g->config.now_ms ? g->config.now_ms() : clock_mono_ms();
+	uint64_t ms = g->config.now_ms ? g->config.now_ms() : clock_mono_ms();
+
+	return g->resting ? g->now_ms : ms - g->stood_ms;
+}
+
+void gate_rest(struct gate *g, bool rests)
+{
+	if (rests == g->resting)
+		return;
+	g->now_ms = now(g);
+	g->resting = rests;
+	g->stats.rests += rests;
+	g->stood_ms += now(g) - g->now_ms;
 }
 
 int gate_new(const struct gate_config *config, struct gate **ret, struct err *e)
@@ -300,9 +316,11 @@ static int wait_for(struct gate *g, int wait_ms)
 	uint64_t at_ms = now(g);
 	uint64_t left;
 
-	if (g->queue.count > 0)
+	if (g->resting)
+		due_ms = g->throttled || g->queue.count == 0 ? UINT64_MAX : 0;
+	else if (g->queue.count > 0)
 		due_ms = g->throttled ? soonest(due_ms, g->now_ms + GATE_THROTTLED_MS) : 0;
-	for (unsigned i = 0; i < FLOW_LISTS; i++)
+	for (unsigned i = 0; i < FLOW_LISTS && !g->resting; i++)
 		if (g->lists[i].oldest != 0)
 			due_ms = soonest(due_ms, g->flows[g->lists[i].oldest - 1].due_ms);
 	left = due_ms > at_ms ? due_ms - at_ms : 0;

@@ -140,12 +140,15 @@ struct gate_stats {
 	uint64_t revoked;
 	uint64_t bytes_up, bytes_down;
 	uint64_t records, records_lost;
+	uint64_t rests; /* of the guest */
 };
 
 struct gate {
 	struct gate_config config;
 	int epoll_fd;
-	uint64_t now_ms;
+	uint64_t now_ms;   /* of the guest: it stands still while the guest does */
+	uint64_t stood_ms; /* that of the guest's machine, in all */
+	bool resting;
 	bool ended; /* the supervisor, or the engine */
 	struct err fault;
 	struct card card;
@@ -207,6 +210,9 @@ struct gate {
 
 /* The gate cannot go on; the first reason stays. */
 void gate_fail(struct gate *g, int code, const char *fmt, ...) _printf_(3, 4);
+
+/* The guest stands still, or goes on. */
+void gate_rest(struct gate *g, bool rests);
 
 /* fd of a flow or peer becomes an event source, told of at its edges. False: no room for it. */
 _must_ bool gate_watch(struct gate *g, int fd, enum gate_source source, uint32_t index);

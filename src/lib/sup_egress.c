@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fdio.h"
+#include "base/log.h"
 #include "lib/egress_ask.h"
 
 #include <arpa/inet.h>
@@ -356,6 +357,30 @@ void sup_forget_counters(struct sup *s)
 {
 	s->net.gate.counters.known = s->net.gate.stats_serial == 0;
 	s->net.vault.counters.known = s->net.vault.stats_serial == 0;
+}
+
+static bool say_rest(struct sup_companion *c, bool rests)
+{
+	uint8_t room[CONTROL_HEADER_BYTES + 4];
+	struct buf b;
+
+	buf_init(&b, room, sizeof(room));
+	control_put_u32(&b, CONTROL_REST, rests ? 1 : 0);
+	return !c->ready || control_send(c->c.control_fd, buf_span(&b), -1) == 0;
+}
+
+void sup_say_rest(struct sup *s, bool rests)
+{
+	bool gate, vault;
+
+	if (!s->spec.network)
+		return;
+	gate = say_rest(&s->net.gate, rests);
+	vault = say_rest(&s->net.vault, rests);
+	/* one that ended is noticed as such; one that never hears of this goes on with its times */
+	if ((!gate || !vault) && rests)
+		log_warn("the %s hears nothing: what waits for the guest may be given up",
+		         gate ? "vault" : "gate");
 }
 
 /* --- what they say --- */

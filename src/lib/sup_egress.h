@@ -140,6 +140,7 @@ void sup_gate_lost(struct sup *s); /* the engine says that its card's socket is 
 /* What a companion said. -EPROTO, or before the guest runs what its answer was. */
 _must_ int sup_egress_packet(struct sup *s, struct sup_companion *from, struct span packet,
                              struct err *e);
+void sup_say_rest(struct sup *s, bool rests); /* the guest's machine is about to stop, or goes on */
 void sup_ask_counters(struct sup *s);
 bool sup_counters_due(const struct sup *s);
 void sup_forget_counters(struct sup *s);                 /* they did not come */

@@ -146,6 +146,8 @@ static void rest(struct sup *s)
 			finish(s, e.code, e.text);
 		return;
 	}
+	if (v->pause)
+		sup_say_rest(s, true);
 	/* answers are the thread's to read now */
 	if (s->control_poll_open)
 		(void)uv_poll_stop(&s->control_poll);
@@ -350,6 +352,8 @@ static void rested(struct sup *s)
 	}
 	if (v->code == 0 && type != WIRE_SNAPSHOT)
 		set_paused(s, type == WIRE_PAUSE);
+	if (!s->paused)
+		sup_say_rest(s, false);
 	if (type == WIRE_SNAPSHOT && undone(s))
 		v->code = err_set(&v->e, -ECANCELED, "nobody waits for it");
 	if (!s->paused)

@@ -1,5 +1,6 @@
 #include "vault/inner.h"
 
+#include "vault/request.h"
 #include "vault/upstream.h"
 
 #include <errno.h>
@@ -276,6 +277,19 @@ static void on_stats(struct vault *v, struct span payload)
 	control_say(v, buf_span(&b));
 }
 
+static void on_rest(struct vault *v, struct span payload)
+{
+	uint32_t rests;
+
+	if (control_parse_u32(payload, &rests) < 0 || rests > 1) {
+		vault_end(v, -EBADMSG, "the supervisor's REST is damaged");
+		return;
+	}
+	v->resting = rests == 1;
+	if (!v->resting)
+		request_touch_all(v);
+}
+
 static void on_packet(struct vault *v, const struct control_packet *p, int fd)
 {
 	switch (p->kind) {
@@ -284,6 +298,9 @@ static void on_packet(struct vault *v, const struct control_packet *p, int fd)
 		return;
 	case CONTROL_STATS:
 		on_stats(v, p->payload);
+		return;
+	case CONTROL_REST:
+		on_rest(v, p->payload);
 		return;
 	default:
 		if (control_secrets(v, p, fd) < 0)

@@ -80,6 +80,7 @@ struct vault {
 	struct store *store;
 	struct alarm *sweep;
 	bool sweeping;
+	bool resting; /* the guest: no request of its is late */
 
 	struct egress_stats stats;
 };

@@ -438,6 +438,15 @@ void request_sweep(struct vault *v)
 	}
 }
 
+void request_touch_all(struct vault *v)
+{
+	uint32_t number = 1;
+	struct request *q;
+
+	while ((q = slots_next(&v->requests, &number)) != NULL)
+		request_touch(q);
+}
+
 static void revoke_request(struct request *q)
 {
 	struct vault *v = q->v;

@@ -152,7 +152,8 @@ static void on_sweep(void *user)
 	struct vault *v = user;
 
 	v->sweeping = false;
-	request_sweep(v);
+	if (!v->resting)
+		request_sweep(v);
 	upstream_sweep(v);
 	if (v->requests.count > 0 || v->upstream_count > 0)
 		vault_sweep_soon(v);

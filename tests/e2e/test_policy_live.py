@@ -142,6 +142,25 @@ def test_stats_count_what_was_refused(berm, networked):
     assert " 0 bytes / 0 bytes " in " ".join(row.split())
 
 
+def rests(berm, sandbox):
+    counters = berm.json("stats", "--no-stream", "--json", sandbox)["egress"]["counters"]
+    return counters["gate"]["rests"]
+
+
+def test_the_gate_hears_of_a_pause(berm, networked):
+    """So that it gives up nothing that only waits for a guest that stands still."""
+    assert rests(berm, networked) == 0
+    berm.ok("pause", networked)
+    berm.ok("resume", networked)
+    assert rests(berm, networked) == 1
+    assert "gaierror" in berm.ok("exec", networked, "python3", "-c", DENIED)
+    child = berm.ok("fork", networked).strip()
+    try:
+        assert rests(berm, networked) == 2 and rests(berm, child) == 0
+    finally:
+        berm.ok("stop", "-t", "0", child)
+
+
 def test_registries_are_the_images_own(berm, bb):
     index = "PIP_INDEX_URL=https://pip.example.com/simple/"
     with berm.detached("--preset", "registries", "-e", index, bb, "sleep", "3600") as sandbox:

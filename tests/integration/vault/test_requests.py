@@ -615,6 +615,16 @@ def test_sec_14_values_go_from_vault_to_vault(folder):
         assert copy.packet()[0] == SECRET_BAD
 
 
+@in_https_world(ordinary)
+def test_a_guest_that_is_paused(folder):
+    with start(folder) as v:
+        for rests in (1, 1, 0, 0):
+            v.tell(REST, struct.pack("<I", rests))
+            assert Request(v, "good.test").whole().status == 200
+        v.tell(REST, struct.pack("<I", 2))
+        assert v.wait() == (1, "berm-vault: the supervisor's REST is damaged\n")
+
+
 @pytest.mark.parametrize("kind,payload", [(BODY, b"x"), (TRAILERS, bytes(2)), (RESPONSE, bytes(18)),
                                           (CREDIT, bytes(4))])
 def test_a_hostile_gate(kind, payload, tmp_path):

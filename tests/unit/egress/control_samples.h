@@ -66,6 +66,7 @@ static inline bool sample_control(struct buf *b, uint8_t kind)
 	case CONTROL_ROOTS:
 	case CONTROL_EXPORT:
 	case CONTROL_IMPORT:
+	case CONTROL_REST:
 		control_put_u32(b, kind, 8);
 		return true;
 	case CONTROL_POLICY_BAD:

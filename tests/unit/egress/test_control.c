@@ -76,7 +76,7 @@ TEST(every_kind_has_its_senders)
 		both += gate && vault;
 		asked += command;
 	}
-	CHECK_EQ(kinds, 16);
+	CHECK_EQ(kinds, 17);
 	CHECK_EQ(both, 3); /* READY, STATS_OK, RECORD */
 	CHECK_EQ(asked, 8);
 }
@@ -113,7 +113,7 @@ TEST(a_bad_header_is_refused)
 	static const struct {
 		size_t at;
 		uint8_t byte;
-	} faults[] = { { 0, 0 }, { 0, 2 }, { 1, 0 }, { 1, 17 }, { 1, 255 }, { 2, 1 }, { 3, 1 } };
+	} faults[] = { { 0, 0 }, { 0, 2 }, { 1, 0 }, { 1, 18 }, { 1, 255 }, { 2, 1 }, { 3, 1 } };
 
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		uint8_t bytes[64];

@@ -258,6 +258,51 @@ TEST(half_open_storms_leave_the_others_alone)
 
 /* -- the ends of a gate ------------------------------------------------------------------------ */
 
+static void say_rest(struct world *w, uint32_t rests)
+{
+	uint8_t room[64];
+	struct buf out;
+
+	buf_init(&out, room, sizeof(room));
+	control_put_u32(&out, CONTROL_REST, rests);
+	world_control(w, &out, -1);
+}
+
+/* What it has not acknowledged waits for it, however long its machine is paused. */
+TEST(a_guest_that_is_paused_is_not_given_up)
+{
+	for (int told = 0; told < 2; told++) {
+		struct world *w = limited("connections: 5");
+		struct gconn *c = dial(w, raw);
+		struct gconn *idle = dial(w, two);
+
+		w->asleep = true;
+		if (told)
+			say_rest(w, 1);
+		CHECK_EQ(send(w->upstreams[0].fd, "late", 4, 0), 4);
+		world_wait(w, 1200000);
+		CHECK_EQ(world_said(w, EGRESS_EVENT_ENDED, POLICY_OK), told ? 0 : 2);
+		w->asleep = false;
+		if (told) {
+			say_rest(w, 0);
+			world_wait(w, 5000);
+			CHECK_EQ(c->got_len, 4);
+			CHECK(!c->ended && !idle->ended);
+			gconn_say(w, idle, "hi", 2);
+			CHECK(!idle->ended);
+			/* and its time goes on as before */
+			w->asleep = true;
+			CHECK_EQ(send(w->upstreams[0].fd, "late", 4, 0), 4);
+			world_wait(w, 120000);
+			CHECK_EQ(world_said(w, EGRESS_EVENT_ENDED, POLICY_OK), 1);
+			w->asleep = false;
+		}
+		gconn_free(c);
+		gconn_free(idle);
+		world_free(w);
+	}
+}
+
 TEST(it_ends_with_the_supervisor_or_the_engine)
 {
 	struct world *w = limited("connections: 5");
@@ -341,6 +386,11 @@ TEST(what_the_supervisor_may_not_say_ends_it)
 	control_put_u32(&out, CONTROL_STATS, 3); /* comes without a descriptor */
 	CHECK_EQ(control_send(w->control, buf_span(&out), 0), 0);
 	gate_ends_with(w, "STATS");
+	w = limited("connections: 5");
+	buf_reset(&out);
+	control_put_u32(&out, CONTROL_REST, 2);
+	CHECK_EQ(control_send(w->control, buf_span(&out), -1), 0);
+	gate_ends_with(w, "REST");
 	w = limited("connections: 5");
 	CHECK_EQ(send(w->control, "junk", 4, 0), 4);
 	gate_ends_with(w, "the supervisor broke the protocol");

@@ -573,7 +573,7 @@ void world_run(struct world *w)
 
 			w->ended = r;
 		}
-		some |= guest_run(w);
+		some |= !w->asleep && guest_run(w);
 		some |= vault_run(w);
 		some |= control_run(w);
 		quiet = some ? 0 : quiet + 1;

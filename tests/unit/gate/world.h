@@ -96,6 +96,7 @@ struct world {
 	struct buf *frame_out; /* where the vault puts its next frame */
 
 	int control;
+	bool asleep;        /* the guest's machine is paused */
 	bool deaf;          /* the supervisor does not read */
 	bool quiet_records; /* it keeps none */
 	bool ready;
