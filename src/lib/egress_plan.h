@@ -15,10 +15,11 @@
 #include "base/span.h"
 #include "egress/control.h"
 #include "lib/publish.h"
+#include "policy/limits.h"
 
 enum {
 	EGRESS_PORTS_MAX = PUBLISH_MAX,
-	EGRESS_PLAN_POLICY = 256 << 10, /* bytes of a compiled policy: EGRESS_POLICY_MAX */
+	EGRESS_PLAN_POLICY = POLICY_TLV_MAX, /* bytes of a compiled policy */
 };
 
 struct egress_secret {

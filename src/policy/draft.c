@@ -61,6 +61,14 @@ int policy_preset_dir(void *arg, const char *name, char **ret_text, size_t *ret_
 	return r;
 }
 
+static int too_large(struct err *e)
+{
+	return err_set(e, -EFBIG,
+	               "all rules and secrets come to over %d KiB when compiled, which is as much as a "
+	               "sandbox takes: leave some out, or use patterns",
+	               POLICY_TLV_MAX >> 10);
+}
+
 int draft_add_rule(struct policy_draft *d, const struct policy_rule *r, struct err *e)
 {
 	if (d->rules_count == POLICY_RULES_MAX)
@@ -69,7 +77,7 @@ int draft_add_rule(struct policy_draft *d, const struct policy_rule *r, struct e
 		return err_set(e, -EFBIG, "more than %d address rules", POLICY_ADDRESS_RULES_MAX);
 	tlv_put_rule(&d->rules, r);
 	if (!buf_ok(&d->rules))
-		return err_set(e, -EFBIG, "rules of over %d bytes", POLICY_TLV_MAX);
+		return too_large(e);
 	d->rules_count++;
 	d->address_rules_count += r->kind == RULE_ADDRESS;
 	return 0;
@@ -266,7 +274,7 @@ static int put_body(const struct policy_draft *d, struct buf *b, struct err *e)
 	tlv_put_limits(b, &d->limits);
 	buf_put_span(b, buf_span(&d->rules));
 	buf_put_span(b, buf_span(&d->secrets));
-	return buf_ok(b) ? 0 : err_set(e, -EFBIG, "a policy of over %d bytes", POLICY_TLV_MAX);
+	return buf_ok(b) ? 0 : too_large(e);
 }
 
 int policy_draft_compile(const struct policy_draft *d, uint64_t generation, uint8_t **ret_tlv,
@@ -293,7 +301,7 @@ int policy_draft_compile(const struct policy_draft *d, uint64_t generation, uint
 	buf_init(&out, out_room, size + TLV_HEADER_BYTES);
 	tlv_put_header(&out, &h);
 	if (!buf_ok(&out) || out.len > POLICY_TLV_MAX)
-		return err_set(e, -EFBIG, "a policy of over %d bytes", POLICY_TLV_MAX);
+		return too_large(e);
 	*ret_len = out.len;
 	*ret_tlv = steal_ptr(&out_room);
 	return 0;

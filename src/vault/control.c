@@ -19,6 +19,8 @@
  * as well. Until then the stricter of the two decides, since both have to allow.
  */
 
+_Static_assert((int)EGRESS_POLICY_MAX == (int)POLICY_TLV_MAX, "what compiles is taken");
+
 enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
 
 /* --- sending --- */

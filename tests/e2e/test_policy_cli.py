@@ -47,6 +47,18 @@ def test_a_policy_is_shown(berm, policy):
     assert "limits egress 200 MiB, connections 64" in text
 
 
+def test_a_policy_that_is_too_large(berm, tmp_path):
+    """One line of the command, before anything starts, and the same of the check."""
+    path = tmp_path / "large.yaml"
+    rule = "    - {{ host: a{:04}.{}.example.com, port: 443 }}\n"
+    text = "version: 1\nnetwork:\n  rules:\n" + "".join(rule.format(i, "x" * 60) for i in range(3000))
+    path.write_text(text)
+    for args in (["policy", "check", path], ["run", "--policy", path, "--", "true"]):
+        said = refused(berm, *args)
+        assert "over 256 KiB when compiled" in said and "large.yaml:" in said, said
+    assert berm.sandboxes() == []
+
+
 def test_a_policy_as_json(berm, policy):
     said = json.loads(berm.ok("policy", "check", policy, "--json"))
     assert said["valid"] is True
