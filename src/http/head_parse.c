@@ -160,11 +160,23 @@ static bool may_repeat(struct head_maker *m, struct span name)
 	return true;
 }
 
+/*
+ * A name that goes on where a field of framing ends. A parser that many servers had, Node's before
+ * llhttp among them, takes "Transfer-Encodingx: chunked" for the field itself.
+ */
+static bool looks_like_framing(struct span name)
+{
+	static const char coding[] = "transfer-encoding", length[] = "content-length";
+
+	return (name.len >= sizeof(coding) && memcmp(name.at, coding, sizeof(coding) - 1) == 0) ||
+	       (name.len >= sizeof(length) && memcmp(name.at, length, sizeof(length) - 1) == 0);
+}
+
 bool head_parse_field(struct head_maker *m, struct span name, struct span value)
 {
 	struct http_head *h = m->head;
 
-	if (!field_parse_name_ok(name))
+	if (!field_parse_name_ok(name) || (!m->rules->response && looks_like_framing(name)))
 		return refuse(m, HTTP_FIELD_NAME);
 	if (!field_parse_value_ok(value))
 		return refuse(m, HTTP_FIELD_VALUE);

@@ -218,13 +218,17 @@ class Httptools:
 
         class Sink:
             def on_message_begin(self):
-                self.url, self.pairs, self.body = b"", [], b""
+                self.url, self.pairs, self.body, self.head = b"", [], b"", True
+
+            def on_headers_complete(self):
+                self.head = False  # what is called a header behind it is a trailer
 
             def on_url(self, url):
                 self.url += url
 
             def on_header(self, name, value):
-                self.pairs.append((name.decode("latin-1"), value.decode("latin-1")))
+                if self.head:
+                    self.pairs.append((name.decode("latin-1"), value.decode("latin-1")))
 
             def on_body(self, body):
                 self.body += body

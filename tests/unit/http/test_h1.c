@@ -244,6 +244,8 @@ TEST(http_1_lengths)
 	        HTTP_LENGTH_AND_CODING);
 	refused("POST / HTTP/1.1\r\n" H "Content_Length: 5\r\n\r\n", HTTP_FIELD_NAME);
 	refused("POST / HTTP/1.1\r\n" H "Transfer_Encoding: chunked\r\n\r\n", HTTP_FIELD_NAME);
+	refused("POST / HTTP/1.1\r\n" H "Transfer-Encodingx: chunked\r\n\r\n", HTTP_FIELD_NAME);
+	refused("POST / HTTP/1.1\r\n" H "Content-Length-: 5\r\n\r\n", HTTP_FIELD_NAME);
 }
 
 TEST(http_1_codings)
