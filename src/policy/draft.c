@@ -63,10 +63,11 @@ int policy_preset_dir(void *arg, const char *name, char **ret_text, size_t *ret_
 
 static int too_large(struct err *e)
 {
-	return err_set(e, -EFBIG,
-	               "all rules and secrets come to over %d KiB when compiled, which is as much as a "
-	               "sandbox takes: leave some out, or use patterns",
-	               POLICY_TLV_MAX >> 10);
+	return err_set(
+		e, -EFBIG,
+		"all rules and secrets come to over %d KiB when compiled, which is as much as a "
+		"sandbox takes: leave some out, or use patterns",
+		POLICY_TLV_MAX >> 10);
 }
 
 int draft_add_rule(struct policy_draft *d, const struct policy_rule *r, struct err *e)

@@ -4,10 +4,10 @@
 #pragma once
 
 enum {
-	POLICY_NAME_MAX = 253,     /* bytes of a host name without the last dot: RFC 1035, 2.3.4 */
-	POLICY_LABEL_MAX = 63,     /* the same */
-	POLICY_LABELS_MAX = 127,   /* what fits into 253 bytes */
-	POLICY_FILE_MAX = 1 << 20, /* bytes of a policy file; people write them by hand */
+	POLICY_NAME_MAX = 253,      /* bytes of a host name without the last dot: RFC 1035, 2.3.4 */
+	POLICY_LABEL_MAX = 63,      /* the same */
+	POLICY_LABELS_MAX = 127,    /* what fits into 253 bytes */
+	POLICY_FILE_MAX = 1 << 20,  /* bytes of a policy file; people write them by hand */
 	POLICY_TLV_MAX = 256 << 10, /* bytes of the compiled form: EGRESS_POLICY_MAX */
 	POLICY_NODES_MAX =
 		65536,         /* YAML nodes of one file: 1000 rules with 20 words each, thrice */

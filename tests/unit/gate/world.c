@@ -153,6 +153,8 @@ static void guest_frame(struct world *w, struct span frame)
 	struct eth eth;
 
 	CHECK_EQ(eth_parse(frame, &eth), NET_OK);
+	if (eth.type == NET_TYPE_ARP)
+		return;
 	CHECK_EQ(eth.type == NET_TYPE_IP6 ? ip6_parse(eth.payload, &p.ip)
 	                                  : ip4_parse(eth.payload, &p.ip),
 	         NET_OK);
@@ -349,9 +351,12 @@ static void vault_ends(struct world *w, const struct egress_frame *f)
 	for (unsigned i = 0; i < w->upstreams_count; i++)
 		if (w->upstreams[i].stream == f->stream)
 			w->upstreams[i].ended = f->type;
-	if (!s)
+	if (!s || (s->kind == EGRESS_REQUEST && f->type == EGRESS_END))
 		return;
-	if (s->vault.half == EGRESS_HALF_NONE) /* given up before there was an answer */
+	if (s->kind == EGRESS_REQUEST && s->vault.half >= EGRESS_HALF_ENDED)
+		return;
+	if (s->kind == EGRESS_REQUEST ||
+	    s->vault.half == EGRESS_HALF_NONE) /* given up before there was an answer */
 		egress_put_reset(vault_out(w, &at), f->stream, EGRESS_CANCELLED);
 	else
 		egress_put(vault_out(w, &at), EGRESS_END, f->stream, span_of(NULL, 0));
@@ -360,8 +365,10 @@ static void vault_ends(struct world *w, const struct egress_frame *f)
 
 static void vault_frame_in(struct world *w, const struct egress_frame *f)
 {
-	enum egress_verdict v = egress_order_step(&w->order, EGRESS_FROM_GATE, f);
+	enum egress_verdict v = EGRESS_DROP;
 
+	if (!w->wild)
+		v = egress_order_step(&w->order, EGRESS_FROM_GATE, f);
 	if (v == EGRESS_DROP)
 		return;
 	if (v != EGRESS_PASS)
@@ -379,6 +386,9 @@ static void vault_frame_in(struct world *w, const struct egress_frame *f)
 		memcpy(w->held, f->payload.at, f->payload.len);
 		if (!w->hold)
 			vault_connected(w, f);
+		break;
+	case EGRESS_REQUEST:
+		w->request_stream = f->stream;
 		break;
 	case EGRESS_END:
 	case EGRESS_RESET:

@@ -84,10 +84,12 @@ struct world {
 	struct world_name names[WORLD_NAMES];
 	unsigned names_count;
 	unsigned resolves, connects;
-	uint8_t connect_fail; /* of the next CONNECTs */
-	bool hold;            /* do not answer RESOLVE and CONNECT */
-	int shared;           /* not -1: every upstream is this socket */
-	uint32_t held_stream;
+	uint8_t connect_fail;          /* of the next CONNECTs */
+	bool hold;                     /* do not answer RESOLVE and CONNECT */
+	int shared;                    /* not -1: every upstream is this socket */
+	bool wild;                     /* the vault was taken over: nobody judges what it is told */
+	uint32_t held_stream;          /* the last RESOLVE or CONNECT, */
+	uint32_t request_stream;       /* and REQUEST */
 	uint8_t held[EGRESS_TEXT_MAX]; /* the payload of a CONNECT */
 	size_t held_len;
 	struct upstream *upstreams;
