@@ -17,13 +17,13 @@
 /*
  * Theory of operation
  *
- * Two files of JSON lines, the older first; follow.h says when they grow. The newer file is read to
- * its end, and when another one stands in its place, that from its beginning: the old one is whole
- * by then.
+ * Up to three files of JSON lines, the older first; follow.h says when they grow. The newest is
+ * read to its end, and when another one stands in its place, that from its beginning: the old one
+ * is whole by then.
  */
 
 static const char record_file[] = "egress.jsonl";
-static const char older_file[] = "egress.jsonl.1";
+static const char *const older_files[] = { "egress.jsonl.0", "egress.jsonl.1" };
 
 enum {
 	LINE_MAX_BYTES = 16 << 10,            /* a record's texts, each byte of them escaped */
@@ -263,9 +263,9 @@ static int drain_file(struct reader *r, struct err *e)
 	}
 }
 
-static int read_old(struct reader *r, struct err *e)
+static int read_old(struct reader *r, const char *name, struct err *e)
 {
-	int res = fd_openat(r->dir_fd, older_file, O_RDONLY, 0, &r->fd, NULL);
+	int res = fd_openat(r->dir_fd, name, O_RDONLY, 0, &r->fd, NULL);
 
 	if (res < 0)
 		return res == -ENOENT ? 0 : err_set(e, res, "the older record cannot be opened");
@@ -318,8 +318,10 @@ static int flush(struct err *e)
 
 static int read_all(struct reader *r, struct err *e)
 {
-	int res = read_old(r, e);
+	int res = 0;
 
+	for (size_t i = 0; res == 0 && i < sizeof(older_files) / sizeof(older_files[0]); i++)
+		res = read_old(r, older_files[i], e);
 	return res < 0 ? res : drain(r, e);
 }
 

@@ -22,8 +22,16 @@ void egress_log_close(struct egress_log *l)
 static void rotate(struct egress_log *l)
 {
 	egress_log_close(l);
+	if (!l->has_first) {
+		l->has_first = true;
+		(void)renameat(l->dir_fd, EGRESS_LOG_FILE, l->dir_fd, EGRESS_LOG_FILE_FIRST);
+		return;
+	}
 	(void)unlinkat(l->dir_fd, EGRESS_LOG_FILE_OLD, 0);
 	(void)renameat(l->dir_fd, EGRESS_LOG_FILE, l->dir_fd, EGRESS_LOG_FILE_OLD);
+	l->dropped += l->old_lines;
+	l->lost += l->old_lines;
+	l->old_lines = l->file_lines;
 }
 
 static bool open_file(struct egress_log *l)
@@ -34,6 +42,7 @@ static bool open_file(struct egress_log *l)
 	              &l->fd, NULL) < 0)
 		return false;
 	l->file_bytes = 0;
+	l->file_lines = 0;
 	return true;
 }
 
@@ -52,6 +61,7 @@ void egress_log_put(struct egress_log *l, struct span line)
 	while (n < 0 && errno == EINTR);
 	if (n == (ssize_t)line.len) {
 		l->file_bytes += line.len;
+		l->file_lines++;
 		l->written++;
 		return;
 	}

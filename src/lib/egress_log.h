@@ -3,9 +3,12 @@
  * (`berm logs --egress`).
  *
  * Shape     sandboxes/<id>/egress.jsonl; before it would pass EGRESS_LOG_FILE_MAX it becomes
- *           egress.jsonl.1, in place of the one before. Every key always there, null where there is
- *           nothing to say; keys are only ever added:
- *             time (RFC 3339, UTC, milliseconds) sandbox by ("gate", "vault") generation
+ *           egress.jsonl.0, which stays, so that nobody makes it go away by making noise; the next
+ *           times egress.jsonl.1, in place of the one before, whose records are counted as
+ *           dropped. Every key always there, null where there is nothing to say; keys are only
+ *           ever added:
+ *             time (RFC 3339, UTC, milliseconds) sandbox by ("gate", "vault", and "supervisor"
+ *             for what was dropped) generation
  *             event layer reason rule ("policy.yaml:12:5") host address port method path status
  *             bytes_up bytes_down ms count secret inspected pin_only exec flow
  *           exec is the number of the command that did it, if one alone ran: 1 is the main one
@@ -24,8 +27,9 @@ enum {
 	EGRESS_LINE_MAX = 6 * (CONTROL_HOST_MAX + CONTROL_METHOD_MAX + CONTROL_PATH_MAX) + 2048,
 };
 
-#define EGRESS_LOG_FILE     "egress.jsonl"
-#define EGRESS_LOG_FILE_OLD "egress.jsonl.1"
+#define EGRESS_LOG_FILE       "egress.jsonl"
+#define EGRESS_LOG_FILE_OLD   "egress.jsonl.1"
+#define EGRESS_LOG_FILE_FIRST "egress.jsonl.0"
 
 struct egress_line {
 	uint64_t realtime_ns;
@@ -47,6 +51,9 @@ struct egress_log {
 	int fd;              /* -1: none is open yet */
 	uint64_t file_bytes; /* whole lines in it */
 	uint64_t written, lost;
+	bool has_first;                 /* the first file is full, and kept */
+	uint64_t file_lines, old_lines; /* of the file that is open, of the older one */
+	uint64_t dropped; /* with older files, and not yet said: the caller's to reset */
 };
 
 /* dir_fd is borrowed until egress_log_close(). The file is made with the first line. */

@@ -422,8 +422,9 @@ int state_remove_ended(int state_fd, const char *id, struct err *e)
 
 static int keep_record(int from_fd, int ended_fd, const char *id, struct span record, struct err *e)
 {
-	static const char *const files[] = { "info.json", "log",          "log.1",
-		                             "policy",    "egress.jsonl", "egress.jsonl.1" };
+	static const char *const files[] = { "info.json",     "log",          "log.1",
+		                             "policy",        "egress.jsonl", "egress.jsonl.0",
+		                             "egress.jsonl.1" };
 	char aside[PATH_BYTES];
 	_own_fd_ int to_fd = -1;
 	int r;

@@ -9,7 +9,7 @@
  *       log, log.1        bounded record of the main command's output (outlog.h)
  *       egress.sock       with a network: what commands ask about it (egress_ask.h)
  *       policy            the compiled policy in force
- *       egress.jsonl, .1  what became of its connections (egress_log.h)
+ *       egress.jsonl, .0, .1  what became of its connections (egress_log.h)
  *   sandboxes/@<name>     a symbolic link to the id: the claim on a name is atomic
  *   sandboxes/.names      flock(LOCK_EX) while a claim is made or taken back
  *   ended/<id>/           result.json, info.json, logs and policy of a detached sandbox that ended

@@ -283,6 +283,30 @@ static int kill_for(const struct egress_record *r, struct err *e)
 	               buf_cstr(&b));
 }
 
+/* The middle of a record that grew too long. */
+static void say_dropped(struct sup *s)
+{
+	struct sup_egress *n = &s->net;
+	const struct egress_record r = {
+		.event = EGRESS_EVENT_LOST,
+		.layer = EGRESS_LAYER_TCP,
+		.generation = n->generation,
+		.rule = POLICY_RULE_NONE,
+		.count = n->log.dropped < UINT32_MAX ? (uint32_t)n->log.dropped : UINT32_MAX,
+	};
+	const struct egress_line l = {
+		.realtime_ns = clock_real_ns(), .sandbox = s->id, .by = "supervisor", .record = &r
+	};
+	struct buf b;
+
+	if (n->log.dropped == 0)
+		return;
+	n->log.dropped = 0;
+	buf_init(&b, n->line, sizeof(n->line));
+	egress_line_put(&b, &l);
+	egress_log_put(&n->log, buf_span(&b));
+}
+
 static int take_record(struct sup *s, struct sup_companion *c, struct span payload, struct err *e)
 {
 	struct sup_egress *n = &s->net;
@@ -301,6 +325,7 @@ static int take_record(struct sup *s, struct sup_companion *c, struct span paylo
 	buf_init(&b, n->line, sizeof(n->line));
 	egress_line_put(&b, &l);
 	egress_log_put(&n->log, buf_span(&b));
+	say_dropped(s);
 	return r.flags & EGRESS_RECORD_KILL ? kill_for(&r, e) : 0;
 }
 

@@ -325,6 +325,38 @@ def test_records_are_written_down(gated):
         "count": 0, "secret": None, "inspected": True, "pin_only": False, "exec": 1, "flow": 5}
 
 
+FLOOD = """
+def go(*_):
+    control.record(event=say.VIOLATION, layer=say.HTTP, reason=14, host='first.example', secret='KEY')
+    for _ in range(22000):
+        control.record(host='x' * 250, path='/' + 'y' * 900, method='GET', layer=say.HTTP, reason=12)
+    control.record(host='last.example')
+    open(here + '/mark-done', 'w').close()
+ready()
+import threading, time
+def wait():
+    while not os.path.exists(here + '/mark-go'): time.sleep(0.02)
+    go()
+threading.Thread(target=wait, daemon=True).start()
+"""
+
+
+def test_noise_does_not_wipe_out_how_it_began(gated):
+    """22 000 refusals of 1.4 KB: more than the record keeps."""
+    with start(gated, vault=FLOOD) as s:
+        s.started()
+        with open(os.path.join(gated.folder, "mark-go"), "w"):
+            pass
+        folder = os.path.join(gated.state_dir, "sandboxes", s.id)
+        sandboxes.wait_for("all of it", lambda: os.path.exists(os.path.join(gated.folder, "mark-done")), 120)
+        said = [json.loads(line) for line in gated.ok("logs", "--egress", "--json", s.id).splitlines()]
+        lost = [e for e in said if e["event"] == "lost"]
+        assert (said[0]["event"], said[0]["host"], said[-1]["host"]) == ("violation", "first.example", "last.example")
+        assert lost and {e["by"] for e in lost} == {"supervisor"}
+        assert sum(e["count"] for e in lost) + len(said) - len(lost) == 22002
+        assert sum(os.path.getsize(os.path.join(folder, n)) for n in os.listdir(folder) if "jsonl" in n) <= 24 << 20
+
+
 def test_what_was_recorded_last_is_kept_with_the_record(gated):
     """Of a detached sandbox; the gate says it only when it is asked for the last time."""
     behaviour = QUICK.replace("end()", "mark('mark-runs')\nend()")

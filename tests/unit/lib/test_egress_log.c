@@ -144,7 +144,7 @@ static off_t size_of(int dir_fd, const char *name)
 	return fstatat(dir_fd, name, &st, 0) == 0 ? st.st_size : -1;
 }
 
-TEST(one_older_file_is_kept)
+TEST(the_beginning_and_the_end_are_kept)
 {
 	static char line[4096];
 	_own_fd_ int dir_fd = open_dir();
@@ -159,9 +159,23 @@ TEST(one_older_file_is_kept)
 	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE_OLD), -1);
 	egress_log_put(&l, span_str("one\n"));
 	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE), 4);
-	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE_OLD), EGRESS_LOG_FILE_MAX);
+	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE_FIRST), EGRESS_LOG_FILE_MAX);
+	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE_OLD), -1);
 	CHECK_EQ(l.written, EGRESS_LOG_FILE_MAX / sizeof(line) + 1);
 	CHECK_EQ(l.lost, 0);
+
+	for (unsigned i = 0; i < EGRESS_LOG_FILE_MAX / sizeof(line); i++)
+		egress_log_put(&l, span_of(line, sizeof(line)));
+	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE), sizeof(line));
+	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE_OLD), EGRESS_LOG_FILE_MAX - sizeof(line) + 4);
+	CHECK_EQ(l.dropped, 0);
+	memset(line, 'y', sizeof(line));
+	for (unsigned i = 0; i < EGRESS_LOG_FILE_MAX / sizeof(line); i++)
+		egress_log_put(&l, span_of(line, sizeof(line)));
+	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE_OLD), EGRESS_LOG_FILE_MAX);
+	CHECK_EQ(l.dropped, EGRESS_LOG_FILE_MAX / sizeof(line));
+	CHECK_EQ(l.lost, l.dropped);
+	CHECK_EQ(size_of(dir_fd, EGRESS_LOG_FILE_FIRST), EGRESS_LOG_FILE_MAX);
 	egress_log_close(&l);
 }
 
