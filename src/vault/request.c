@@ -468,9 +468,9 @@ void request_judge_all(struct vault *v, const struct policy *old)
 
 	while ((q = slots_next(&v->requests, &number)) != NULL) {
 		q->ask.method = q->ask.path = q->ask.query = span_of(NULL, 0);
-		/* what was not yet sent is judged as a whole */
+		/* until its answer begins it may be sent (once more), so it is judged as a whole */
 		if (judge_keeps(&j, old, &q->ask, true) != EGRESS_OK ||
-		    (q->asked && !q->up_stream && judge(q) != EGRESS_OK))
+		    (q->asked && judge(q) != EGRESS_OK))
 			revoke_request(q);
 	}
 }

@@ -527,6 +527,39 @@ def test_hot_2_requests_and_idle_connections(folder):
         assert Request(v, "good.test").whole().status == 200
 
 
+def wait_for_file(path):
+    end = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert os.path.exists(path), path
+
+
+def leaves_when_told(folder):
+    """Answers one request on each connection; to the second it says nothing, and closes when it is told."""
+    def first(s):
+        head, _ = read_head(s)
+        s.sendall(ok(head.split(b"\r\n")[0]))
+        read_head(s)
+        open(f"{folder}/read", "w", encoding="ascii").close()
+        wait_for_file(f"{folder}/go")
+        s.close()
+
+    serve_tcp(first, port=80)
+
+
+@in_https_world(leaves_when_told)
+def test_hot_what_is_sent_once_more_is_judged_once_more(folder):
+    narrow = rules("{ host: plain.test, port: 80, http: [ { method: GET, path: /first } ] }")
+    with start(folder) as v:
+        assert Request(v, "plain.test", "/first", scheme=PLAIN).whole().status == 200
+        second = Request(v, "plain.test", "/second", scheme=PLAIN)
+        wait_for_file(f"{folder}/read")
+        v.policy(narrow)
+        open(f"{folder}/go", "w", encoding="ascii").close()
+        a = second.whole()
+        assert (a.fail, a.body) == ("revoked", b"")
+
+
 @in_https_world(ordinary)
 def test_many_at_once(folder):
     with start(folder) as v:
