@@ -4,6 +4,14 @@
 
 #include <unistd.h>
 
+/* -p alone says nothing of what may be reached, which is nothing then. */
+static int plan_network(const struct run *run, struct egress_plan *plan, struct err *e)
+{
+	int r = egress_fill(&run->egress, plan, e);
+
+	return r == 0 && run->spec.network && plan->policy_fd < 0 ? egress_plan_deny(plan, e) : r;
+}
+
 static int run_sandbox(struct session *s, struct cli *c, struct run *run, int result_fd)
 {
 	_own_(egress_plan_fini) struct egress_plan plan;
@@ -11,7 +19,7 @@ static int run_sandbox(struct session *s, struct cli *c, struct run *run, int re
 	struct err e = { 0 };
 
 	egress_plan_init(&plan);
-	if (egress_fill(&run->egress, &plan, &e) < 0 ||
+	if (plan_network(run, &plan, &e) < 0 ||
 	    start_sandbox(&c->paths, c->state_fd, run->disk_fd, &run->spec,
 	                  run->spec.network ? &plan : NULL, &st, &e) < 0)
 		return cli_fail(&e);

@@ -125,6 +125,25 @@ def test_connections_are_let_in(berm):
             forward.communicate()
 
 
+def test_a_port_alone_lets_in_and_nothing_out(berm):
+    serve = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8000)"
+    with berm.detached("-p", "0:8000", "--", "python3", "-c", serve) as sandbox:
+        shown = berm.json("policy", "show", "--json", sandbox)
+        assert (shown["default"], shown["rules"], shown["secrets"]) == ("deny", [], [])
+        assert berm.ok("exec", sandbox, "python3", "-c", DENIED) == "ConnectionRefusedError\ngaierror\n"
+        (port,) = json.loads(berm.ok("inspect", sandbox))["egress"]["ports"]
+
+        def answered():
+            try:
+                with socket.create_connection(("127.0.0.1", port["host"]), timeout=stretched(10)) as s:
+                    s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    return s.recv(100).startswith(b"HTTP/1.0 200")
+            except OSError:
+                return False
+
+        wait_for("the published port", answered)
+
+
 def test_a_port_that_is_taken(berm, bb):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
