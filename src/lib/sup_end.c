@@ -4,6 +4,7 @@
 #include "lib/state.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -92,10 +93,21 @@ static void end_engine(struct sup *s)
 		s->result.host_memory_peak_bytes = (uint64_t)use.ru_maxrss * 1024;
 }
 
+/* Is whoever started it still there to hear END? Before it ran he knows no id to ask by later. */
+static bool failed_before_eyes(const struct sup *s)
+{
+	struct pollfd p = { .fd = s->owner ? s->owner->link->fd : -1, .events = 0 };
+
+	if (s->main_ms > 0 || !s->owner || s->owner->closing)
+		return false;
+	return poll(&p, 1, 0) == 0;
+}
+
 /* A record is for those who were not there: of a detached sandbox that ended by itself. */
 static bool wants_record(const struct sup *s)
 {
-	return s->spec.detach && !s->spec.remove && s->result.reason != RESULT_STOPPED;
+	return s->spec.detach && !s->spec.remove && s->result.reason != RESULT_STOPPED &&
+	       !failed_before_eyes(s);
 }
 
 /*

@@ -35,6 +35,28 @@ def test_rm_keeps_no_record(berm, bb):
     assert berm.json("ps", "-a", "--json") == []
 
 
+@pytest.mark.parametrize(
+    "flags,command,code",
+    [
+        ([], ["/no/such/command"], 127),
+        ([], ["/etc/passwd"], 126),
+        (["-u", "martian"], ["true"], 125),
+        (["-w", "/no/such/folder"], ["true"], 125),
+        (["--cold", "-u", "martian", "--preset", "none"], ["true"], 125),
+    ],
+)
+def test_one_that_never_ran_leaves_its_line_and_nothing_else(berm, bb, flags, command, code):
+    for _ in range(2):  # its name is free again
+        berm.refused(code, "run", "-d", "--name", "stillborn", *flags, bb, *command)
+    assert berm.json("ps", "-a", "--json") == []
+
+
+def test_one_whose_start_breaks_down_leaves_nothing(broken):
+    os.unlink(os.path.join(os.path.dirname(os.path.dirname(broken.path)), "share/berm/initramfs.cpio"))
+    broken.refused(125, "run", "-d", "busybox", "true")
+    assert os.listdir(os.path.join(broken.state_dir, "ended")) == []
+
+
 def test_reason_of_a_limit_is_kept(berm, bb):
     with berm.detached("--time", "1s", bb, "sleep", "300") as sandbox:
         assert berm.run("wait", sandbox).returncode == 124
