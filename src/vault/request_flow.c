@@ -104,6 +104,8 @@ static void end_up(struct request *q)
 		return;
 	}
 	q->up_done = true;
+	if (q->opaque)
+		upstream_last(q->up_conn);
 	upstream_touch(q->up_conn);
 	request_check_done(q);
 }

@@ -41,6 +41,8 @@ struct upstream {
 	bool h2;       /* OPEN: what ALPN chose */
 	bool used;     /* it has carried a request that is gone */
 	bool farewell; /* TLS said that it is over; else anybody could have cut it */
+	bool last; /* nothing is to be sent behind what was given to it: the server is to know */
+	bool last_said;
 	int fd;
 	struct watch *watch;
 	struct tls *tls;
@@ -641,6 +643,12 @@ bool upstream_get(struct vault *v, const struct upstream_key *key, bool fresh, s
 	return true;
 }
 
+void upstream_last(struct upstream *u)
+{
+	u->last = true;
+	upstream_touch(u);
+}
+
 void upstream_leave(struct upstream *u, struct request *q, bool whole)
 {
 	uint32_t stream = request_stream(q);
@@ -657,6 +665,22 @@ void upstream_leave(struct upstream *u, struct request *q, bool whole)
 
 /* --- the vault's turns --- */
 
+/* The end of what we send, behind all of it. True if some of that is not gone yet. */
+static bool say_last(struct upstream *u)
+{
+	if (http_conn_output(u->conn).len > 0)
+		return true;
+	if (!u->last_said && u->tls)
+		tls_close(u->tls);
+	u->last_said = true;
+	if (flush(u))
+		return true;
+	u->last = false;
+	if (!u->dead)
+		(void)shutdown(u->fd, SHUT_WR); /* it may be gone: then reading says so */
+	return false;
+}
+
 static void run(struct upstream *u)
 {
 	bool left = false;
@@ -668,6 +692,8 @@ static void run(struct upstream *u)
 		take_eof(u);
 	if (!u->dead)
 		left = write_out(u);
+	if (!u->dead && u->last && !left)
+		left = say_last(u);
 	if (!u->dead && u->state == UP_OPEN && http_conn_finished(u->conn) && !left) {
 		if (u->tls)
 			tls_close(u->tls);

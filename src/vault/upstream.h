@@ -38,6 +38,8 @@ struct http_conn *upstream_conn(struct upstream *u);
 bool upstream_is_used(const struct upstream *u);
 /* Something was given to its http_conn: it is looked at before the loop waits. */
 void upstream_touch(struct upstream *u);
+/* After an upgrade: what its http_conn has now is all that is sent, and the server is to know. */
+void upstream_last(struct upstream *u);
 /* The request is done with it. whole: both directions have ended; else its stream is reset. */
 void upstream_leave(struct upstream *u, struct request *q, bool whole);
 

@@ -265,6 +265,15 @@ def test_websocket(read, scheme):
     assert [(r["event"], r["status"]) for r in records(read, 2, layer="http")] == [("allowed", 0), ("ended", 101)]
 
 
+@pytest.mark.parametrize("scheme", ["wss", "ws"])
+def test_a_websocket_whose_client_left_without_a_word_ends(read, scheme):
+    host = "api.world.test" if scheme == "wss" else "plain.world.test"
+    leaves = WEBSOCKET.split("for text in")[0] + "s.close(); f.close()\n"
+    assert read.guest(PYTHON, "-c", leaves, host, scheme).stdout.split("\n") == ["101", "welcome", ""]
+    bermtest.wait_for("its server knows", lambda: read.stats("vault")["open_requests"] == 0, 60)
+    bermtest.wait_for("the gate has no request", lambda: read.stats("gate")["requests_open"] == 0, 60)
+
+
 def test_grpc(read):
     script = ("import grpc, sys\n"
               "roots = grpc.ssl_channel_credentials(open(sys.argv[1], 'rb').read())\n"
