@@ -105,6 +105,7 @@ static int make_tables(struct gate *g, struct err *e)
 		.flows_max = GATE_FLOWS_MAX,
 		.half_open_max = GATE_HALF_OPEN_MAX,
 		.blocks = GATE_RINGS,
+		.wide = GATE_RINGS_WIDE,
 		.link = &g->link,
 		.out = out,
 		.event = flow_event,

@@ -12,9 +12,10 @@ enum {
 	/* connections */
 	GATE_FLOWS_MAX = 12288,    /* TCP at once: 10 000 idle ones, and those that just end */
 	GATE_HALF_OPEN_MAX = 1024, /* of them not yet established */
-	GATE_RINGS = 512,          /* 128 MiB if every one is full; idle connections have none */
-	GATE_RINGS_SPARE = 64,     /* left for connections under way before a new one is taken */
-	GATE_FDS_OTHER = 64,       /* fds that are no connection's; the rest of the limit is */
+	GATE_RINGS = 512,          /* 152 MiB if every one is full; idle connections have none */
+	GATE_RINGS_WIDE = 32,  /* of them are of 1 MiB, for whoever has bytes for the guest first */
+	GATE_RINGS_SPARE = 64, /* left for connections under way before a new one is taken */
+	GATE_FDS_OTHER = 64,   /* fds that are no connection's; the rest of the limit is */
 	GATE_FIRST_BYTES = 16384,  /* of a first flight, to find the name in it */
 	GATE_FIRST_MS = 5000,      /* and how long it may take */
 	GATE_FIRST_MAX = 256,      /* of them at once: each holds a ring */

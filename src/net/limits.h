@@ -34,7 +34,8 @@ enum {
 	TCP_FLOW_BYTES_MAX = 416, /* of memory a flow, without rings */
 	TCP_HALF_OPEN_MAX = 1024, /* of these not yet established: a SYN flood stays in here */
 	TCP_BLOCK_BYTES = 262144, /* of a send or receive ring; 4 of the longest segments */
-	TCP_BLOCKS_MAX = 4096,    /* rings a table may be asked to have: 1 GiB of address space */
+	TCP_WIDE_BYTES = 1048576, /* of a wide send ring: who comes late finds it full, not empty */
+	TCP_BLOCKS_MAX = 4096,    /* rings a table may be asked to have: 1 GiB, 4 if all are wide */
 	TCP_READ_IOVS = 3,        /* a ring in two pieces and the segment at hand */
 	TCP_WRITE_IOVS = 2,
 

@@ -88,12 +88,12 @@ unsigned tcp_room(struct tcp_table *t, struct tcp_flow *f, struct iovec iov[TCP_
 {
 	if (f->state != ST_OPEN || f->fin_wanted || f->dead)
 		return 0;
-	if (!tcp_ring_take(t, &f->snd)) {
+	if (!tcp_ring_take(t, &f->snd, TCP_WIDE)) {
 		f->want_room = true;
 		tcp_list_add(t, &t->waiters, f);
 		return 0;
 	}
-	if (f->snd.len == TCP_BLOCK_BYTES) {
+	if (f->snd.len == f->snd.size) {
 		f->want_room = true;
 		return 0;
 	}
@@ -103,7 +103,7 @@ unsigned tcp_room(struct tcp_table *t, struct tcp_flow *f, struct iovec iov[TCP_
 void tcp_commit(struct tcp_table *t, struct tcp_flow *f, size_t bytes, uint64_t now_ms)
 {
 	assert(!f->dead && !f->fin_wanted);
-	assert(bytes == 0 || (f->snd.at && bytes <= TCP_BLOCK_BYTES - f->snd.len));
+	assert(bytes == 0 || (f->snd.at && bytes <= f->snd.size - f->snd.len));
 	if (bytes == 0) {
 		tcp_ring_drop(t, &f->snd);
 		return;

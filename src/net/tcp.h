@@ -7,8 +7,8 @@
  * opens no socket, reads no clock and allocates nothing after tcp_table_new().
  *
  * Hostile   every segment: numbers, flags, windows, order, timing
- * Owns      flows, and blocks of TCP_BLOCK_BYTES for their rings. A flow that has nothing to send
- *           and nothing unread holds no block
+ * Owns      flows, and blocks of TCP_BLOCK_BYTES or TCP_WIDE_BYTES for their rings. A flow that has
+ *           nothing to send and nothing unread holds no block
  * Errors    none on the data path; a flow ends with a reason (enum tcp_end)
  * Source    RFC 9293; 6298 (time-outs), 7323, 2 (window scale), 5961 (resets), 6528 (first numbers)
  *
@@ -48,6 +48,7 @@ struct tcp_config {
 	uint32_t flows_max;     /* 1 to TCP_FLOWS_MAX */
 	uint32_t half_open_max; /* 1 to TCP_HALF_OPEN_MAX */
 	uint32_t blocks;        /* rings in use at once: 2 to TCP_BLOCKS_MAX; touched as needed */
+	uint32_t wide;          /* of them so many of TCP_WIDE_BYTES, for who sends first */
 	struct siphash_key hash_key;
 	struct siphash_key iss_key; /* fresh for each start: numbers are not to be foretold */
 	const struct net_link

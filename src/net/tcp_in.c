@@ -73,7 +73,7 @@ void tcp_wake(struct tcp_table *t, uint64_t now_ms)
 	for (uint32_t n = t->waiters.count; n > 0 && t->waiters.count > 0; n--) {
 		struct tcp_flow *f = &t->flows[t->waiters.first - 1];
 
-		if (t->free_count == 0)
+		if (!tcp_ring_is_free(t))
 			return;
 		tcp_list_drop(t, &t->waiters, f);
 		f->want_room = false;
@@ -207,7 +207,7 @@ static void advance(struct tcp_table *t, struct tcp_flow *f, uint32_t ack, uint6
 	}
 	if (f->timing && before(f->rtt_seq, ack))
 		take_rtt(f, now_ms);
-	if (f->burst < TCP_BLOCK_BYTES)
+	if (f->burst < TCP_WIDE_BYTES)
 		f->burst += ack - f->snd_una;
 	f->snd_una = ack;
 	if (before(f->snd_nxt, ack))
@@ -282,8 +282,8 @@ static bool acceptable(const struct tcp_flow *f, const struct tcp_segment *s)
 /* Is TCP_EV_WRITABLE owed, and due? */
 static unsigned room_event(struct tcp_table *t, struct tcp_flow *f)
 {
-	if (!f->want_room || f->snd.len > TCP_BLOCK_BYTES - TCP_BLOCK_BYTES / 4 ||
-	    (!f->snd.at && t->free_count == 0))
+	if (!f->want_room || f->snd.len > f->snd.size - f->snd.size / 4 ||
+	    (!f->snd.at && !tcp_ring_is_free(t)))
 		return 0;
 	f->want_room = false;
 	tcp_list_drop(t, &t->waiters, f);
@@ -373,7 +373,7 @@ static int input_ack(struct tcp_table *t, struct tcp_flow *f, const struct net_p
 		take_window(f, s);
 		return opened(t, f, now_ms) ? 0 : -1;
 	}
-	if (before(f->snd_max, s->ack) || seq_diff(f->snd_una, s->ack) > TCP_BLOCK_BYTES) {
+	if (before(f->snd_max, s->ack) || seq_diff(f->snd_una, s->ack) > TCP_WIDE_BYTES) {
 		challenge(t, f, now_ms);
 		tcp_output(t, f, now_ms);
 		return -1;
@@ -393,7 +393,7 @@ static bool keep_held(struct tcp_table *t, struct tcp_flow *f)
 	f->held = (struct span){ 0 };
 	if (held.len == 0)
 		return true;
-	room = tcp_ring_take(t, &f->rcv) ? TCP_BLOCK_BYTES - f->rcv.len : 0;
+	room = tcp_ring_take(t, &f->rcv, TCP_NARROW) ? TCP_BLOCK_BYTES - f->rcv.len : 0;
 	if (room < held.len) {
 		uint32_t lost = (uint32_t)(held.len - room);
 

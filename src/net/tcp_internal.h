@@ -32,7 +32,18 @@ struct tcp_ring {
 	uint8_t *at;
 	uint32_t head; /* where the first byte is */
 	uint32_t len;
+	uint32_t size;
 };
+
+/* Blocks of one size, handed out from a stack. */
+struct tcp_pool {
+	uint8_t *at;
+	uint32_t *free;
+	uint32_t free_count;
+	uint32_t bytes; /* of one */
+};
+
+enum tcp_width { TCP_NARROW, TCP_WIDE, TCP_WIDTHS };
 
 /* Membership in a list of flows; indices plus one. */
 struct tcp_link {
@@ -104,10 +115,10 @@ struct tcp_table {
 	uint32_t *heap; /* flows by heap_ms; indices plus one */
 	uint32_t mask;
 	uint32_t heap_count;
-	uint32_t free; /* linked by hash_next */
-	uint8_t *blocks;
+	uint32_t free;   /* linked by hash_next */
+	uint8_t *blocks; /* the narrow ones, then the wide ones */
 	uint32_t *free_blocks;
-	uint32_t free_count;
+	struct tcp_pool pools[TCP_WIDTHS];
 	struct tcp_list waiters;
 	struct tcp_list time_waits;
 	struct tcp_list blocked;
@@ -127,7 +138,9 @@ void tcp_list_add(struct tcp_table *t, struct tcp_list *list, struct tcp_flow *f
 void tcp_list_drop(struct tcp_table *t, struct tcp_list *list, struct tcp_flow *f);
 void tcp_rearm(struct tcp_table *t, struct tcp_flow *f); /* after any timer was set */
 struct tcp_flow *tcp_due(struct tcp_table *t, uint64_t now_ms);
-bool tcp_ring_take(struct tcp_table *t, struct tcp_ring *r);
+bool tcp_ring_is_free(const struct tcp_table *t);
+/* A block of that width; of the other one where there is none. False: there is neither. */
+bool tcp_ring_take(struct tcp_table *t, struct tcp_ring *r, enum tcp_width width);
 void tcp_ring_drop(struct tcp_table *t, struct tcp_ring *r); /* where it is empty */
 unsigned tcp_ring_data(const struct tcp_ring *r, uint32_t skip, uint32_t len, struct iovec iov[2]);
 unsigned tcp_ring_space(const struct tcp_ring *r, struct iovec iov[2]);

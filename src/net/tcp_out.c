@@ -293,7 +293,7 @@ static bool send_all(struct tcp_table *t, struct tcp_flow *f, uint64_t now_ms)
 		return f->snd_nxt != f->iss || send_syn(t, f, now_ms);
 	if (f->state == ST_OPEN) {
 		/* a ring holds so many segments of the least length, and a FIN */
-		for (int n = 0; r > 0 && n <= TCP_BLOCK_BYTES / TCP_MSS_MIN + 1; n++)
+		for (int n = 0; r > 0 && n <= TCP_WIDE_BYTES / TCP_MSS_MIN + 1; n++)
 			r = send_data(t, f, now_ms);
 		if (r < 0)
 			return false;

@@ -18,7 +18,8 @@
 
 static size_t blocks_bytes(const struct tcp_table *t)
 {
-	return (size_t)t->config.blocks * TCP_BLOCK_BYTES;
+	return (size_t)(t->config.blocks - t->config.wide) * TCP_BLOCK_BYTES +
+	       (size_t)t->config.wide * TCP_WIDE_BYTES;
 }
 
 void tcp_table_free(struct tcp_table *t)
@@ -34,10 +35,19 @@ void tcp_table_free(struct tcp_table *t)
 	free(t);
 }
 
+static void make_pool(struct tcp_pool *p, uint8_t *at, uint32_t *free, uint32_t count,
+                      uint32_t bytes)
+{
+	*p = (struct tcp_pool){ .at = at, .free = free, .free_count = count, .bytes = bytes };
+	for (uint32_t i = 0; i < count; i++)
+		p->free[i] = count - 1 - i;
+}
+
 static int make_blocks(struct tcp_table *t, struct err *e)
 {
-	void *at = mmap(NULL, blocks_bytes(t), PROT_READ | PROT_WRITE,
-	                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint32_t narrow = t->config.blocks - t->config.wide;
+	uint8_t *at = mmap(NULL, blocks_bytes(t), PROT_READ | PROT_WRITE,
+	                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		return err_sys(e, "room for %u TCP rings", t->config.blocks);
@@ -45,9 +55,9 @@ static int make_blocks(struct tcp_table *t, struct err *e)
 	t->free_blocks = calloc(t->config.blocks, sizeof(*t->free_blocks));
 	if (!t->free_blocks)
 		return err_set(e, -ENOMEM, "out of memory");
-	for (uint32_t i = 0; i < t->config.blocks; i++)
-		t->free_blocks[i] = t->config.blocks - 1 - i;
-	t->free_count = t->config.blocks;
+	make_pool(&t->pools[TCP_NARROW], at, t->free_blocks, narrow, TCP_BLOCK_BYTES);
+	make_pool(&t->pools[TCP_WIDE], at + (size_t)narrow * TCP_BLOCK_BYTES,
+	          t->free_blocks + narrow, t->config.wide, TCP_WIDE_BYTES);
 	return 0;
 }
 
@@ -61,6 +71,8 @@ static int check_config(const struct tcp_config *c, struct err *e)
 		               TCP_HALF_OPEN_MAX);
 	if (c->blocks < 2 || c->blocks > TCP_BLOCKS_MAX)
 		return err_set(e, -EINVAL, "%u TCP rings: from 2 to %d", c->blocks, TCP_BLOCKS_MAX);
+	if (c->wide > c->blocks)
+		return err_set(e, -EINVAL, "%u wide TCP rings of %u", c->wide, c->blocks);
 	return 0;
 }
 
@@ -140,7 +152,7 @@ struct tcp_flow *tcp_take(struct tcp_table *t, const struct net_tuple *tuple, ui
 		.tuple = *tuple,
 		.hash_next = *bucket,
 		.mss = TCP_MSS_DEFAULT,
-		.burst = TCP_BLOCK_BYTES,
+		.burst = TCP_WIDE_BYTES,
 		.rto_ms = TCP_RTO_FIRST_MS,
 		.began_ms = now_ms,
 		.heard_ms = now_ms,
@@ -304,31 +316,43 @@ struct tcp_flow *tcp_due(struct tcp_table *t, uint64_t now_ms)
 
 uint64_t tcp_next_ms(const struct tcp_table *t)
 {
-	if (t->waiters.count > 0 && t->free_count > 0)
+	if (t->waiters.count > 0 && tcp_ring_is_free(t))
 		return 0;
 	return t->heap_count > 0 ? heap_key(t, 0) : TCP_NEVER;
 }
 
 /* -- rings ------------------------------------------------------------------------------------- */
 
-bool tcp_ring_take(struct tcp_table *t, struct tcp_ring *r)
+bool tcp_ring_is_free(const struct tcp_table *t)
 {
+	return t->pools[TCP_NARROW].free_count > 0 || t->pools[TCP_WIDE].free_count > 0;
+}
+
+bool tcp_ring_take(struct tcp_table *t, struct tcp_ring *r, enum tcp_width width)
+{
+	struct tcp_pool *p = &t->pools[width];
+
 	if (r->at)
 		return true;
-	if (t->free_count == 0)
+	if (p->free_count == 0)
+		p = &t->pools[width == TCP_WIDE ? TCP_NARROW : TCP_WIDE];
+	if (p->free_count == 0)
 		return false;
-	r->at = t->blocks + (size_t)t->free_blocks[--t->free_count] * TCP_BLOCK_BYTES;
+	r->at = p->at + (size_t)p->free[--p->free_count] * p->bytes;
 	r->head = 0;
 	r->len = 0;
+	r->size = p->bytes;
 	t->stats.blocks_used++;
 	return true;
 }
 
 void tcp_ring_drop(struct tcp_table *t, struct tcp_ring *r)
 {
+	struct tcp_pool *p = &t->pools[r->size == TCP_WIDE_BYTES ? TCP_WIDE : TCP_NARROW];
+
 	if (!r->at || r->len > 0)
 		return;
-	t->free_blocks[t->free_count++] = (uint32_t)((size_t)(r->at - t->blocks) / TCP_BLOCK_BYTES);
+	p->free[p->free_count++] = (uint32_t)((size_t)(r->at - p->at) / p->bytes);
 	r->at = NULL;
 	t->stats.blocks_used--;
 }
@@ -340,8 +364,8 @@ static unsigned pieces(const struct tcp_ring *r, uint32_t at, uint32_t len, stru
 
 	if (len == 0)
 		return 0;
-	at %= TCP_BLOCK_BYTES;
-	first = TCP_BLOCK_BYTES - at;
+	at %= r->size;
+	first = r->size - at;
 	if (first > len)
 		first = len;
 	iov[0] = (struct iovec){ .iov_base = r->at + at, .iov_len = first };
@@ -359,7 +383,7 @@ unsigned tcp_ring_data(const struct tcp_ring *r, uint32_t skip, uint32_t len, st
 
 unsigned tcp_ring_space(const struct tcp_ring *r, struct iovec iov[2])
 {
-	return pieces(r, r->head + r->len, TCP_BLOCK_BYTES - r->len, iov);
+	return pieces(r, r->head + r->len, r->size - r->len, iov);
 }
 
 void tcp_ring_put(struct tcp_ring *r, struct span data)
@@ -367,7 +391,7 @@ void tcp_ring_put(struct tcp_ring *r, struct span data)
 	struct iovec iov[2];
 	unsigned n = tcp_ring_space(r, iov);
 
-	assert(data.len <= TCP_BLOCK_BYTES - r->len);
+	assert(data.len <= r->size - r->len);
 	r->len += (uint32_t)data.len;
 	for (unsigned i = 0; i < n && data.len > 0; i++) {
 		size_t len = data.len < iov[i].iov_len ? data.len : iov[i].iov_len;
@@ -382,7 +406,7 @@ void tcp_ring_cut(struct tcp_ring *r, uint32_t len)
 {
 	assert(len <= r->len);
 	r->len -= len;
-	r->head = r->len == 0 ? 0 : (r->head + len) % TCP_BLOCK_BYTES;
+	r->head = r->len == 0 ? 0 : (r->head + len) % r->size;
 }
 
 void tcp_release(struct tcp_table *t, struct tcp_flow *f)

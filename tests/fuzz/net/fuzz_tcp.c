@@ -271,7 +271,7 @@ static void check(void)
 		if (!w.peers[i].f)
 			continue;
 		tcp_flow_info(w.peers[i].f, &info);
-		must(info.unread <= TCP_BLOCK_BYTES && info.unsent <= TCP_BLOCK_BYTES);
+		must(info.unread <= TCP_BLOCK_BYTES && info.unsent <= TCP_WIDE_BYTES);
 		must(info.bytes_in == w.peers[i].read + (uint64_t)info.unread);
 	}
 }
@@ -307,6 +307,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.flows_max = TABLE,
 		.half_open_max = TABLE - 1,
 		.blocks = BLOCKS,
+		.wide = 1,
 		.link = &w.link,
 		.out = { .emit = emit },
 		.event = event,

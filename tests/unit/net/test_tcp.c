@@ -101,6 +101,7 @@ static void begin_with(uint32_t flows, uint32_t half_open, uint32_t blocks)
 		.flows_max = flows,
 		.half_open_max = half_open,
 		.blocks = blocks,
+		.wide = 1,
 		.iss_key.at = { 7 },
 		.link = &link_,
 		.out = { .emit = emit },
@@ -346,7 +347,7 @@ TEST(syn_and_wild_acks_are_challenged)
 	CHECK_EQ(events, 0);
 	check_sent(0, TCP_ACK, 1, 1, 0);
 	now += TCP_CHALLENGE_MS;
-	input(TCP_ACK, 1, 0U - TCP_BLOCK_BYTES, "old");
+	input(TCP_ACK, 1, 0U - TCP_WIDE_BYTES, "old");
 	CHECK_EQ(events, 0);
 	input(TCP_PSH, 1, 0, "no ack");
 	CHECK(events == 0 && got_len == 0);
@@ -557,10 +558,13 @@ TEST(writers_wait_for_rings_in_turn)
 
 TEST(a_full_ring_and_a_slow_guest)
 {
-	static uint8_t data[TCP_BLOCK_BYTES + 1];
+	static uint8_t data[TCP_WIDE_BYTES + 1];
 	struct iovec iov[2];
 
 	begin();
+	open_flow(); /* it has the one wide ring */
+	CHECK_EQ(tcp_write(table, flow, span_of(data, sizeof(data)), now), TCP_WIDE_BYTES);
+	tuple.guest_port++;
 	open_flow();
 	clear();
 	CHECK_EQ(tcp_write(table, flow, span_of(data, sizeof(data)), now), TCP_BLOCK_BYTES);
@@ -765,14 +769,16 @@ TEST(ten_thousand_idle_connections)
 
 TEST(limits_are_checked)
 {
-	const uint32_t bad[][3] = { { 0, 1, 2 }, { TCP_FLOWS_MAX + 1, 1, 2 },
-		                    { 1, 0, 2 }, { 1, TCP_HALF_OPEN_MAX + 1, 2 },
-		                    { 1, 1, 1 }, { 1, 1, TCP_BLOCKS_MAX + 1 } };
+	const uint32_t bad[][4] = { { 0, 1, 2 },   { TCP_FLOWS_MAX + 1, 1, 2 },
+		                    { 1, 0, 2 },   { 1, TCP_HALF_OPEN_MAX + 1, 2 },
+		                    { 1, 1, 1 },   { 1, 1, TCP_BLOCKS_MAX + 1 },
+		                    { 1, 1, 2, 3 } };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct tcp_config c = { .flows_max = bad[i][0],
 			                .half_open_max = bad[i][1],
-			                .blocks = bad[i][2] };
+			                .blocks = bad[i][2],
+			                .wide = bad[i][3] };
 		struct tcp_table *t = NULL;
 		struct err e = { 0 };
 

@@ -222,6 +222,7 @@ static void make_side(int index)
 		.flows_max = 16,
 		.half_open_max = 16,
 		.blocks = 3 + rnd(10),
+		.wide = rnd(4),
 		.hash_key.at = { (uint8_t)rnd(256) },
 		.iss_key.at = { (uint8_t)rnd(256), 1 },
 		.link = &s->link,
