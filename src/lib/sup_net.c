@@ -57,6 +57,19 @@ static int start(struct sup *s, struct sup_companion *c, struct companion_start 
 	return r == 0 && s->has_cgroup ? cgroup_add(&s->cgroup, c->c.pid, e) : r;
 }
 
+enum { CARD_BUFFER_BYTES = 1 << 20 }; /* of frames on their way, each way */
+
+/*
+ * As much as the host lets us (net.core.wmem_max). With the usual size there is room for three
+ * frames, and gate and engine wait for each other at each of them.
+ */
+static void widen(int fd)
+{
+	int bytes = CARD_BUFFER_BYTES;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static int start_gate(struct sup *s, int vault_fd, struct err *e)
 {
 	struct companion_start how = {
@@ -68,8 +81,12 @@ static int start_gate(struct sup *s, int vault_fd, struct err *e)
 	_own_fd_ int link = -1;
 	int r = engine_pair(SOCK_STREAM, &link, &s->files.net_fd, e);
 
+	if (r < 0)
+		return r;
+	widen(link);
+	widen(s->files.net_fd);
 	how.fds[COMPANION_GATE_LINK] = link;
-	return r == 0 ? start(s, &s->net.gate, &how, e) : r;
+	return start(s, &s->net.gate, &how, e);
 }
 
 static int start_vault(struct sup *s, int gate_fd, struct err *e)
