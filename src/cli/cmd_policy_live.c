@@ -129,14 +129,13 @@ static int take_registries(struct egress *g, struct cli *c, const struct args *a
 	const char *id = json_string_value(json_object_get(info, "image_id"));
 	_own_(image_store_free) struct image_store *store = NULL;
 	_own_(image_free) struct image *image = NULL;
-	const struct image_config *config = NULL;
+	const struct image_meta *meta = NULL;
 
 	if (id && image_store_open(c->state_fd, c->paths.share, &store, NULL) == 0 &&
 	    image_open(store, id, &image, NULL) == 0)
-		config = &image->meta->config;
+		meta = image->meta;
 	return egress_take_registries(g, c, a, a->word_count > 1 ? a->words[1] : NULL,
-	                              config ? config->env : NULL,
-	                              config ? image_label(config, "berm.registries") : NULL, e);
+	                              meta ? meta->config.env : NULL, meta, e);
 }
 
 static int set(struct cli *c, const struct args *a, struct egress *g, uint64_t expect,

@@ -1,6 +1,7 @@
 #include "cli/live.h"
 #include "cli/run.h"
 #include "cli/verbs.h"
+#include "image/store.h"
 
 #include <unistd.h>
 
@@ -58,8 +59,8 @@ static int run_run(struct cli *c, const struct args *a)
 		return cli_fail(&e);
 	take_size(&run, c);
 	if (cli_state(c, &e) < 0 || run_take_image(&run, c, &e) < 0 ||
-	    egress_take_registries(&run.egress, c, a, NULL, run.spec.envp, run_registries(&run),
-	                           &e) < 0 ||
+	    egress_take_registries(&run.egress, c, a, NULL, run.spec.envp, run.opened->meta, &e) <
+	            0 ||
 	    egress_prepare(&run.egress, c, NULL, &e) < 0 || spec_check(&run.spec, &e) < 0 ||
 	    session_init(&s, c, SESSION_RUN, &e) < 0)
 		return cli_fail(&e);

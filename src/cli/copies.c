@@ -135,9 +135,8 @@ int copies_check_network(const struct copies *cs, struct err *e)
 int copies_prepare_network(const struct copies *cs, struct cli *c, const struct args *a,
                            struct err *e)
 {
-	const struct image_config *config = &cs->image->meta->config;
-	int r = egress_take_registries(cs->egress, c, a, NULL, config->env,
-	                               image_label(config, "berm.registries"), e);
+	const struct image_meta *meta = cs->image->meta;
+	int r = egress_take_registries(cs->egress, c, a, NULL, meta->config.env, meta, e);
 
 	return r < 0 ? r : egress_prepare(cs->egress, c, NULL, e);
 }

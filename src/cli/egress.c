@@ -153,7 +153,7 @@ static int retake(struct egress *g, struct cli *c, const struct args *a, const c
 }
 
 int egress_take_registries(struct egress *g, struct cli *c, const struct args *a, const char *file,
-                           const char *const *env, const char *label, struct err *e)
+                           const char *const *env, const struct image_meta *meta, struct err *e)
 {
 	const char *slot = g->draft ? policy_draft_unfilled(g->draft) : NULL;
 	struct strings hosts;
@@ -162,7 +162,7 @@ int egress_take_registries(struct egress *g, struct cli *c, const struct args *a
 	if (!slot || strcmp(slot, "registries") != 0)
 		return 0;
 	strings_init(&hosts, POLICY_SLOT_HOSTS_MAX);
-	r = registries_find(&hosts, env, label, e);
+	r = registries_find(&hosts, env, meta, e);
 	if (r == 0 && hosts.count > 0)
 		r = retake(g, c, a, file, &hosts, e);
 	else if (r == 0)

@@ -45,6 +45,8 @@ static inline bool egress_is_opt(int id)
 	return id >= EGRESS_ALLOW && id <= EGRESS_PUBLISH;
 }
 
+struct image_meta;
+
 struct egress {
 	struct policy_draft *draft; /* NULL: no flag about rules was there */
 	int presets_fd;             /* -1: not opened */
@@ -89,13 +91,13 @@ _must_ int egress_check_env(const struct egress *g, const char *const *env, stru
 
 /*
  * Does a preset want to know the registries of the image? Then takes the flags about rules again,
- * with those of env (NULL-ended, NAME=VALUE) and of the image's label, which may be NULL. Warns
- * where there are none. See cli/registries.h. file: what was taken by egress_take_file() beside
+ * with those of env (NULL-ended, NAME=VALUE) and of the image, NULL if it is gone. Warns where
+ * there are none. See cli/registries.h. file: what was taken by egress_take_file() beside
  * the flags, or NULL.
  */
 _must_ int egress_take_registries(struct egress *g, struct cli *c, const struct args *a,
-                                  const char *file, const char *const *env, const char *label,
-                                  struct err *e);
+                                  const char *file, const char *const *env,
+                                  const struct image_meta *meta, struct err *e);
 
 /*
  * Compiles the policy and reads the values of its secrets, but for those named in `have`, a JSON

@@ -113,10 +113,14 @@ static bool is_known(const char *variable, size_t len)
 	return false;
 }
 
-int registries_find(struct strings *hosts, const char *const *env, const char *label, struct err *e)
+int registries_find(struct strings *hosts, const char *const *env, const struct image_meta *meta,
+                    struct err *e)
 {
+	const char *label = meta ? image_label(&meta->config, "berm.registries") : NULL;
 	int r = label ? add_words(hosts, label, e) : 0;
 
+	for (size_t i = 0; r == 0 && meta && meta->registries[i]; i++)
+		r = add_words(hosts, meta->registries[i], e);
 	for (size_t i = 0; r == 0 && env && env[i]; i++) {
 		const char *equals = strchr(env[i], '=');
 

@@ -59,9 +59,6 @@ _must_ int run_take_flags(struct run *r, struct cli *c, const struct args *a, st
 _must_ int run_take_image(struct run *r, struct cli *c, struct err *e);
 void run_drop_image(struct run *r);
 
-/* The label berm.registries of the image that was taken, or NULL. */
-const char *run_registries(const struct run *r);
-
 /* argv of the main command; pure. The image's lists may be NULL. */
 _must_ int run_command(struct run *r, const char *const *image_entrypoint,
                        const char *const *image_cmd, struct err *e);

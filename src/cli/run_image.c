@@ -105,11 +105,6 @@ int run_take_image(struct run *r, struct cli *c, struct err *e)
 	return use_config(r, c, &r->opened->meta->config, e);
 }
 
-const char *run_registries(const struct run *r)
-{
-	return image_label(&r->opened->meta->config, "berm.registries");
-}
-
 void run_drop_image(struct run *r)
 {
 	image_free(r->opened);

@@ -181,9 +181,10 @@ static int take_xattrs(struct work *w, struct archive_entry *entry, struct tree_
 	return r < 0 ? r : squash_xattr_end(w->squash, in, e);
 }
 
-static int take_content(struct work *w, struct archive_entry *entry, struct tree_inode *in,
-                        struct err *e)
+static int take_content(struct work *w, struct archive_entry *entry, struct span path,
+                        struct tree_inode *in, struct err *e)
 {
+	struct registries *found = w->layer->registries;
 	la_int64_t size = archive_entry_size(entry);
 	uint64_t at = 0;
 	uint64_t seen = 0;
@@ -199,6 +200,7 @@ static int take_content(struct work *w, struct archive_entry *entry, struct tree
 			"'%.200s' is larger than all of the image may be; if you trust it, raise "
 			"the limit with --max-size",
 			archive_entry_pathname(entry));
+	registries_begin(found, path, (uint64_t)size);
 	r = squash_begin(w->squash, w->tree, in, (uint64_t)size, e);
 	while (r == 0) {
 		r = tar_data(w->tar, &data, &len, &off, e);
@@ -211,9 +213,11 @@ static int take_content(struct work *w, struct archive_entry *entry, struct tree
 			r = squash_hole(w->squash, off - at, e);
 		if (r == 0)
 			r = squash_data(w->squash, data, len, e);
+		registries_data(found, off, span_of(data, len));
 		at = off + len;
 		seen += len;
 	}
+	registries_end(found);
 	if (r == 0)
 		r = squash_end(w->squash, e);
 	/* a hole that is no whole block is written as zeros, which nobody has counted */
@@ -289,7 +293,7 @@ static int take_entry(struct work *w, struct archive_entry *entry, struct err *e
 		return r;
 	r = take_xattrs(w, entry, in, e);
 	if (r == 0 && m.kind == TREE_FILE)
-		r = take_content(w, entry, in, e);
+		r = take_content(w, entry, path, in, e);
 	return r;
 }
 
@@ -334,7 +338,7 @@ static int second_pass(struct work *w, const struct tree_wanted *wanted, size_t 
 			continue;
 		r = take_xattrs(w, entry, wanted[at].inode, e);
 		if (r == 0 && wanted[at].inode->meta.kind == TREE_FILE)
-			r = take_content(w, entry, wanted[at].inode, e);
+			r = take_content(w, entry, span_of(NULL, 0), wanted[at].inode, e);
 		at++;
 	}
 	if (r == 0 && at < count)

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "image/registries.h"
 #include "image/squash.h"
 #include "image/stream.h"
 #include "image/tree.h"
@@ -16,6 +17,7 @@ struct layer {
 	const char *name;    /* for messages: "layer 3 of 7" */
 	const char *digest;  /* hex the blob must have, or NULL */
 	const char *diff_id; /* hex its unpacked bytes must have, or NULL */
+	struct registries *registries; /* what its files say of them comes here; or NULL */
 };
 
 /* ret_plain may be NULL: the digest of the unpacked bytes. */

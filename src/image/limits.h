@@ -15,10 +15,13 @@ enum {
 	IMAGE_STRING_MAX = 65536,  /* one environment variable, word or label */
 	IMAGE_JSON_MAX = 4 << 20,  /* manifest, index or config; docker refuses over 4 MiB */
 	IMAGE_JSON_DEPTH_MAX = 32, /* the OCI documents are 7 deep */
-	IMAGE_MANIFESTS_MAX = 1024,      /* rows of an index, images of an archive */
-	IMAGE_INDEX_DEPTH_MAX = 4,       /* an index that names an index that ... */
-	IMAGE_STORED_JSON_MAX = 8 << 20, /* image.json, which escapes what a config held */
-	IMAGE_WARM_MAX = 16,             /* commands in the label berm.warm */
+	IMAGE_MANIFESTS_MAX = 1024,         /* rows of an index, images of an archive */
+	IMAGE_INDEX_DEPTH_MAX = 4,          /* an index that names an index that ... */
+	IMAGE_STORED_JSON_MAX = 8 << 20,    /* image.json, which escapes what a config held */
+	IMAGE_WARM_MAX = 16,                /* commands in the label berm.warm */
+	IMAGE_REGISTRIES_MAX = 64,          /* hosts; an image with every package manager has ten */
+	IMAGE_REGISTRY_MAX = 253 + 6,       /* a name and a port */
+	IMAGE_REGISTRY_FILE_MAX = 64 << 10, /* a configuration file; a long one has 5 KiB */
 
 	TREE_PATH_MAX = 4095,         /* PATH_MAX without its NUL: a longer one cannot be opened */
 	TREE_NAME_MAX = 255,          /* squashfs holds 256, Linux names 255 */

@@ -2,6 +2,7 @@
 
 #include "image/json.h"
 #include "image/ref.h"
+#include "image/registries.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -83,14 +84,20 @@ static int check_meta(const struct image_meta *m, struct err *e)
 	for (size_t i = 0; m->names[i]; i++)
 		if (!ref_is_name(span_str(m->names[i])))
 			return err_set(e, -EBADMSG, "'%.100s' is not an image name", m->names[i]);
+	for (size_t i = 0; m->registries[i]; i++)
+		if (!registries_parse_ok(span_str(m->registries[i])))
+			return err_set(e, -EBADMSG, "'%.100s' is not a registry's host",
+			               m->registries[i]);
 	return 0;
 }
 
 static int parse_meta(struct image_meta *m, const json_t *o, struct err *e)
 {
 	static const char *const keys[] = {
-		"format", "id",    "kind",           "architecture", "os",      "created", "config",
-		"layers", "names", "unpacked_bytes", "disk_bytes",   "entries", NULL
+		"format",  "id",         "kind",           "architecture",
+		"os",      "created",    "config",         "layers",
+		"names",   "registries", "unpacked_bytes", "disk_bytes",
+		"entries", NULL
 	};
 	uint64_t format;
 	const char *id;
@@ -121,6 +128,8 @@ static int parse_meta(struct image_meta *m, const json_t *o, struct err *e)
 		r = take_list(m, o, "layers", IMAGE_LAYERS_MAX, &m->layers, e);
 	if (r == 0)
 		r = take_list(m, o, "names", IMAGE_NAMES_MAX, &m->names, e);
+	if (r == 0)
+		r = take_list(m, o, "registries", IMAGE_REGISTRIES_MAX, &m->registries, e);
 	if (r == 0)
 		r = json_get_u64(o, "unpacked_bytes", &m->unpacked_bytes, e);
 	if (r == 0)
@@ -248,6 +257,10 @@ void image_meta_put(struct buf *out, const struct image_meta *m)
 	put_list(out, m->layers);
 	buf_put_str(out, ",\"names\":");
 	put_list(out, m->names);
+	if (m->registries[0]) { /* else it is spelled as those of before are */
+		buf_put_str(out, ",\"registries\":");
+		put_list(out, m->registries);
+	}
 	buf_printf(out, ",\"unpacked_bytes\":%llu,\"disk_bytes\":%llu,\"entries\":%llu}\n",
 	           (unsigned long long)m->unpacked_bytes, (unsigned long long)m->disk_bytes,
 	           (unsigned long long)m->entries);

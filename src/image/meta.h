@@ -33,6 +33,8 @@ struct image_meta {
 	const char *kind;          /* "docker-archive", "oci", "rootfs" */
 	const char *const *layers; /* sha256 of each unpacked layer, bottom first */
 	const char *const *names;  /* what the archive calls it, valid names only */
+	/* hosts that its package managers are set up to use: registries.h. Not part of the id */
+	const char *const *registries;
 	uint64_t unpacked_bytes, disk_bytes, entries;
 	/* -- owned memory behind the texts -- */
 	void *doc;
@@ -40,7 +42,10 @@ struct image_meta {
 	unsigned list_count;
 };
 
-/* Strict: every key present, none other, all within limits.h. Free with image_meta_free(). */
+/*
+ * Strict: every key present (but for registries where there are none), none other, all within
+ * limits.h. Free with image_meta_free().
+ */
 _must_ int image_meta_parse(struct span json, struct image_meta **ret, struct err *e);
 void image_meta_free(struct image_meta *m);
 OWN_DEFINE(struct image_meta, image_meta_free)

@@ -21,6 +21,7 @@ struct build {
 	const struct unpack *args;
 	struct tree *tree;
 	struct squash *squash;
+	struct registries *registries;
 	int disk_fd;
 	uint64_t disk_bytes;
 };
@@ -29,6 +30,7 @@ static void build_fini(struct build *b)
 {
 	squash_free(b->squash);
 	tree_free(b->tree);
+	free(b->registries);
 	if (b->disk_fd >= 0)
 		(void)close(b->disk_fd);
 }
@@ -39,6 +41,9 @@ static int build_init(struct build *b, struct job *j, const struct unpack *u, st
 	int r;
 
 	*b = (struct build){ .job = j, .args = u, .disk_fd = -1 };
+	b->registries = calloc(1, sizeof(*b->registries));
+	if (!b->registries)
+		return err_set(e, -ENOMEM, "out of memory");
 	random_bytes(seed, sizeof(seed));
 	r = fd_open_beneath(u->staging_fd, "disk.sqfs", O_RDWR | O_CREAT | O_EXCL, 0600, 0,
 	                    &b->disk_fd, e);
@@ -87,6 +92,7 @@ static int finish(struct build *b, struct image_meta *m, struct err *e)
 	m->unpacked_bytes = b->job->out_bytes;
 	m->disk_bytes = b->disk_bytes;
 	m->entries = tree_inode_count(b->tree);
+	m->registries = b->registries->list;
 	r = write_meta(b, m, e);
 	if (r == 0)
 		job_say_id(b->job, REPORT_DONE, m->id);
@@ -117,7 +123,8 @@ static int apply_layer(struct build *b, struct source *s, struct oci_image *o, s
 		           .whiteouts = true,
 		           .name = name,
 		           .digest = from->digest[0] ? from->digest : NULL,
-		           .diff_id = o->meta->layers[i] };
+		           .diff_id = o->meta->layers[i],
+		           .registries = b->registries };
 	int r = source_find(s, span_str(from->blob), &l.blob, e);
 
 	(void)snprintf(name, sizeof(name), "layer %zu of %zu", i + 1, o->layer_count);
@@ -195,7 +202,9 @@ static int rootfs_config(const struct build *b, struct image_meta *m, struct err
 static int unpack_rootfs(struct build *b, struct source *s, struct err *e)
 {
 	_own_(image_meta_free) struct image_meta *m = calloc(1, sizeof(*m));
-	const struct layer l = { .blob = source_rootfs(s), .name = "the archive" };
+	const struct layer l = { .blob = source_rootfs(s),
+		                 .name = "the archive",
+		                 .registries = b->registries };
 	static const char *const no_names[] = { NULL };
 	char plain[IMAGE_ID_LEN + 1];
 	const char *layers[] = { plain, NULL };

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -178,6 +179,20 @@ def test_the_gate_hears_of_a_pause(berm, networked):
         assert rests(berm, networked) == 2 and rests(berm, child) == 0
     finally:
         berm.ok("stop", "-t", "0", child)
+
+
+def test_the_default_image_brings_its_mirrors(berm):
+    """Those of its sources.list, wherever the machine that built it has Debian from."""
+    listed = berm.json("image", "inspect", "default").get("registries", [])
+    text = berm.ok("run", "--", "sh", "-c", "cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null; true")
+    urls = re.findall(r"https?://([^/\s]+)", text)
+    assert urls and {u.lower() for u in urls if not re.fullmatch(r"[0-9.:]+|\[.*|localhost.*", u)} == set(listed)
+    if not listed:
+        return  # a mirror that has an address only
+    with berm.detached("--preset", "registries", "--", "sleep", "3600") as sandbox:
+        shown = berm.json("policy", "show", "--json", sandbox)["rules"]
+        assert {r["host"] for r in shown} == {u.split(":")[0] for u in listed}
+        assert all(r["http"] == [{"methods": ["GET", "HEAD"], "path": None, "query": []}] for r in shown)
 
 
 def test_registries_are_the_images_own(berm, bb):

@@ -303,3 +303,22 @@ def test_two_imports_of_one_image_at_once(store, tmp_path):
     rows = store.json("ls")
     assert len(rows) == 1 and rows[0]["names"] == ["n0", "n1", "n2", "n3"]
     assert store.files() == [rows[0]["id"]]
+
+
+def test_where_its_package_managers_get_packages(store, tmp_path):
+    """What the files that are to be seen say, and no other; it is no part of the id."""
+    lower = (Layer().dir("etc").dir("etc/apt")
+             .file("etc/apt/sources.list", "deb http://old.example.com/debian x main\n")
+             .file("etc/pip.conf", "[global]\nindex-url = https://gone.example.com/simple\n")
+             .file("root/.npmrc", "registry=https://npm.example.com:4873/\n"))
+    upper = (Layer().file("etc/apt/sources.list", "# http://no.example.com\ndeb http://new.example.com/debian x main\n")
+             .gone("etc/pip.conf").file("srv/.npmrc", "registry=https://never.example.com/\n"))
+    store.ok("import", docker(tmp_path / "a.tar", [lower.bytes(), upper.bytes()], tags=["r:1"]))
+    assert store.json("inspect", "r:1")["registries"] == ["new.example.com", "npm.example.com:4873"]
+    plain = Layer().dir("etc").file("etc/pip.conf", "index-url = https://pip.example.com/simple\n").bytes()
+    (tmp_path / "plain.tar").write_bytes(plain)
+    store.ok("import", "--name", "plain", tmp_path / "plain.tar")
+    assert store.json("inspect", "plain")["registries"] == ["pip.example.com"]
+    (tmp_path / "none.tar").write_bytes(Layer().dir("etc").bytes())
+    store.ok("import", "--name", "none", tmp_path / "none.tar")
+    assert "registries" not in store.json("inspect", "none")

@@ -10,10 +10,13 @@ static struct strings hosts;
 
 static void find(const char *const *env, const char *label)
 {
+	const char *const labels[] = { "berm.registries", label, NULL };
+	const char *const files[] = { "f.example.com:81", "a.example.com", NULL };
+	const struct image_meta meta = { .config.labels = labels, .registries = files };
 	struct err e = { 0 };
 
 	strings_init(&hosts, POLICY_SLOT_HOSTS_MAX);
-	CHECK_OK(registries_find(&hosts, env, label, &e), &e);
+	CHECK_OK(registries_find(&hosts, env, label ? &meta : NULL, &e), &e);
 }
 
 #define ENV(...) ((const char *const[]){ __VA_ARGS__, NULL })
@@ -45,8 +48,9 @@ TEST(labels)
 {
 	find(ENV("PIP_INDEX_URL=https://a.example.com/"),
 	     "a.example.com, https://b.example.com/x\nc.example.com:8080");
-	CHECK_EQ(hosts.count, 3);
+	CHECK_EQ(hosts.count, 4);
 	CHECK_STR(hosts.items[2], "c.example.com:8080");
+	CHECK_STR(hosts.items[3], "f.example.com:81");
 	strings_fini(&hosts);
 }
 
@@ -56,8 +60,12 @@ TEST(what_is_no_host)
 	         "NPM_CONFIG_REGISTRY=", "UV_INDEX_URL=https://[::1]:80/",
 	         "YARN_REGISTRY=https://*.example.com/", "RUSTUP_DIST_SERVER=file:///var/x",
 	         "GEM_HOST_URL=https://a..b/", "DEBIAN_MIRROR=https://metadata.google.internal/"),
-	     "localhost **");
+	     NULL);
 	CHECK_EQ(hosts.count, 0);
+	strings_fini(&hosts);
+	find(ENV("A=b"), "localhost **");
+	CHECK_EQ(hosts.count, 2);
+	CHECK_STR(hosts.items[0], "f.example.com:81");
 	strings_fini(&hosts);
 }
 

@@ -14,7 +14,7 @@ static const char good[] =
 	"\"created\":\"\",\"config\":{\"env\":[\"A=b\"],\"entrypoint\":[],\"cmd\":[\"x\",\"\\u00e9\"],"
 	"\"labels\":{\"berm.warm\":\"[\\\"true\\\",\\\"ls -l\\\"]\",\"z\":\"\"},\"user\":\"1000:50\","
 	"\"workdir\":\"/w\",\"stop_signal\":\"SIGINT\"},\"layers\":[\"" HEX64
-	"\"],\"names\":[\"a:1\"],"
+	"\"],\"names\":[\"a:1\"],\"registries\":[\"a.example.com\",\"b.example.com:81\"],"
 	"\"unpacked_bytes\":5,\"disk_bytes\":4096,\"entries\":3}\n";
 
 TEST(round_trip)
