@@ -220,7 +220,8 @@ BERM_API int berm_config_set_snapshot(struct berm_config *c, const char *name, s
  * wins, whatever allows it. The words are those of berm-run(1) and berm-policy(5).
  *
  * add_policy  the text of a policy file; label is its name in messages and records
- * add_preset  "standard", ...
+ * add_preset  "standard", ...; "registries" and those that include it open the hosts that the
+ *             package managers of the image are set up to use, as berm-egress(7) tells
  * add_allow   "HOST", "HOST:PORT", "HOST:PORT-PORT", "ADDRESS:PORT", ...
  * add_deny    the same
  */

@@ -2,7 +2,7 @@
 
 #include "base/fdio.h"
 #include "base/log.h"
-#include "cli/registries.h"
+#include "lib/registries.h"
 #include "lib/secret_source.h"
 
 #include <errno.h>

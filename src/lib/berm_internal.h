@@ -27,6 +27,7 @@
 #include "lib/result.h"
 #include "lib/spec.h"
 #include "lib/strings.h"
+#include "policy/limits.h"
 
 #include <berm.h>
 #include <pthread.h>
@@ -193,6 +194,7 @@ struct berm_sandbox {
 	struct result result; /* once ended, and not lost */
 	/* for commands that do not say */
 	struct strings env;
+	struct strings registries; /* of its image and env: what presets of them open */
 	char *user, *workdir;
 	/* stats */
 	bool stats_asked, stats_fresh, stats_bad;

@@ -254,8 +254,8 @@ static const struct api_value *find(const struct api_network *n, const char *nam
 	return NULL;
 }
 
-static int make_draft(const struct berm *b, const struct api_network *n, struct policy_draft **ret,
-                      struct err *e)
+static int make_draft(const struct berm_sandbox *sb, const struct api_network *n,
+                      struct policy_draft **ret, struct err *e)
 {
 	_own_(policy_draft_free) struct policy_draft *d = NULL;
 	char path[PATH_MAX + 16];
@@ -263,10 +263,13 @@ static int make_draft(const struct berm *b, const struct api_network *n, struct 
 	int r;
 
 	/* where there is none a preset that is wanted is not found, which says it better */
-	(void)snprintf(path, sizeof(path), "%s/egress", b->paths.share);
+	(void)snprintf(path, sizeof(path), "%s/egress", sb->b->paths.share);
 	if (fd_open(path, O_RDONLY | O_DIRECTORY, 0, &presets, NULL) < 0)
 		presets = -1;
 	r = policy_draft_new(policy_preset_dir, &presets, &d, e);
+	if (r == 0)
+		r = policy_draft_slot(d, "registries", (const char *const *)sb->registries.items,
+		                      (unsigned)sb->registries.count, e);
 	for (unsigned i = 0; r == 0 && i < n->count; i++)
 		r = add_to(d, &n->words[i], e);
 	if (r == 0)
@@ -274,13 +277,13 @@ static int make_draft(const struct berm *b, const struct api_network *n, struct 
 	return r;
 }
 
-static int compile(const struct berm *b, const struct api_network *n, struct policy_draft **ret,
-                   struct egress_plan *plan, struct err *e)
+static int compile(const struct berm_sandbox *sb, const struct api_network *n,
+                   struct policy_draft **ret, struct egress_plan *plan, struct err *e)
 {
 	_own_(policy_draft_free) struct policy_draft *d = NULL;
 	_own_free_ uint8_t *tlv = NULL;
 	size_t len = 0;
-	int r = make_draft(b, n, &d, e);
+	int r = make_draft(sb, n, &d, e);
 
 	if (r == 0)
 		r = policy_draft_compile(d, 1, &tlv, &len, e);
@@ -328,11 +331,11 @@ static int pass_values(const struct api_network *n, const struct policy_draft *d
 	return 0;
 }
 
-int network_plan(const struct berm *b, const struct api_network *n, struct egress_plan *plan,
-                 struct err *e)
+int network_plan(const struct berm_sandbox *sb, const struct api_network *n,
+                 struct egress_plan *plan, struct err *e)
 {
 	_own_(policy_draft_free) struct policy_draft *d = NULL;
-	int r = compile(b, n, &d, plan, e);
+	int r = compile(sb, n, &d, plan, e);
 
 	if (r == 0)
 		r = pass_values(n, d, plan, e);
@@ -380,7 +383,7 @@ static int set_policy(struct berm_sandbox *sb, const struct berm_config *c, uint
 		return err_set(e, -EINVAL, "the config is NULL");
 	r = open_asker(sb, &fd, e);
 	if (r == 0)
-		r = make_draft(sb->b, &c->network, &d, e);
+		r = make_draft(sb, &c->network, &d, e);
 	if (r == 0)
 		r = policy_draft_compile(d, 1, &tlv, &len, e);
 	return r == 0 ? egress_ask_policy(fd, span_of(tlv, len), expect, ret_generation, e) : r;

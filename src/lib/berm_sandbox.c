@@ -48,6 +48,7 @@ int sandbox_new(struct berm *b, struct berm_sandbox **ret, struct err *e)
 	sb->pid = getpid();
 	sb->pidfd = sb->image_fd = sb->event_fd = sb->timer_fd = sb->records_fd = -1;
 	strings_init(&sb->env, SPEC_STRINGS_MAX);
+	strings_init(&sb->registries, POLICY_SLOT_HOSTS_MAX);
 	sb->io_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (sb->io_fd < 0) {
 		r = err_sys(e, "epoll");
@@ -87,6 +88,7 @@ void berm_sandbox_free(struct berm_sandbox *sb)
 	else
 		api_reap(sb->b, sb->pidfd);
 	strings_fini(&sb->env);
+	strings_fini(&sb->registries);
 	free(sb->user);
 	free(sb->workdir);
 	(void)pthread_cond_destroy(&sb->changed);

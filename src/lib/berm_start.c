@@ -4,6 +4,7 @@
  */
 #include "lib/berm_network.h"
 
+#include "lib/registries.h"
 #include "lib/snapshot.h"
 #include "lib/start.h"
 
@@ -60,6 +61,9 @@ static int take_defaults(struct berm_sandbox *sb, const struct image *image,
 		r = strings_set_env(&sb->env, ic->env[i], strlen(ic->env[i]), e);
 	for (size_t i = 0; r == 0 && own && i < own->count; i++)
 		r = strings_set_env(&sb->env, own->items[i], strlen(own->items[i]), e);
+	if (r == 0)
+		r = registries_find(&sb->registries, (const char *const *)sb->env.items,
+		                    image->meta, e);
 	if (r == 0)
 		r = copy_text(&sb->user, ic->user, e);
 	if (r == 0)
@@ -223,7 +227,7 @@ static int hold_image(struct berm_sandbox *sb, const struct image *image, struct
 }
 
 /* A copy has a card if what it is a copy of had one. */
-static int plan_network(const struct berm *b, struct plan *p, struct egress_plan *net,
+static int plan_network(const struct berm_sandbox *sb, struct plan *p, struct egress_plan *net,
                         struct err *e)
 {
 	if (!p->c->network.wanted)
@@ -232,7 +236,7 @@ static int plan_network(const struct berm *b, struct plan *p, struct egress_plan
 		return err_set(e, -EINVAL, "the guest of snapshot '%s' has no network",
 		               p->c->snapshot);
 	p->spec.network = true;
-	return network_plan(b, &p->c->network, net, e);
+	return network_plan(sb, &p->c->network, net, e);
 }
 
 static int start(struct berm *b, const struct berm_config *c, struct berm_sandbox **ret,
@@ -261,7 +265,7 @@ static int start(struct berm *b, const struct berm_config *c, struct berm_sandbo
 	p.spec.minimum_level = c->level;
 	p.spec.detach = c->detached;
 	if (r == 0)
-		r = plan_network(b, &p, &net, e);
+		r = plan_network(sb, &p, &net, e);
 	if (r == 0)
 		r = new_control(sb, &p.spec, c->main.given ? &c->main.cmd : NULL, e);
 	if (r == 0)
@@ -302,6 +306,9 @@ static int take_parents_defaults(struct berm_sandbox *sb, const struct berm_sand
 	if (!parent->owned) /* connected: nobody told us more than the image does */
 		return take_defaults(sb, image, NULL, e);
 	r = strings_add_all(&sb->env, (const char *const *)parent->env.items, e);
+	if (r == 0)
+		r = strings_add_all(&sb->registries, (const char *const *)parent->registries.items,
+		                    e);
 	if (r == 0)
 		r = copy_text(&sb->user, parent->user, e);
 	if (r == 0)

@@ -682,6 +682,7 @@ static void make_image(int images)
 		.kind = "rootfs",
 		.layers = layers,
 		.names = none,
+		.registries = none,
 		.unpacked_bytes = 4,
 		.disk_bytes = 4,
 		.entries = 1,

@@ -1,4 +1,4 @@
-#include "cli/registries.h"
+#include "lib/registries.h"
 
 #include "test.h"
 
