@@ -21,8 +21,8 @@
 bool registries_parse_path(struct span path);
 
 /*
- * Pure: the next host, spelled as in the text. False: there is no more of them. What has an address,
- * a wildcard or anything else that is no host's name is passed over.
+ * Pure: the next host, spelled as in the text. False: there is no more of them. An address, a
+ * wildcard and whatever else is no host's name is passed over.
  */
 _must_ bool registries_take_host(struct span *text, struct span *ret_host);
 

@@ -7,8 +7,8 @@
  * (image/registries.h; noted when the image is imported), and in the image's label berm.registries,
  * a list of hosts or URLs. No host is known here by itself.
  *
- * Hostile   the image's variables, files and label. They open no more than reading does (the preset's
- *           rules), of hosts with a name; what is no such host is passed over
+ * Hostile   the image's variables, files and label. They open no more than reading (the preset's
+ *           rules) of hosts with a name; what is no such host is passed over
  */
 #pragma once
 
@@ -18,7 +18,8 @@
 
 /*
  * Adds "host" or "host:port" of each, once: from env, NULL-ended and NAME=VALUE, and from what the
- * image says, which may be NULL. hosts has room for POLICY_SLOT_HOSTS_MAX; more are passed over. -ENOMEM.
+ * image says, which may be NULL. hosts has room for POLICY_SLOT_HOSTS_MAX; more are passed over.
+ * -ENOMEM.
  */
 _must_ int registries_find(struct strings *hosts, const char *const *env,
                            const struct image_meta *meta, struct err *e);
