@@ -132,9 +132,9 @@ static int begin(struct forward *f, const char *ref, struct err *e)
 	int r = live_egress_info(f->c, ref, &who, &info, &egress, e);
 
 	if (r == 0)
-		r = reach_client(f->c, who.id, NULL, &f->client, e);
+		r = live_egress_open(f->c, who.id, &f->ask_fd, e);
 	if (r == 0)
-		r = egress_ask_open(f->c->state_fd, who.id, &f->ask_fd, e);
+		r = reach_client(f->c, who.id, NULL, &f->client, e);
 	if (r == 0)
 		wire_put(&f->client->out, WIRE_WAIT, 0, 0, CLIENT_EPOCH, span_of(NULL, 0));
 	return r;
@@ -155,12 +155,12 @@ static int run_forward(struct cli *c, const struct args *a)
 			return cli_usage(a, "%s", e.text);
 	}
 	if (begin(&f, a->words[0], &e) < 0)
-		return cli_fail(&e);
+		return live_egress_fail(&e);
 	for (unsigned i = 0; i < count; i++)
 		if (egress_plan_publish(&f.plan, &wishes[i], &e) < 0 ||
 		    announce(&f, &wishes[i], i, &e) < 0)
-			return cli_fail(&e);
-	return serve(&f, &e) < 0 ? cli_fail(&e) : 0;
+			return live_egress_fail(&e);
+	return serve(&f, &e) < 0 ? live_egress_fail(&e) : 0;
 }
 
 const struct verb verb_forward = {
@@ -170,7 +170,10 @@ const struct verb verb_forward = {
 	.about =
 		"Listens on 127.0.0.1, unless another address is given, until ctrl-c or until the sandbox\n"
 		"ends, and prints where, a line each; HOST 0 takes any free port. The guest has to have a\n"
-		"network. berm run -p does the same from the start.\n",
+		"network. berm run -p does the same from the start.\n"
+		"\n"
+		"Exit status: 0 the sandbox has ended; 3 no such sandbox; 4 a port is in use; 5 the\n"
+		"sandbox has no network; 125 anything else.\n",
 	.examples = "berm forward web 8080:80\n"
 		    "berm forward web 0:80 [::1]:5432:5432\n",
 	.opts = forward_opts,

@@ -3,6 +3,7 @@
 #include "base/units.h"
 #include "cli/follow.h"
 #include "cli/json_out.h"
+#include "cli/live_egress.h"
 #include "cli/logs_egress.h"
 #include "cli/reach.h"
 #include "cli/verbs.h"
@@ -225,7 +226,7 @@ static int show_egress(struct cli *c, const struct args *a, uint64_t tail, uint6
 	if (args_has(a, OPT_RAW) || args_has(a, OPT_TIMES))
 		return cli_usage(a, "--raw and --timestamps are about what the command wrote");
 	r = logs_egress_show(&l, c, a->words[0], &e);
-	return r == 0 || r == -EPIPE ? 0 : cli_fail(&e);
+	return r == 0 || r == -EPIPE ? 0 : live_egress_fail(&e);
 }
 
 static int run_logs(struct cli *c, const struct args *a)
@@ -266,7 +267,8 @@ const struct verb verb_logs = {
 		"\n"
 		"With --egress it is the record of its network instead, a line for each connection and\n"
 		"request: when, what became of it, what it was, why, and by which rule. With --json they\n"
-		"are the records as they were written: see berm-egress(7).\n",
+		"are the records as they were written: see berm-egress(7). Exit status: 3 no such\n"
+		"sandbox; 5 it has no network; 125 anything else.\n",
 	.examples = "berm logs web\n"
 		    "berm logs -f --tail 20 web\n"
 		    "berm logs -f --denied web\n"

@@ -51,9 +51,9 @@ static int run_show(struct cli *c, const struct args *a)
 	struct state_info who;
 	struct err e = { 0 };
 
-	if (reach_find(c, a->words[0], true, &who, &e) < 0 ||
+	if (live_egress_find(c, a->words[0], true, &who, &e) < 0 ||
 	    live_egress_policy(c, who.id, &p, &e) < 0)
-		return cli_fail(&e);
+		return live_egress_fail(&e);
 	if ((c->json ? show_json(p, &who, &e) : show_text(p, &who, &e)) < 0)
 		return cli_fail(&e);
 	return 0;
@@ -63,7 +63,8 @@ const struct verb verb_policy_show = {
 	.name = "show",
 	.summary = "Show the policy that a sandbox has now",
 	.args = "SANDBOX",
-	.about = "Of an ended sandbox that left a record it is the last one. Secrets are names.\n",
+	.about = "Of an ended sandbox that left a record it is the last one. Secrets are names.\n"
+		 "\n" LIVE_EGRESS_EXITS,
 	.examples = "berm policy show web\n"
 		    "berm policy show web --json | jq -r .digest\n",
 	.opts = show_opts,
@@ -109,7 +110,7 @@ static int hand_over(const struct egress *g, struct cli *c, const char *id, uint
                      uint32_t *ret_generation, struct err *e)
 {
 	_own_fd_ int fd = -1;
-	int r = egress_ask_open(c->state_fd, id, &fd, e);
+	int r = live_egress_open(c, id, &fd, e);
 
 	for (unsigned i = 0; r == 0 && i < g->values_count; i++) {
 		r = egress_ask_secret(fd, g->values[i].name, g->values[i].fd, e);
@@ -173,7 +174,7 @@ static int run_set(struct cli *c, const struct args *a)
 
 	if (take(&g, c, a, &expect, &e) < 0)
 		return cli_usage(a, "%s", e.text);
-	return set(c, a, &g, expect, &e) < 0 ? cli_fail(&e) : 0;
+	return set(c, a, &g, expect, &e) < 0 ? live_egress_fail(&e) : 0;
 }
 
 const struct verb verb_policy_set = {
@@ -184,7 +185,11 @@ const struct verb verb_policy_set = {
 		"The whole policy is replaced; a file that is not valid changes nothing. Connections that\n"
 		"the new one would refuse are closed, the others go on. Secrets that it names for the\n"
 		"first time are read from their sources; those the sandbox has keep their values. Prints\n"
-		"the new generation, which each record of berm logs --egress carries.\n",
+		"the new generation, which each record of berm logs --egress carries.\n"
+		"\n"
+		"Exit status: 0 done; 3 no such sandbox, or it has ended; 4 --expect names another\n"
+		"generation than the one in force; 5 it has no network; 125 anything else. Unless it is\n"
+		"0 nothing was changed.\n",
 	.examples = "berm policy set web policy.yaml\n"
 		    "berm policy set web --preset standard --allow db.example.com:5432\n"
 		    "berm policy set web --preset none\n"

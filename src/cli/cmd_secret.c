@@ -120,10 +120,10 @@ static int set(struct cli *c, const struct args *a, struct err *e)
 	_own_fd_ int value_fd = -1;
 	_own_fd_ int fd = -1;
 	struct state_info who;
-	int r = reach_find(c, a->words[0], false, &who, e);
+	int r = live_egress_find(c, a->words[0], false, &who, e);
 
 	if (r == 0)
-		r = egress_ask_open(c->state_fd, who.id, &fd, e);
+		r = live_egress_open(c, who.id, &fd, e);
 	if (r == 0)
 		r = read_value(c, a, &value, e);
 	if (r < 0)
@@ -147,7 +147,7 @@ static int run_set(struct cli *c, const struct args *a)
 		return cli_usage(a, "one of --env, --file and --keyring, not two");
 	if (check_name(a->words[1], &e) < 0)
 		return cli_usage(a, "%s", e.text);
-	return set(c, a, &e) < 0 ? cli_fail(&e) : 0;
+	return set(c, a, &e) < 0 ? live_egress_fail(&e) : 0;
 }
 
 static const struct verb verb_set = {
@@ -158,7 +158,8 @@ static const struct verb verb_set = {
 		"The value is read from stdin: typed unseen at a terminal, else to the end, without line\n"
 		"breaks behind it. It is never a word of the command line. From the next request on the\n"
 		"new value is sent; commands that run keep the placeholder they have. Where it may be\n"
-		"used is the policy's to say (berm policy set).\n",
+		"used is the policy's to say (berm policy set).\n"
+		"\n" LIVE_EGRESS_EXITS,
 	.examples = "berm secret set web API_KEY\n"
 		    "pass show api | berm secret set web API_KEY\n"
 		    "berm secret set web API_KEY --file ~/.config/api-key\n",
@@ -178,16 +179,16 @@ static int run_rm(struct cli *c, const struct args *a)
 	struct err e = { 0 };
 	int status = 0;
 
-	if (reach_find(c, a->words[0], false, &who, &e) < 0 ||
-	    egress_ask_open(c->state_fd, who.id, &fd, &e) < 0)
-		return cli_fail(&e);
+	if (live_egress_find(c, a->words[0], false, &who, &e) < 0 ||
+	    live_egress_open(c, who.id, &fd, &e) < 0)
+		return live_egress_fail(&e);
 	for (size_t i = 1; i < a->word_count; i++) {
 		err_clear(&e);
 		if (check_name(a->words[i], &e) == 0 &&
 		    egress_ask_secret_rm(fd, a->words[i], &e) < 0)
 			(void)err_wrap(&e, "the secret %s", a->words[i]);
 		if (e.code != 0)
-			status = cli_fail(&e);
+			status = live_egress_fail(&e);
 	}
 	return status;
 }
@@ -196,7 +197,8 @@ static const struct verb verb_rm_secret = {
 	.name = "rm",
 	.summary = "Take a secret from a running sandbox",
 	.args = "SANDBOX NAME...",
-	.about = "Requests that carry its placeholder are refused from then on.\n",
+	.about = "Requests that carry its placeholder are refused from then on.\n"
+		 "\n" LIVE_EGRESS_EXITS,
 	.examples = "berm secret rm web API_KEY\n",
 	.run = run_rm,
 	.words_min = 2,
@@ -310,14 +312,15 @@ static int run_ls(struct cli *c, const struct args *a)
 {
 	struct err e = { 0 };
 
-	return list(c, a->words[0], &e) < 0 ? cli_fail(&e) : 0;
+	return list(c, a->words[0], &e) < 0 ? live_egress_fail(&e) : 0;
 }
 
 static const struct verb verb_ls = {
 	.name = "ls",
 	.summary = "List a running sandbox's secrets: names and where they may be used",
 	.args = "SANDBOX",
-	.about = "A value is shown nowhere: once it is set, no command gives it back.\n",
+	.about = "A value is shown nowhere: once it is set, no command gives it back.\n"
+		 "\n" LIVE_EGRESS_EXITS,
 	.examples = "berm secret ls web\n"
 		    "berm secret ls web --json | jq -r '.[].name'\n",
 	.opts = ls_opts,

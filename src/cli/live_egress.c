@@ -4,6 +4,43 @@
 
 #include <errno.h>
 
+/* Files of the command line may be missing as well, which is another matter. */
+static int unreached(int r, struct err *e)
+{
+	if (r == -ENOENT || r == -ECONNREFUSED || r == -ENODATA || r == -EPIPE)
+		r = e->code = -ESRCH;
+	return r;
+}
+
+int live_egress_fail(const struct err *e)
+{
+	int status = cli_fail(e);
+
+	switch (e->code) {
+	case -ESRCH:
+	case -EPIPE: /* it ended meanwhile */
+		return EXIT_NO_SANDBOX;
+	case -ESTALE:
+	case -EADDRINUSE:
+		return EXIT_TAKEN;
+	case -ENODEV:
+		return EXIT_NO_NETWORK;
+	default:
+		return status;
+	}
+}
+
+int live_egress_find(struct cli *c, const char *ref, bool ended, struct state_info *ret,
+                     struct err *e)
+{
+	return unreached(reach_find(c, ref, ended, ret, e), e);
+}
+
+int live_egress_open(struct cli *c, const char *id, int *ret_fd, struct err *e)
+{
+	return unreached(egress_ask_open(c->state_fd, id, ret_fd, e), e);
+}
+
 int live_egress_info(struct cli *c, const char *ref, struct state_info *ret_who, json_t **ret_info,
                      const json_t **ret_egress, struct err *e)
 {
@@ -15,6 +52,7 @@ int live_egress_info(struct cli *c, const char *ref, struct state_info *ret_who,
 
 	if (r == 0)
 		r = reach_info(client, &text, e);
+	r = unreached(r, e);
 	if (r == 0)
 		r = jread_object(span_str(text), &info, e);
 	if (r < 0)

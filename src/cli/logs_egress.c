@@ -4,7 +4,7 @@
 #include "base/fdio.h"
 #include "base/units.h"
 #include "cli/follow.h"
-#include "cli/reach.h"
+#include "cli/live_egress.h"
 #include "cli/when.h"
 #include "lib/jread.h"
 
@@ -391,7 +391,7 @@ int logs_egress_show(const struct logs_egress *l, struct cli *c, const char *ref
 	};
 	_own_(follow_fini) struct follow f = { .watch_fd = -1 };
 	struct state_info info;
-	int res = reach_find(c, ref, true, &info, e);
+	int res = live_egress_find(c, ref, true, &info, e);
 
 	if (res == 0)
 		res = begin(&r, &info, e);

@@ -14,6 +14,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static int no_network(const char *id, struct err *e)
+{
+	return err_set(e, -ENODEV,
+	               "sandbox %s was started without a network; start it with --preset none, and "
+	               "a policy can be set later",
+	               id);
+}
+
 int egress_ask_open(int state_fd, const char *id, int *ret_fd, struct err *e)
 {
 	_own_fd_ int dir_fd = -1;
@@ -27,8 +35,7 @@ int egress_ask_open(int state_fd, const char *id, int *ret_fd, struct err *e)
 	if (r < 0)
 		return r;
 	r = fd_packet_connect(dir_fd, EGRESS_SOCKET, ret_fd, e);
-	return r == -ENOENT ? err_set(e, -ENODEV, "sandbox %s was started without a network", id)
-	                    : r;
+	return r == -ENOENT ? no_network(id, e) : r;
 }
 
 /* Waits for room or for an answer. */
@@ -220,7 +227,7 @@ int egress_policy_read(int state_fd, const char *id, uint8_t **ret_tlv, size_t *
 	if (r == 0)
 		r = fd_read_file(dir_fd, EGRESS_POLICY_FILE, EGRESS_PLAN_POLICY, &text, &len, e);
 	if (r == -ENOENT && dir_fd >= 0)
-		return err_set(e, -ENODEV, "sandbox %s was started without a network", id);
+		return no_network(id, e);
 	if (r < 0)
 		return r;
 	*ret_tlv = (uint8_t *)text;

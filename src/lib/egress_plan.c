@@ -138,6 +138,25 @@ static socklen_t make_address(const struct control_accepted *at, union address *
 	return sizeof(ret->in6);
 }
 
+/* What a person can do about it. */
+static int cannot_listen(struct err *e)
+{
+	switch (errno) {
+	case EADDRINUSE:
+		return err_set(e, -EADDRINUSE,
+		               "another program listens there; take another port, or 0 for any "
+		               "free one");
+	case EADDRNOTAVAIL:
+		return err_set(e, -EADDRNOTAVAIL, "this host has no such address");
+	case EACCES:
+		return err_set(e, -EACCES,
+		               "so low a port is root's; take one from 1024 on, or 0 for any free "
+		               "one");
+	default:
+		return err_sys(e, "listen");
+	}
+}
+
 static int listen_at(struct control_accepted *at, int *ret_fd, struct err *e)
 {
 	union address a;
@@ -152,7 +171,7 @@ static int listen_at(struct control_accepted *at, int *ret_fd, struct err *e)
 	    (at->family == 6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0))
 		return err_sys(e, "a listening socket's options");
 	if (bind(fd, &a.any, len) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
-		return err_sys(e, "listen");
+		return cannot_listen(e);
 	if (getsockname(fd, &a.any, &len) < 0)
 		return err_sys(e, "a listening socket's name");
 	at->port = ntohs(at->family == 4 ? a.in.sin_port : a.in6.sin6_port);

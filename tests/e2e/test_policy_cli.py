@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from bermtest import wait_for
 
 POLICY = """version: 1
 network:
@@ -26,10 +27,13 @@ def policy(tmp_path):
     return path
 
 
-def refused(berm, *args, **more):
-    """The one line on stderr of a command that exits with 125 and prints nothing."""
+NO_SANDBOX, TAKEN, NO_NETWORK = 3, 4, 5
+
+
+def refused(berm, *args, code=125, **more):
+    """The one line on stderr of a command that exits with that code and prints nothing."""
     done = berm.run(*args, **more)
-    assert done.returncode == 125, (done.returncode, done.stdout, done.stderr)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert done.stdout == ""
     assert done.stderr.startswith("berm: ") and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
@@ -206,11 +210,12 @@ def test_a_command_that_fails_is_named(berm, bb, tmp_path):
 
 
 def test_sandboxes_without_a_network(berm, running):
-    assert "started without a network" in refused(berm, "policy", "set", running, "--preset", "none")
-    assert "network" in refused(berm, "policy", "show", running)
-    assert "network" in refused(berm, "logs", "--egress", running)
-    assert "started without a network" in refused(berm, "secret", "ls", running)
-    assert "started without a network" in refused(berm, "forward", running, "0:80")
+    for verb in (["policy", "set", running, "--preset", "none"], ["policy", "show", running], ["secret", "ls", running],
+                 ["secret", "set", running, "KEY", "--env", "PATH"], ["secret", "rm", running, "KEY"],
+                 ["forward", running, "0:80"]):
+        said = refused(berm, *verb, code=NO_NETWORK)
+        assert "started without a network; start it with --preset none" in said, said
+    assert "has no network" in refused(berm, "logs", "--egress", running, code=NO_NETWORK)
     assert json.loads(berm.ok("inspect", running)).get("egress") is None
 
 
@@ -220,7 +225,33 @@ def test_wrong_words_of_the_live_verbs(berm, running):
     assert "no secret's name" in refused(berm, "secret", "set", running, "TO-KEN")
     assert "not two" in refused(berm, "secret", "set", running, "T", "--env", "A", "--file", "b")
     assert "[ADDRESS:]HOST:GUEST" in refused(berm, "forward", running, "80")
-    assert "no sandbox" in refused(berm, "policy", "show", "nobody-of-that-name")
+    for verb in (["policy", "show", "nobody"], ["policy", "set", "nobody", "--preset", "none"], ["secret", "ls", "nobody"],
+                 ["secret", "set", "nobody", "KEY", "--env", "PATH"], ["secret", "rm", "nobody", "KEY"],
+                 ["forward", "nobody", "0:80"], ["logs", "--egress", "nobody"]):
+        assert "there is no sandbox 'nobody'" in refused(berm, *verb, code=NO_SANDBOX)
+
+
+def test_files_that_are_no_policy(berm, running, tmp_path):
+    """One line, which names the file; -p's own are in test_policy_live.py."""
+    nul, huge, empty = tmp_path / "nul", tmp_path / "huge", tmp_path / "empty"
+    nul.write_bytes(b"version: 1\n\0network: {}\n")
+    huge.write_bytes(b"#" * 3_000_000)
+    empty.write_bytes(b"")
+    for path, why in ((nul, "byte 11: control characters"), (huge, "over 1048576 bytes"), (empty, "is empty"),
+                      (tmp_path, "Is a directory"), (tmp_path / "gone", "No such file"), ("/dev/zero", "over 1048576")):
+        for verb in (["policy", "check", path], ["policy", "set", running, path], ["run", "--policy", path, "--", "true"]):
+            said = refused(berm, *verb)
+            assert str(path) in said and why in said, said
+
+
+def test_one_that_has_ended(berm, bb):
+    with berm.detached("--preset", "none", bb, "true") as sandbox:
+        wait_for("it ended", lambda: berm.json("ps", "--json") == [])
+        for verb in (["policy", "set", sandbox, "--preset", "none"], ["secret", "ls", sandbox],
+                     ["secret", "set", sandbox, "KEY", "--env", "PATH"], ["forward", sandbox, "0:80"]):
+            assert "has ended" in refused(berm, *verb, code=NO_SANDBOX)
+        assert "deny  everything else" in berm.ok("policy", "show", sandbox)
+        assert berm.ok("logs", "-f", "--egress", sandbox) == ""
 
 
 def test_ask_and_its_questions_belong_together(berm, policy):

@@ -92,7 +92,7 @@ def test_a_wrong_policy_changes_nothing(berm, networked, tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("version: 1\nnetwork: { rules: [ { hots: b.example.com } ] }\n")
     assert "did you mean 'host'" in berm.refused(125, "policy", "set", networked, path)
-    berm.refused(125, "policy", "set", networked, "--preset", "none", "--expect", "7")
+    berm.refused(4, "policy", "set", networked, "--preset", "none", "--expect", "7")
     assert berm.ok("policy", "show", networked) == before
     assert berm.json("policy", "set", networked, "--preset", "none", "--expect", "1", "--json")["generation"] == 2
 
@@ -149,8 +149,38 @@ def test_a_port_that_is_taken(berm, bb):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = berm.refused(125, "run", "-p", f"{port}:80", bb, "true")
-        assert f"127.0.0.1:{port}:80" in said or str(port) in said
+        assert f"publish 127.0.0.1:{port}:80: another program listens there" in said
     assert berm.sandboxes() == []
+
+
+def test_ports_that_cannot_be(berm, networked):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "another program listens there" in berm.refused(4, "forward", networked, f"{port}:80")
+    assert "this host has no such address" in berm.refused(125, "forward", networked, "203.0.113.77:0:80")
+    for word in ("8000-8010:80", "::1:0:80", "[::1:0:80", "0:0", "0:65536", "999.1.1.1:0:80", "x:80", ""):
+        assert "[ADDRESS:]HOST:GUEST" in berm.refused(125, "forward", networked, word)
+
+
+def test_a_port_of_an_ordinary_user(berm, bb):
+    """Below the first one that is free to all; nobody but root may have it."""
+    if os.geteuid() == 0:
+        pytest.skip("root may listen on any port")
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as f:
+        if int(f.read()) == 0:
+            pytest.skip("every port is free to all here")
+    assert "so low a port is root's" in berm.refused(125, "run", "-p", "1:80", bb, "true")
+
+
+def test_a_paused_one_is_ruled_as_well(berm, networked):
+    """Whoever pauses a sandbox to look at it may want to close it before it goes on."""
+    berm.ok("pause", networked)
+    assert berm.ok("policy", "set", networked, "--preset", "none") == "generation 2\n"
+    assert berm.ok("secret", "set", networked, "KEY", input="a-value-for-nobody") == ""
+    assert "KEY" in berm.ok("secret", "ls", networked)
+    assert berm.ok("logs", "--egress", networked) == ""
+    berm.ok("resume", networked)
+    assert berm.ok("exec", networked, "python3", "-c", DENIED) == "ConnectionRefusedError\ngaierror\n"
 
 
 def test_stats_count_what_was_refused(berm, networked):
