@@ -225,8 +225,8 @@ def test_wrong_words_of_the_live_verbs(berm, running):
     assert "no secret's name" in refused(berm, "secret", "set", running, "TO-KEN")
     assert "not two" in refused(berm, "secret", "set", running, "T", "--env", "A", "--file", "b")
     assert "[ADDRESS:]HOST:GUEST" in refused(berm, "forward", running, "80")
-    for verb in (["policy", "show", "nobody"], ["policy", "set", "nobody", "--preset", "none"], ["secret", "ls", "nobody"],
-                 ["secret", "set", "nobody", "KEY", "--env", "PATH"], ["secret", "rm", "nobody", "KEY"],
+    for verb in (["policy", "show", "nobody"], ["policy", "set", "nobody", "--preset", "none"],
+                 ["secret", "ls", "nobody"], ["secret", "set", "nobody", "KEY", "--env", "PATH"], ["secret", "rm", "nobody", "KEY"],
                  ["forward", "nobody", "0:80"], ["logs", "--egress", "nobody"]):
         assert "there is no sandbox 'nobody'" in refused(berm, *verb, code=NO_SANDBOX)
 
@@ -239,7 +239,8 @@ def test_files_that_are_no_policy(berm, running, tmp_path):
     empty.write_bytes(b"")
     for path, why in ((nul, "byte 11: control characters"), (huge, "over 1048576 bytes"), (empty, "is empty"),
                       (tmp_path, "Is a directory"), (tmp_path / "gone", "No such file"), ("/dev/zero", "over 1048576")):
-        for verb in (["policy", "check", path], ["policy", "set", running, path], ["run", "--policy", path, "--", "true"]):
+        for verb in (["policy", "check", path], ["policy", "set", running, path],
+                     ["run", "--policy", path, "--", "true"]):
             said = refused(berm, *verb)
             assert str(path) in said and why in said, said
 
