@@ -226,8 +226,8 @@ def test_wrong_words_of_the_live_verbs(berm, running):
     assert "not two" in refused(berm, "secret", "set", running, "T", "--env", "A", "--file", "b")
     assert "[ADDRESS:]HOST:GUEST" in refused(berm, "forward", running, "80")
     for verb in (["policy", "show", "nobody"], ["policy", "set", "nobody", "--preset", "none"],
-                 ["secret", "ls", "nobody"], ["secret", "set", "nobody", "KEY", "--env", "PATH"], ["secret", "rm", "nobody", "KEY"],
-                 ["forward", "nobody", "0:80"], ["logs", "--egress", "nobody"]):
+                 ["secret", "ls", "nobody"], ["secret", "set", "nobody", "KEY", "--env", "PATH"],
+                 ["secret", "rm", "nobody", "KEY"], ["forward", "nobody", "0:80"], ["logs", "--egress", "nobody"]):
         assert "there is no sandbox 'nobody'" in refused(berm, *verb, code=NO_SANDBOX)
 
 
