@@ -73,8 +73,10 @@ const struct verb verb_fork = {
 		"berm exec and cp that were running are cut off in the children. A program's own random\n"
 		"generator, if it keeps one, is copied too: have it seeded anew.\n"
 		"\n"
-		"They reach what the sandbox reaches now, with its secrets, placeholders of their own and\n"
-		"no published port; flags about the network replace its rules.\n"
+		"They reach what the sandbox reaches now, with its secrets and no published port; flags\n"
+		"about the network replace its rules and its secrets. Each has placeholders and a\n"
+		"certificate authority of its own: a program that goes on in it knows those of before,\n"
+		"which are worth nothing there; commands of berm exec get the new ones.\n"
 		"\n"
 		"All children are started, or none. Their ids are printed, a line each.\n",
 	.examples = "berm fork web\n"

@@ -146,7 +146,8 @@ int copies_plan(const struct copies *cs, const struct cli *c, struct egress_plan
 {
 	int r = cs->egress ? egress_fill(cs->egress, plan, e) : 0;
 
-	if (r == 0 && cs->parent)
+	/* a policy of its own names its secrets itself, and has no use for others */
+	if (r == 0 && cs->parent && plan->policy_fd < 0)
 		r = egress_plan_inherit(plan, c->state_fd, cs->parent, e);
 	if (r == 0 && plan->policy_fd < 0)
 		r = egress_plan_deny(plan, e);
