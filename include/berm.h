@@ -526,10 +526,10 @@ BERM_API int berm_get(struct berm_sandbox *sb, const char *src, const char *dst,
 /* ---------------------------------------------------------------------------------------------
  * The network of one that runs
  *
- * The first three wait for the sandbox's gate and vault, which takes milliseconds, and 30 seconds
- * at most. They return 0, -ETIMEDOUT (it may still be done), -EINVAL (refused, and the text says
- * why; nothing has changed), -ENODEV (it was started without a network), -EAGAIN (it is starting),
- * -ESHUTDOWN, -EPIPE (it ended), -EPROTO, -ENOMEM, -EMFILE.
+ * The first three wait for the sandbox's gate and vault, which takes milliseconds as a rule, for
+ * timeout_ms at most. They return 0, -ETIMEDOUT (it may still be done), -EINVAL (refused, and the
+ * text says why; nothing has changed), -ENODEV (it was started without a network), -EAGAIN (it is
+ * starting), -ESHUTDOWN, -EPIPE (it ended), -EPROTO, -ENOMEM, -EMFILE.
  */
 
 /*
@@ -541,15 +541,16 @@ BERM_API int berm_get(struct berm_sandbox *sb, const char *src, const char *dst,
  * ret_generation  the new one's number; may be NULL
  */
 BERM_API int berm_set_policy(struct berm_sandbox *sb, const struct berm_config *c, uint32_t expect,
-                             uint32_t *ret_generation, struct berm_err *e);
+                             int timeout_ms, uint32_t *ret_generation, struct berm_err *e);
 
 /*
  * Gives a secret another value, or a first one, and takes it away. Commands that start from then on
  * have its placeholder, or not.
  */
 BERM_API int berm_set_secret(struct berm_sandbox *sb, const char *name, const void *value,
-                             size_t len, struct berm_err *e);
-BERM_API int berm_remove_secret(struct berm_sandbox *sb, const char *name, struct berm_err *e);
+                             size_t len, int timeout_ms, struct berm_err *e);
+BERM_API int berm_remove_secret(struct berm_sandbox *sb, const char *name, int timeout_ms,
+                                struct berm_err *e);
 
 /* The host's port of the index-th that the config published, counted from 0. -EINVAL: none. */
 BERM_API int berm_get_port(struct berm_sandbox *sb, unsigned index, struct berm_err *e);

@@ -113,13 +113,14 @@ static int hand_over(const struct egress *g, struct cli *c, const char *id, uint
 	int r = live_egress_open(c, id, &fd, e);
 
 	for (unsigned i = 0; r == 0 && i < g->values_count; i++) {
-		r = egress_ask_secret(fd, g->values[i].name, g->values[i].fd, e);
+		r = egress_ask_secret(fd, g->values[i].name, g->values[i].fd, egress_ask_deadline(),
+		                      e);
 		if (r < 0)
 			(void)err_wrap(e, "the secret %s", g->values[i].name);
 	}
 	if (r == 0)
 		r = egress_ask_policy(fd, span_of(g->tlv, g->tlv_len), (uint32_t)expect,
-		                      ret_generation, e);
+		                      egress_ask_deadline(), ret_generation, e);
 	return r;
 }
 

@@ -135,7 +135,7 @@ static int set(struct cli *c, const struct args *a, struct err *e)
 		return r;
 	if (value.trimmed && !c->in_tty)
 		log_info("the line break at the end is left out");
-	r = egress_ask_secret(fd, a->words[1], value_fd, e);
+	r = egress_ask_secret(fd, a->words[1], value_fd, egress_ask_deadline(), e);
 	return r < 0 ? err_wrap(e, "the secret %s", a->words[1]) : 0;
 }
 
@@ -185,7 +185,7 @@ static int run_rm(struct cli *c, const struct args *a)
 	for (size_t i = 1; i < a->word_count; i++) {
 		err_clear(&e);
 		if (check_name(a->words[i], &e) == 0 &&
-		    egress_ask_secret_rm(fd, a->words[i], &e) < 0)
+		    egress_ask_secret_rm(fd, a->words[i], egress_ask_deadline(), &e) < 0)
 			(void)err_wrap(&e, "the secret %s", a->words[i]);
 		if (e.code != 0)
 			status = live_egress_fail(&e);

@@ -371,7 +371,7 @@ static int open_asker(struct berm_sandbox *sb, int *ret_fd, struct err *e)
 }
 
 static int set_policy(struct berm_sandbox *sb, const struct berm_config *c, uint32_t expect,
-                      uint32_t *ret_generation, struct err *e)
+                      uint64_t deadline_ms, uint32_t *ret_generation, struct err *e)
 {
 	_own_(policy_draft_free) struct policy_draft *d = NULL;
 	_own_free_ uint8_t *tlv = NULL;
@@ -386,15 +386,17 @@ static int set_policy(struct berm_sandbox *sb, const struct berm_config *c, uint
 		r = make_draft(sb, &c->network, &d, e);
 	if (r == 0)
 		r = policy_draft_compile(d, 1, &tlv, &len, e);
-	return r == 0 ? egress_ask_policy(fd, span_of(tlv, len), expect, ret_generation, e) : r;
+	return r == 0 ? egress_ask_policy(fd, span_of(tlv, len), expect, deadline_ms,
+	                                  ret_generation, e)
+	              : r;
 }
 
 int berm_set_policy(struct berm_sandbox *sb, const struct berm_config *c, uint32_t expect,
-                    uint32_t *ret_generation, struct berm_err *e)
+                    int timeout_ms, uint32_t *ret_generation, struct berm_err *e)
 {
 	struct err why = { 0 };
 	uint32_t generation = 0;
-	int r = set_policy(sb, c, expect, &generation, &why);
+	int r = set_policy(sb, c, expect, pump_deadline(timeout_ms), &generation, &why);
 
 	if (r < 0)
 		return api_tell(e, r, &why);
@@ -403,7 +405,8 @@ int berm_set_policy(struct berm_sandbox *sb, const struct berm_config *c, uint32
 	return 0;
 }
 
-static int set_secret(struct berm_sandbox *sb, const char *name, struct span value, struct err *e)
+static int set_secret(struct berm_sandbox *sb, const char *name, struct span value,
+                      uint64_t deadline_ms, struct err *e)
 {
 	struct secret_value got = { .fd = -1 };
 	_own_fd_ int fd = -1;
@@ -413,11 +416,11 @@ static int set_secret(struct berm_sandbox *sb, const char *name, struct span val
 	if (r == 0)
 		r = secret_source_copy(name, value, &got, e);
 	value_fd = got.fd;
-	return r == 0 ? egress_ask_secret(fd, name, value_fd, e) : r;
+	return r == 0 ? egress_ask_secret(fd, name, value_fd, deadline_ms, e) : r;
 }
 
 int berm_set_secret(struct berm_sandbox *sb, const char *name, const void *value, size_t len,
-                    struct berm_err *e)
+                    int timeout_ms, struct berm_err *e)
 {
 	struct err why = { 0 };
 	int r;
@@ -425,18 +428,19 @@ int berm_set_secret(struct berm_sandbox *sb, const char *name, const void *value
 	if (!name || !value)
 		r = err_set(&why, -EINVAL, "%s is NULL", name ? "the value" : "the name");
 	else
-		r = set_secret(sb, name, span_of(value, len), &why);
+		r = set_secret(sb, name, span_of(value, len), pump_deadline(timeout_ms), &why);
 	return r < 0 ? api_tell(e, r, &why) : 0;
 }
 
-int berm_remove_secret(struct berm_sandbox *sb, const char *name, struct berm_err *e)
+int berm_remove_secret(struct berm_sandbox *sb, const char *name, int timeout_ms,
+                       struct berm_err *e)
 {
 	struct err why = { 0 };
 	_own_fd_ int fd = -1;
 	int r = name ? open_asker(sb, &fd, &why) : err_set(&why, -EINVAL, "the name is NULL");
 
 	if (r == 0)
-		r = egress_ask_secret_rm(fd, name, &why);
+		r = egress_ask_secret_rm(fd, name, pump_deadline(timeout_ms), &why);
 	return r < 0 ? api_tell(e, r, &why) : 0;
 }
 

@@ -101,10 +101,14 @@ static int bad(const struct control_packet *p, int code, struct err *e)
 	return err_set(e, code, "%.*s", (int)t.why.len, (const char *)t.why.at);
 }
 
-/* A request about secrets: answered by SECRET_OK or SECRET_BAD. */
-static int ask_secret(int sock, const struct buf *b, int fd, struct err *e)
+uint64_t egress_ask_deadline(void)
 {
-	const uint64_t deadline_ms = clock_mono_ms() + EGRESS_ASK_MS;
+	return clock_mono_ms() + EGRESS_ASK_MS;
+}
+
+/* A request about secrets: answered by SECRET_OK or SECRET_BAD. */
+static int ask_secret(int sock, const struct buf *b, int fd, uint64_t deadline_ms, struct err *e)
+{
 	uint8_t room[CONTROL_PACKET_MAX];
 	struct control_packet p = { 0 };
 	int r = say(sock, b, fd, deadline_ms, e);
@@ -118,10 +122,9 @@ static int ask_secret(int sock, const struct buf *b, int fd, struct err *e)
 	return err_set(e, -EPROTO, "the supervisor answers another question");
 }
 
-int egress_ask_policy(int fd, struct span tlv, uint32_t expect, uint32_t *ret_generation,
-                      struct err *e)
+int egress_ask_policy(int fd, struct span tlv, uint32_t expect, uint64_t deadline_ms,
+                      uint32_t *ret_generation, struct err *e)
 {
-	const uint64_t deadline_ms = clock_mono_ms() + EGRESS_ASK_MS;
 	_own_(egress_plan_fini) struct egress_plan plan;
 	uint8_t room[CONTROL_PACKET_MAX];
 	struct control_packet p = { 0 };
@@ -163,7 +166,7 @@ static int put_name(struct buf *b, uint8_t kind, const char *name, struct err *e
 	return 0;
 }
 
-int egress_ask_secret(int fd, const char *name, int value_fd, struct err *e)
+int egress_ask_secret(int fd, const char *name, int value_fd, uint64_t deadline_ms, struct err *e)
 {
 	uint8_t room[CONTROL_PACKET_MAX];
 	struct buf b;
@@ -171,10 +174,10 @@ int egress_ask_secret(int fd, const char *name, int value_fd, struct err *e)
 
 	buf_init(&b, room, sizeof(room));
 	r = put_name(&b, CONTROL_SECRET, name, e);
-	return r == 0 ? ask_secret(fd, &b, value_fd, e) : r;
+	return r == 0 ? ask_secret(fd, &b, value_fd, deadline_ms, e) : r;
 }
 
-int egress_ask_secret_rm(int fd, const char *name, struct err *e)
+int egress_ask_secret_rm(int fd, const char *name, uint64_t deadline_ms, struct err *e)
 {
 	uint8_t room[CONTROL_PACKET_MAX];
 	struct buf b;
@@ -182,7 +185,7 @@ int egress_ask_secret_rm(int fd, const char *name, struct err *e)
 
 	buf_init(&b, room, sizeof(room));
 	r = put_name(&b, CONTROL_SECRET_RM, name, e);
-	return r == 0 ? ask_secret(fd, &b, -1, e) : r;
+	return r == 0 ? ask_secret(fd, &b, -1, deadline_ms, e) : r;
 }
 
 int egress_ask_forward(int fd, const struct control_accepted *who, int conn_fd, struct err *e)
@@ -192,7 +195,7 @@ int egress_ask_forward(int fd, const struct control_accepted *who, int conn_fd, 
 
 	buf_init(&b, room, sizeof(room));
 	control_put_accepted(&b, CONTROL_ACCEPTED, who);
-	return say(fd, &b, conn_fd, clock_mono_ms() + EGRESS_ASK_MS, e);
+	return say(fd, &b, conn_fd, egress_ask_deadline(), e);
 }
 
 int egress_ask_export(int fd, int *ret_fd, struct err *e)
@@ -210,7 +213,7 @@ int egress_ask_export(int fd, int *ret_fd, struct err *e)
 	ours = fds[1];
 	buf_init(&b, room, sizeof(room));
 	control_put_u32(&b, CONTROL_EXPORT, 1);
-	r = ask_secret(fd, &b, from_vault, e);
+	r = ask_secret(fd, &b, from_vault, egress_ask_deadline(), e);
 	if (r == 0)
 		*ret_fd = steal_fd(&ours);
 	return r;

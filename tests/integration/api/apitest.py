@@ -1,8 +1,10 @@
 """libberm.so through ctypes: this process is the program that embeds sandboxes."""
 
+import contextlib
 import ctypes as ct
 import errno
 import glob
+import json
 import os
 import shutil
 import subprocess
@@ -150,7 +152,7 @@ class Lib:
 
     def __init__(self, stage, state_dir, prefix=None):
         self.dll = ct.CDLL(library(stage))
-        for name in ("berm_read", "berm_write"):
+        for name in ("berm_read", "berm_write", "berm_read_records"):
             getattr(self.dll, name).restype = ct.c_ssize_t
         for name in ("berm_sandbox_id", "berm_version", "berm_reason_name"):
             getattr(self.dll, name).restype = ct.c_char_p
@@ -167,7 +169,9 @@ class Lib:
             raise Failed(r, e.text.decode("utf-8", "replace"))
         return r
 
-    def start(self, cmd=None, warm=(), env=(), **settings):
+    @contextlib.contextmanager
+    def config(self, cmd=None, warm=(), env=(), network=(), secrets=(), **settings):
+        """network: ("allow", "a.example.com") and the like; secrets: ("KEY@a.example.com", b"value")."""
         c = P()
         self.call("berm_config_new", ct.byref(c))
         try:
@@ -183,11 +187,19 @@ class Lib:
                 self.call("berm_config_add_env", c, os.fsencode(text))
             if cmd:
                 self.call("berm_config_set_command", c, ct.byref(cmd))
+            for kind, word in network:
+                self.call(f"berm_config_add_{kind}", c, os.fsencode(word))
+            for word, value in secrets:
+                self.call("berm_config_add_secret", c, os.fsencode(word), value, ct.c_size_t(len(value)))
+            yield c
+        finally:
+            self.dll.berm_config_free(c)
+
+    def start(self, *args, **more):
+        with self.config(*args, **more) as c:
             sb = P()
             self.call("berm_start", self.b, c, ct.byref(sb))
             return Sandbox(self, sb)
-        finally:
-            self.dll.berm_config_free(c)
 
     def connect(self, ref):
         sb = P()
@@ -275,6 +287,29 @@ class Sandbox:
         made = (P * count)()
         self.call("berm_fork", ct.c_uint(count), timeout_ms, made)
         return [Sandbox(self.lib, P(sb)) for sb in made]
+
+    def set_policy(self, network, expect=0, timeout_ms=LONG_MS):
+        """The generation it got."""
+        generation = ct.c_uint32()
+        with self.lib.config(network=network) as c:
+            self.call("berm_set_policy", c, ct.c_uint32(expect), timeout_ms, ct.byref(generation))
+        return generation.value
+
+    def set_secret(self, name, value, timeout_ms=LONG_MS):
+        self.call("berm_set_secret", os.fsencode(name), value, ct.c_size_t(len(value)), timeout_ms)
+
+    def remove_secret(self, name, timeout_ms=LONG_MS):
+        self.call("berm_remove_secret", os.fsencode(name), timeout_ms)
+
+    def port(self, index):
+        return self.call("berm_get_port", ct.c_uint(index))
+
+    def records(self):
+        """All there are, from where it stopped."""
+        room, text = ct.create_string_buffer(65536), b""
+        while n := self.call("berm_read_records", room, ct.c_size_t(len(room))):
+            text += room.raw[:n]
+        return [json.loads(line) for line in text.splitlines()]
 
     def event_fd(self):
         return self.call("berm_event_fd")

@@ -138,13 +138,13 @@ TEST(one_without_a_network)
 
 	OK(berm_config_add_allow(c, "a.example", &err));
 	OK(berm_wait_started(sb, LONG_MS, &err));
-	CHECK_EQ(berm_set_policy(sb, c, 0, NULL, &err), -ENODEV);
-	CHECK_EQ(berm_set_policy(sb, NULL, 0, NULL, &err), -EINVAL);
-	CHECK_EQ(berm_set_secret(sb, "KEY", VALUE, strlen(VALUE), &err), -ENODEV);
-	CHECK_EQ(berm_remove_secret(sb, "KEY", &err), -ENODEV);
+	CHECK_EQ(berm_set_policy(sb, c, 0, -1, NULL, &err), -ENODEV);
+	CHECK_EQ(berm_set_policy(sb, NULL, 0, -1, NULL, &err), -EINVAL);
+	CHECK_EQ(berm_set_secret(sb, "KEY", VALUE, strlen(VALUE), -1, &err), -ENODEV);
+	CHECK_EQ(berm_remove_secret(sb, "KEY", -1, &err), -ENODEV);
 	CHECK_EQ(berm_get_port(sb, 0, &err), -EINVAL);
 	OK(berm_stop(sb, 0, LONG_MS, &err));
-	CHECK_EQ(berm_remove_secret(sb, "KEY", &err), -ESHUTDOWN);
+	CHECK_EQ(berm_remove_secret(sb, "KEY", -1, &err), -ESHUTDOWN);
 	berm_sandbox_free(sb);
 	berm_config_free(c);
 	berm_free(b);
