@@ -4,8 +4,11 @@ of the acceptance catalogue."""
 import copy
 import json
 import os
+import signal
+import time
 
 import pytest
+from bermtest import stretched
 from egress_world import plan
 from searching import files_below, in_file
 
@@ -179,6 +182,61 @@ def test_hot9_tls9_sec10_a_snapshot_comes_back_under_todays_policy(new_box, egre
         if restored:
             egress.run("rm", "-f", restored)
         egress.run("snapshot", "rm", "hot9")
+
+
+def test_sec14_tls10_dns7_a_fork_is_another(new_box, egress, tmp_path):
+    """It has an authority, placeholders and pins of its own; the parent's are worth nothing there."""
+    child = None
+    with new_box(SECRET_POLICY, env={"API_KEY": KEY}) as first:
+        assert first.py(ASK, first.sh("printf %s $API_KEY")) == 200
+        assert first.py("say(tcp('api.world.test', 7, b'hi', 2))") == "hi"
+        try:
+            child = egress.ok("fork", first.id, timeout=300).split()[-1]
+            b, mark = Child(first, child), first.world.mark()
+            words = "cat /usr/local/share/ca-certificates/berm.crt; printf '=> %s' $API_KEY"
+            (mine, key), (theirs, other) = (x.sh(words).split("=> ") for x in (first, b))
+            assert mine != theirs and key != other and KEY not in (key, other)
+            got = b.py("""
+open("/tmp/foreign.pem", "w").write(sys.stdin.read())
+r = timed(tls, "other.world.test", cafile="/tmp/foreign.pem")[0]
+say(opened(sys.argv[2], 7), r if isinstance(r, str) else "open")
+say(get('https://other.world.test/echo', X_API_Key=sys.argv[1]).get('status'))
+say(get('https://other.world.test/echo', X_API_Key=os.environ['API_KEY']).get('status'))
+""", key, plan.B4, input=mine)
+            assert got[0] == "refused" and got[1].startswith("certificate") and got[3] == 200, got
+            sent = [v for r in first.world.requests(mark) for k, v in r["headers"] if k.lower() == "x-api-key"]
+            assert sent[-1] == KEY and sent[:-1] in ([], [key])  # the parent's is a text like any other
+            # SEC-8 in one of the two: the other's goes on
+            egress.ok("secret", "rm", child, "API_KEY")
+            assert first.py(ASK, key) == 200 and b.py(ASK, other) != 200
+        finally:
+            if child:
+                egress.run("rm", "-f", child)
+
+
+@pytest.mark.parametrize("program", ["berm-gate", "berm-vault"])
+def test_hot8_a_crash_while_the_policy_changes(new_box, program):
+    """Nothing comes back with an old policy or with none: the sandbox ends, and says why."""
+    with new_box(BASE) as b:
+        pids = [pid for pid in b.berm.by_program(program) if b.id in cmdline(pid)]
+        assert len(pids) == 1
+        os.kill(pids[0], signal.SIGSTOP)
+        change = b.berm.start("policy", "set", b.id, b.write("more.yaml", MORE))
+        try:
+            time.sleep(1)  # it waits for that process, or is about to
+            os.kill(pids[0], signal.SIGKILL)
+            _, err = change.communicate(timeout=stretched(60))
+        finally:
+            change.kill()
+            change.communicate()
+        assert change.returncode == 125 and err
+        got = b.berm.run("wait", b.id, timeout=60)
+        assert got.returncode == 125 and program.removeprefix("berm-") in got.stderr
+
+
+def cmdline(pid):
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8") as f:
+        return f.read()
 
 
 def test_json_of_inspect_has_no_value(box):

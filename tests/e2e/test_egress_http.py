@@ -202,6 +202,54 @@ say(count[0], wrong[:3])
     assert got == [500, []]
 
 
+def test_http6_floods_of_http2(box, mark):
+    """Each ends its own connection; what runs beside them goes on."""
+    got = box.py(r"""
+def frame(kind, flags, stream, body=b""):
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + body
+def text(name, value):
+    return b"\0" + bytes([len(name)]) + name + b"\x7f" + bytes([len(value) - 127]) + value
+ask = b"\x82\x87\x84\x41\x0e" + b"api.world.test"  # GET https / of that authority
+cookie = b"\x40\x01a" + b"\x7f\xe1\x1e" + b"y" * 4000  # enters the table: 4000 bytes for one byte each
+bomb = ask + cookie + b"\xbe" * 30000
+floods = {
+    "resets": lambda i: frame(1, 5, 2 * i + 1, ask) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08"),
+    "settings": lambda i: frame(4, 0, 0),
+    "pings": lambda i: frame(6, 0, 0, b"12345678"),
+    "continuations": lambda i: frame(1, 1, 1, ask) if i == 0 else frame(9, 0, 1, b""),
+    "empty data": lambda i: frame(1, 4, 1, b"\x83" + ask[1:]) if i == 0 else frame(0, 0, 1),
+    "a bomb": lambda i: b"".join(frame(9 if k else 1, (0 if k else 1) | (4 if k == 2 else 0), 2 * i + 1,
+                                       bomb[k * 16000:(k + 1) * 16000]) for k in range(3)),
+}
+beside = http.client.HTTPSConnection("api.world.test", 443, timeout=WAIT, context=context())
+for name, part in floods.items():
+    s = tls("api.world.test", alpn=["h2"])
+    ended = "goes on"
+    try:
+        s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+        for i in range(3000):
+            s.settimeout(WAIT)
+            s.sendall(part(i))
+            s.settimeout(0)
+            try:
+                if i % 16 == 0 and not s.recv(65536): ended = "closed"; break
+            except (ssl.SSLWantReadError, BlockingIOError):
+                pass
+        else:
+            s.settimeout(WAIT)
+            while s.recv(65536): pass
+            ended = "closed"
+    except Exception as e:
+        ended = fault(e)
+    s.close()
+    beside.request("GET", "/status/200?" + name.replace(" ", "-"))
+    r = beside.getresponse(); r.read()
+    say([name, ended, r.status])
+""", timeout=600)
+    assert [g for g in got if g[1] not in ("closed", "reset") or g[2] != 200] == []
+    assert len({r["conn"] for r in mark.requests() if r["target"].startswith("/status/200?")}) <= len(got)
+
+
 def test_http7_trace(box, mark):
     got = box.py("""
 say(raw("api.world.test", "TRACE /echo HTTP/1.1\\r\\nHost: api.world.test\\r\\nConnection: close\\r\\n\\r\\n"))
@@ -224,6 +272,41 @@ say(opened("100.96.0.1", 3128), opened("100.96.0.1", 8080), opened("100.96.0.1",
     assert all(g.split()[1] in ("400", "403", "405", "421", "501") for g in got[:-3]), got
     assert got[-3:] == ["refused"] * 3
     assert not mark.requests()
+
+
+def test_con2_a_proxy_in_the_guest_changes_nothing(box, mark):
+    """CONNECT is judged where the proxy itself connects, whatever it was asked by."""
+    got = box.py(r"""
+def pour(a, b):
+    try:
+        while data := a.recv(65536): b.sendall(data)
+    except OSError:
+        pass
+    b.close()
+def one(c):
+    head = b""
+    while b"\r\n\r\n" not in head: head += c.recv(4096)
+    host, port = head.split()[1].decode().rsplit(":", 1)
+    try:
+        up = connect(host, int(port))
+    except OSError as e:
+        c.sendall(b"HTTP/1.1 502 No\r\n\r\n")
+        return c.close()
+    c.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    threading.Thread(target=pour, args=(up, c), daemon=True).start()
+    pour(c, up)
+def relay(s):
+    while True:
+        threading.Thread(target=one, args=(s.accept()[0],), daemon=True).start()
+s = socket.create_server(("127.0.0.1", 3128))
+threading.Thread(target=relay, args=(s,), daemon=True).start()
+for argv in (["https://api.world.test/status/200"], ["https://denied.world.test/"], ["https://10.0.0.1/"],
+             ["https://api.world.test/", "-H", "Host: denied.world.test"]):
+    say(run("curl", "-sS", "-m", "60", "-p", "-x", "http://127.0.0.1:3128", "-o", "/dev/null",
+            "-w", "%{http_connect} %{http_code}", *argv)[1])
+""")
+    assert got == ["200 200", "502 000", "502 000", "200 421"], got
+    assert [r["host"] for r in mark.requests()] == ["api.world.test"]
 
 
 def test_con7_bytes_that_are_no_http(box, mark, world):

@@ -1,7 +1,10 @@
 """Limits: what is too much is refused with a word, and what goes on is untouched. LIM-1 to LIM-9 and DNS-12 of the
 acceptance catalogue."""
 
+import copy
+
 from bermtest import stretched, wait_for
+from egress import Box
 from egress_world import plan
 
 POLICY = """
@@ -152,6 +155,40 @@ say(1)
         return sum(e["count"] if e["event"] == "lost" else 1 for e in events if e["event"] in ("lost", "refused"))
     wait_for("every refusal is told or counted", lambda: told() >= 500, 30)
     assert box.py("say(tcp('api.world.test', 7, b'x', 1))") == "x"
+
+
+def test_lim8_few_files(egress, clients, tmp_path):
+    """berm with hardly more descriptors than a start needs: what is too much is refused, and goes again when there is room."""
+    class Few(type(egress)):
+        def argv(self, args):
+            inner = super().argv(args)
+            at = len(self.world.enter())
+            return [*inner[:at], "prlimit", "--nofile=320:320", *inner[at:]]
+
+    policy = "version: 1\nnetwork: { rules: [ { host: api.world.test, port: 7 } ] }\n"
+    few = copy.copy(egress)
+    few.__class__ = Few
+    with Box(few, clients, policy, files=tmp_path) as b:
+        mark = b.mark()
+        got = b.py("""
+held, words = [], []
+address = socket.gethostbyname("api.world.test")
+for _ in range(400):
+    try:
+        s = connect(address, 7)
+        s.sendall(b"x")
+        words.append("open" if s.recv(1) == b"x" else "closed")
+        held.append(s)
+    except Exception as e:
+        words.append(fault(e))
+say(words.count("open"), len(words) - words.count("open"))
+held[0].sendall(b"y"); say(held[0].recv(1).decode())
+for s in held: s.close()
+time.sleep(1)
+say([tcp(address, 7, b"z", 1) for _ in range(20)])
+""", timeout=600)
+        assert got[0] > 20 and got[1] > 20 and got[2] == "y" and got[3] == ["z"] * 20, got
+        assert {e["reason"] for e in mark.events(event="refused")} == {"limit-connections"}
 
 
 def test_lim9_a_noisy_neighbour(box, mark, new_box):

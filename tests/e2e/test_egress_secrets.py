@@ -29,14 +29,17 @@ network:
     - { host: other.world.test, port: 443, inspect: true }
     - { host: away.world.test, port: 443, inspect: false }
     - { host: git.world.test, port: 443 }
+    - { host: npm.world.test, port: 443 }
 secrets:
   - { name: API_KEY, from: env, hosts: [api.world.test, h2.world.test], header: [x-api-key, authorization] }
   - { name: GIT_TOKEN, from: env, hosts: git.world.test, basic: password }
   - { name: QUERY_KEY, from: env, hosts: api.world.test, query: key }
   - { name: PATH_KEY, from: env, hosts: api.world.test, header: x-path-key, method: POST, path: /write/** }
+  - { name: NPM_TOKEN, from: env, hosts: npm.world.test, header: { name: authorization, prefix: "Bearer " } }
   - { name: RIGID, from: env, hosts: api.world.test, header: { name: x-rigid, prefix: "Bearer " } }
 """
-ENV = {"API_KEY": KEY, "GIT_TOKEN": TOKEN, "QUERY_KEY": PASSWORD, "PATH_KEY": KEY[::-1], "RIGID": "rigid-" + KEY[::-1]}
+ENV = {"API_KEY": KEY, "GIT_TOKEN": TOKEN, "QUERY_KEY": PASSWORD, "PATH_KEY": KEY[::-1], "RIGID": "rigid-" + KEY[::-1],
+       "NPM_TOKEN": "npm_" + KEY[13:40]}
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +309,25 @@ def test_sec12_kill(new_box):
         assert got.returncode in (125, 137), got.stderr
         assert [w for w in ("secret", "placeholder", "violation") if w in got.stderr.lower()], got.stderr
         assert KEY not in got.stdout + got.stderr
+
+
+def test_sec13_one_that_is_for_nobody(new_box):
+    """A secret for a host that no rule opens is bait: wherever its placeholder turns up, that ends the sandbox."""
+    policy = POLICY + "  - { name: BAIT, from: env, hosts: bait.world.test, on_violation: kill }\n"
+    with new_box(policy, env={**ENV, "BAIT": KEY[::-1]}) as b:
+        mark = b.mark()
+        b.exec("sh", "-c", "curl -sS -m 60 https://api.world.test/echo -H \"x-api-key: $BAIT\"")
+        got = b.berm.run("wait", b.id, timeout=60)
+        assert got.returncode in (125, 137) and not mark.requests(), got
+        assert mark.event(event="violation")["secret"] == "BAIT"
+
+
+def test_sec16_npm_with_a_token(box, mark, shown):
+    out = box.sh(f"""mkdir -p /tmp/npm && cd /tmp/npm && echo '//npm.world.test/:_authToken=${{NPM_TOKEN}}' >.npmrc
+npm install --silent {packages.NAME} >/dev/null && node -e 'require("{packages.NAME}")'; cat .npmrc""")
+    assert out.splitlines() == [packages.SAYS, "//npm.world.test/:_authToken=${NPM_TOKEN}"]
+    sent = {v for r in mark.requests(host="npm.world.test") for k, v in r["headers"] if k.lower() == "authorization"}
+    assert sent == {"Bearer " + ENV["NPM_TOKEN"]}
 
 
 def test_sec16_git_over_https(box, mark, shown):

@@ -2,7 +2,9 @@
 intercepted with this sandbox's own authority. TLS-1 to TLS-16 of the acceptance catalogue."""
 
 import json
+import os
 import re
+import subprocess
 
 import pytest
 from egress import refused
@@ -15,12 +17,13 @@ network:
     - { host: api.world.test, port: 443 }
     - { host: other.world.test, port: [443, 8443], inspect: true }
     - { host: away.world.test, port: 443, inspect: true }
+    - { host: four.world.test, port: [443, 8443], protocol: tls, inspect: false }
+    - { host: deb.world.test, port: 443, inspect: true }
     - { host: h2.world.test, port: 443, inspect: true }
     - { host: grpc.world.test, port: 443, inspect: true }
     - { host: files.world.test, port: 443, inspect: true }
     - { host: git.world.test, port: 443, inspect: true }
     - { host: pypi.world.test, port: 443, inspect: true }
-    - { host: npm.world.test, port: 443, inspect: true }
     - { host: expired.world.test, port: 443, inspect: true }
     - { host: self-signed.world.test, port: 443, inspect: true }
     - { host: wrong-name.world.test, port: 443, inspect: true }
@@ -143,20 +146,48 @@ def test_tls6_authority_of_http2(box, mark):
     mark.nothing_arrived(["other.world.test"])
 
 
-def test_tls8_hellos_in_pieces_and_too_long(box, mark):
-    got = box.py(r"""
-def hello(name, pad=0):
-    c = context()
-    if pad:
-        c.set_alpn_protocols(["x" * 200 for _ in range(pad)])
+HELLO = r"""
+def hello(name):
     i, o = ssl.MemoryBIO(), ssl.MemoryBIO()
-    b = c.wrap_bio(i, o, server_hostname=name)
+    b = context().wrap_bio(i, o, server_hostname=name)
     try:
         b.do_handshake()
     except ssl.SSLWantReadError:
         pass
     return o.read()
 
+"""
+
+
+def test_tls7_what_a_hello_may_hide(box, mark):
+    """Rules are about the name outside. Where requests are read, what is inside is never looked for; where they are
+    not, the hello goes on as it is, to an address of the name outside and nowhere else."""
+    got = box.py(HELLO + r"""
+def with_ech(name):
+    h = hello(name)
+    at = 43 + 1 + h[43]  # behind the session's id
+    at += 2 + int.from_bytes(h[at:at + 2], "big")
+    at += 1 + h[at]
+    inner = b"\0\0\1\0\1\7" + struct.pack(">H", 32) + b"k" * 32 + struct.pack(">H", 100) + b"p" * 100
+    extensions = h[at + 2:] + struct.pack(">HH", 0xfe0d, len(inner)) + inner
+    body = h[9:at] + struct.pack(">H", len(extensions)) + extensions
+    message = b"\1" + len(body).to_bytes(3, "big") + body
+    return h[:3] + struct.pack(">H", len(message)) + message
+for name, to in (("other.world.test",) * 2, ("four.world.test",) * 2, ("denied.world.test", "other.world.test")):
+    with connect(to, 443) as s:
+        s.sendall(with_ech(name))
+        try:
+            say(s.recv(1).hex())
+        except OSError as e:
+            say(fault(e))
+""")
+    assert got[:2] == ["16", "16"] and got[2] in ("reset", ""), got  # a ServerHello each
+    assert [c["to"] for c in mark.arrived("connection")] == [f"{plan.A4}:443"]
+    assert mark.event(event="refused", layer="tls")["reason"] == "sni-mismatch"
+
+
+def test_tls8_hellos_in_pieces_and_too_long(box, mark):
+    got = box.py(HELLO + r"""
 def said(pieces, pause=0.01):
     s = connect("other.world.test", 443)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -181,6 +212,15 @@ say(said([b"SSH-2.0-OpenSSH_9.2\r\n"]), said([b"GET / HTTP/1.1\r\nHost: other.wo
     assert all(g in ("reset", "closed", "", "15") for g in got[2:]), got
     mark.nothing_arrived(["other.world.test"])
     assert {e["reason"] for e in mark.events(event="refused")} & {"not-tls"}
+
+
+def test_tls9_a_guest_whose_clock_is_a_day_off(box, mark):
+    got = box.py("""
+for off in (-86000, 2 * 86000, -86000):
+    time.clock_settime(time.CLOCK_REALTIME, time.time() + off)
+    say(get("https://other.world.test/status/200"))
+""")
+    assert [g.get("status") for g in got] == [200] * 3, got
 
 
 def test_tls10_each_sandbox_has_its_own_authority(box, new_box):
@@ -260,15 +300,33 @@ say(get("https://other.world.test/altsvc")["headers"])
     assert not mark.arrived("packet", what="udp", port=443)
 
 
-def test_git_pip_npm_when_intercepted(box, mark):
-    """TLS-2 with the programs that agents run."""
+def test_tls2_git_pip_and_apt_when_intercepted(box, mark):
+    """With the programs that agents run; npm is where secrets are."""
     out = box.sh(f"""cd /tmp; rm -rf work; mkdir work; cd work
 git clone -q https://git.world.test/{packages.PUBLIC} demo && cat demo/README
 pip install -q --target here {packages.NAME} && PYTHONPATH=here python3 -m {packages.NAME}
-npm install --silent {packages.NAME} >/dev/null && node -e 'require("{packages.NAME}")'
+apt-get -qq update && apt-get -qq install -y {packages.NAME} >/dev/null 2>&1 && cat /usr/share/{packages.NAME}
 """)
     assert out.splitlines() == [packages.SAYS] * 3
-    assert {r["host"] for r in mark.requests()} == {"git.world.test", "pypi.world.test", "npm.world.test"}
+    assert {r["host"] for r in mark.requests()} == {"git.world.test", "pypi.world.test", "deb.world.test"}
+
+
+def test_tls15_a_host_that_is_never_read(box, mark, world):
+    """A client that pins the server's key, and one that shows a certificate of its own."""
+    for name in ("ca.pem", "client.pem", "client.key"):
+        with open(os.path.join(world.pki, name), "rb") as f:
+            box.exec("sh", "-c", f"cat >/tmp/{name}", input=f.read())
+    pin = subprocess.run("openssl x509 -noout -pubkey -in good.pem | openssl pkey -pubin -outform der | "
+                         "openssl dgst -sha256 -binary | base64", cwd=world.pki, shell=True, capture_output=True,
+                         check=True).stdout.decode().strip()
+    out = box.sh(f"""cd /tmp; alias c='curl -sS --cacert ca.pem -o /dev/null -w "%{{http_code}} "'
+c --pinnedpubkey 'sha256//{pin}' https://four.world.test/status/200
+c --cert client.pem --key client.key https://four.world.test:8443/status/201
+curl -sS --pinnedpubkey 'sha256//{pin}' https://other.world.test/status/200 2>&1 || echo not pinned""")
+    assert out.startswith("200 201 ") and out.endswith("not pinned\n"), out
+    assert mark.arrived("connection", to=f"{plan.A4}:8443")[0]["client"] == "a client of the world"
+    events = mark.events(event="allowed", host="four.world.test", layer="tls")
+    assert [e["inspected"] for e in events] == [False, False]
 
 
 def test_many_connections_and_bytes_through_both_roads(box, mark):

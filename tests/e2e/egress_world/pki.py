@@ -18,11 +18,11 @@ def write(path, text):
         f.write(text)
 
 
-def leaf(folder, name, subject, names, addresses=(), days="30", start=None):
+def leaf(folder, name, subject, names, addresses=(), days="30", start=None, usage="serverAuth"):
     """NAME.pem and NAME.key in that folder. start and days may both be dates of an `openssl ca`."""
     alternatives = [f"DNS:{n}" for n in names] + [f"IP:{a}" for a in addresses]
     write(f"{folder}/{name}.ext", f"subjectAltName={','.join(alternatives)}\nbasicConstraints=CA:FALSE\n"
-          "extendedKeyUsage=serverAuth\nkeyUsage=digitalSignature\nauthorityKeyIdentifier=keyid\n")
+          f"extendedKeyUsage={usage}\nkeyUsage=digitalSignature\nauthorityKeyIdentifier=keyid\n")
     openssl(folder, "req", "-new", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={subject}")
     if start:
         dates = ["-startdate", start, "-enddate", days]
@@ -34,7 +34,7 @@ def leaf(folder, name, subject, names, addresses=(), days="30", start=None):
 
 
 def make(folder):
-    """ca.pem, good.pem, NAME.pem of each bad name, each with its .key, and own-root.pem besides."""
+    """ca.pem, good.pem, client.pem, NAME.pem of each bad name, each with its .key, and own-root.pem besides."""
     os.makedirs(f"{folder}/new", exist_ok=True)
     write(f"{folder}/index.txt", "")
     write(f"{folder}/serial", "1000\n")
@@ -45,6 +45,7 @@ def make(folder):
         openssl(folder, "req", "-x509", *KEY, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-days", "30",
                 "-subj", f"/CN=berm test {ca}", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
     leaf(folder, "good", "api.world.test", plan.GOOD_NAMES, plan.GOOD_ADDRESSES)
+    leaf(folder, "client", "a client of the world", ["client.world.test"], usage="clientAuth")
     leaf(folder, "expired.world.test", "expired", ["expired.world.test"],
          start="20200101000000Z", days="20200201000000Z")
     leaf(folder, "wrong-name.world.test", "wrong", ["somebody-else.test"])

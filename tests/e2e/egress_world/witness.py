@@ -364,6 +364,9 @@ class Witness:
         self.log, self.pki, self.folder = log, pki, folder
         self.contexts = {name: self.context(name) for name in ("good", *plan.BAD_CERTIFICATES)}
         self.h2_context = self.context("good", ["h2", "http/1.1"])
+        self.mutual_context = self.context("good")  # of OTHER_TLS_PORT: a client may show who it is
+        self.mutual_context.verify_mode = ssl.CERT_OPTIONAL
+        self.mutual_context.load_verify_locations(f"{pki}/ca.pem")
         self.old_context = self.context("good")
         self.old_context.set_ciphers("ALL:@SECLEVEL=0")
         self.old_context.minimum_version = self.old_context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -417,12 +420,14 @@ class Witness:
         Http1(Channel(conn, about, self.log), self.log, about, self.folder).serve()
 
     def tls(self, conn, about):
-        context = self.old_context if about["to"].endswith(":8444") else self.contexts["good"]
+        own = {"8444": self.old_context, str(plan.OTHER_TLS_PORT): self.mutual_context}
+        context = own.get(about["to"].rpartition(":")[2], self.contexts["good"])
         context.sni_callback = self.choose
         with context.wrap_socket(conn, server_side=True, suppress_ragged_eofs=True) as secure:
             about["sni"] = getattr(secure, "world_sni", None)
             about["tls"], about["alpn"] = True, secure.selected_alpn_protocol()
             about["tls_version"] = secure.version()
+            about["client"] = dict(x[0] for x in (secure.getpeercert() or {}).get("subject", ())).get("commonName")
             kind = Http2 if about["alpn"] == "h2" else Http1
             kind(Channel(secure, about, self.log), self.log, about, self.folder).serve()
 
