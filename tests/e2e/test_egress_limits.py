@@ -158,7 +158,7 @@ say(1)
 
 
 def test_lim8_few_files(egress, clients, tmp_path):
-    """berm with hardly more descriptors than a start needs: what is too much is refused, and goes again when there is room."""
+    """berm with hardly more descriptors than a start needs refuses what is too much, until there is room again."""
     class Few(type(egress)):
         def argv(self, args):
             inner = super().argv(args)

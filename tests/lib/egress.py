@@ -92,7 +92,7 @@ class Box:
         return self.berm.json("inspect", self.id)
 
     def stats(self):
-        return self.berm.json("stats", "--json", self.id)
+        return self.berm.json("stats", "--no-stream", "--json", self.id)
 
 
 class Mark:
