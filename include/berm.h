@@ -233,9 +233,10 @@ BERM_API int berm_config_add_deny(struct berm_config *c, const char *rule, struc
 
 /*
  * Gives a secret its value, of 1 to 16384 bytes. The guest has a placeholder of it in the variable
- * of that name, and the value is put in its place on the way to the hosts the policy names. It is
- * kept in a file of memory until the config is freed, and handed on without being read. Every
- * secret of the policy needs a value.
+ * of that name, also where a command's environment sets it, unless it does to nothing; and the
+ * value is put in its place on the way to the hosts the policy names. It is kept in a file of
+ * memory until the config is freed, and handed on without being read. Every secret of the policy
+ * needs a value.
  *
  * secret    "NAME", of one that the policy's text has; or "NAME@HOST[,HOST...][:KEY=VALUE...]",
  *           which brings it into the policy as `berm run --secret` does

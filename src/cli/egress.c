@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LABEL_MAX = POLICY_ORIGIN_MAX - 16 }; /* room for a line and a column behind it */
@@ -174,21 +175,51 @@ int egress_take_registries(struct egress *g, struct cli *c, const struct args *a
 	return r;
 }
 
+/* The value of a secret that comes from a variable, or NULL. */
+static const char *variable_of(const struct policy_source *s)
+{
+	char name[POLICY_SECRET_NAME_MAX + 1];
+	const char *value;
+
+	if (s->from != SECRET_ENV || s->what.len >= sizeof(name))
+		return NULL;
+	memcpy(name, s->what.at, s->what.len);
+	name[s->what.len] = '\0';
+	value = getenv(name);
+	return value && strlen(value) >= SECRET_VALUE_MIN ? value : NULL;
+}
+
+static int check_one(const struct policy_source *s, const char *var, struct err *e)
+{
+	const char *is = strchr(var, '=');
+	const char *value = variable_of(s);
+	size_t len = is ? (size_t)(is - var) : 0;
+
+	if (is && strlen(s->name) == len && memcmp(var, s->name, len) == 0)
+		return err_set(e, -EINVAL,
+		               "--env %s: it is the name of a secret, whose placeholder the guest "
+		               "has there; leave it away",
+		               s->name);
+	if (is && value && strstr(is + 1, value))
+		return err_set(
+			e, -EINVAL,
+			"--env %.*s: the value of the secret %s is in it, and would be in the "
+			"guest; leave it away",
+			(int)len, var, s->name);
+	return 0;
+}
+
 int egress_check_env(const struct egress *g, const char *const *env, struct err *e)
 {
-	for (unsigned i = 0; g->draft && i < policy_draft_secrets(g->draft); i++) {
-		struct policy_source s = policy_draft_source(g->draft, i);
-		size_t len = strlen(s.name);
+	int r = 0;
 
-		for (size_t k = 0; env && env[k]; k++)
-			if (strncmp(env[k], s.name, len) == 0 && env[k][len] == '=')
-				return err_set(
-					e, -EINVAL,
-					"--env %s: it is the name of a secret, whose placeholder "
-					"the guest has there; leave it away",
-					s.name);
+	for (unsigned i = 0; r == 0 && g->draft && i < policy_draft_secrets(g->draft); i++) {
+		struct policy_source s = policy_draft_source(g->draft, i);
+
+		for (size_t k = 0; r == 0 && env && env[k]; k++)
+			r = check_one(&s, env[k], e);
 	}
-	return 0;
+	return r;
 }
 
 static void warn_note(void *arg, struct span who, const char *what, struct span other)

@@ -84,8 +84,9 @@ _must_ int egress_compile(const struct egress *g, uint8_t **ret_tlv, size_t *ret
                           struct policy **ret_policy, struct err *e);
 
 /*
- * A secret that is also named with --env or --env-file would be in the guest, as it is. env is
- * NULL-ended. -EINVAL.
+ * A secret that is also named with --env or --env-file would be in the guest, as it is; so would
+ * one whose value is in another of them, as far as that is in our environment. env is NULL-ended.
+ * -EINVAL.
  */
 _must_ int egress_check_env(const struct egress *g, const char *const *env, struct err *e);
 

@@ -15,3 +15,9 @@ struct exec_var {
  * left as it was.
  */
 void exec_env_add(struct buf *out, size_t start, const struct exec_var *vars, size_t count);
+
+/*
+ * The same, but whatever they are set to there goes first, unless it is nothing: a variable of a
+ * secret's name that came along holds the secret.
+ */
+void exec_env_replace(struct buf *out, size_t start, const struct exec_var *vars, size_t count);

@@ -218,7 +218,7 @@ void sup_add_env(struct sup *s, size_t start)
 	for (unsigned i = 0; i < n->secret_count; i++)
 		vars[i] = (struct exec_var){ span_str(n->secrets[i].name),
 			                     span_str(n->secrets[i].placeholder) };
-	exec_env_add(&s->agent->out, start, vars, n->secret_count);
+	exec_env_replace(&s->agent->out, start, vars, n->secret_count);
 	trust_env_add(&s->agent->out, start, &s->trusted);
 }
 

@@ -183,6 +183,15 @@ def test_wrong_flags_of_a_run(berm, bb, flags, what):
     assert berm.sandboxes() == []
 
 
+def test_a_value_does_not_come_along_under_another_name(berm, bb):
+    flags = ["--allow", "a.example.com", "--secret", "TOKEN@a.example.com:env=MY_TOKEN"]
+    env = {"MY_TOKEN": SECRET}
+    for word in ("MY_TOKEN", f"HEADER=Authorization: {SECRET}"):
+        said = refused(berm, "run", *flags, "-e", word, bb, "true", env=env)
+        assert f"--env {word.split('=')[0]}: the value of the secret TOKEN" in said and SECRET not in said
+    assert berm.sandboxes() == []
+
+
 def test_a_missing_source_is_said_before_anything_starts(berm, bb, tmp_path):
     def run(word, env=None):
         return refused(berm, "run", "--allow", "a.example.com", "--secret", word, bb, "true", env=env)

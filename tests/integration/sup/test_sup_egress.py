@@ -139,10 +139,11 @@ def info(sup, s):
 def test_commands_get_placeholders_and_never_a_value(gated):
     net = [starts.policy_part(), starts.secret_part("KEY", b"the real one"),
            starts.secret_part("OTHER", b"another"), starts.secret_part("MINE", b"third")]
-    with start(gated, QUICK, vault=TELLS, net=net, env=["MINE=x", "A=1"]) as s:
+    with start(gated, QUICK, vault=TELLS, net=net, env=["MINE=third", "A=1", "OTHER="]) as s:
         result, out = s.finish()
     assert result["reason"] == "exited", result
-    assert environment(out) == [("MINE", "x"), ("A", "1"), ("KEY", "ph-KEY"), ("OTHER", "ph-OTHER")]
+    # a variable that came along by its name has the value: it does not go in
+    assert environment(out) == [("A", "1"), ("OTHER", ""), ("KEY", "ph-KEY"), ("MINE", "ph-MINE")]
     told = json.loads(gates.marked(gated.folder, "mark-vault"))
     assert told["values"] == {"KEY": "the real one", "OTHER": "another", "MINE": "third"}
     assert [generation(bytes.fromhex(p)) for p in told["policies"]] == [1]
@@ -425,6 +426,7 @@ def test_secrets_come_and_go(gated):
             assert a.secret("KEY", b"second")[0] == say.SECRET_OK
             assert run(gated, s) == {"KEY": "ph-KEY", "NEW": "ph-NEW"}
             assert run(gated, s, ["NEW="]) == {"KEY": "ph-KEY", "NEW": ""}
+            assert run(gated, s, ["NEW=second"]) == {"KEY": "ph-KEY", "NEW": "ph-NEW"}
             assert info(gated, s)["egress"]["secrets"] == ["KEY", "NEW"]
             assert a.remove("KEY")[0] == say.SECRET_OK
             assert run(gated, s) == {"NEW": "ph-NEW"}

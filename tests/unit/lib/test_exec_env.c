@@ -41,6 +41,39 @@ TEST(what_is_set_wins)
 	CHECK(count(x.envv, "TOKEN=ghp_2") == 1);
 }
 
+TEST(what_is_named_as_a_secret_is_replaced)
+{
+	static const char *const envv[] = {
+		"KEY=mine", "A=1", "TOKEN=", "KEYS=x", "KEY=again", NULL
+	};
+	const struct wire_exec plain = { .user = span_str("me"), .cwd = span_str("/here") };
+	uint8_t room[1024];
+	struct wire_frame f;
+	struct wire_exec x;
+	struct span in;
+	struct buf b;
+
+	buf_init(&b, room, sizeof(room));
+	wire_put_u64(&b, WIRE_PING, 0, 1, 5);
+	for (size_t start = b.len, i = 0; i < 2; i++) {
+		b.len = start;
+		wire_put_exec(&b, 1, 1, &plain, words, envv);
+		if (i > 0) /* there is no room for what takes its place: it goes all the same */
+			b.size = b.len - 13;
+		exec_env_replace(&b, start, vars, 2);
+		in = span_of(b.at + start, b.len - start);
+		CHECK_EQ(wire_parse_frame(&in, WIRE_FROM_HOST, &f), 0);
+		CHECK_EQ(in.len, 0);
+		CHECK_EQ(wire_parse_exec(f.payload, &x), 0);
+		CHECK_EQ(x.envc, i > 0 ? 3 : 4);
+		CHECK_EQ(count(x.envv, "KEY=sk-1"), i > 0 ? 0 : 1);
+		CHECK(count(x.envv, "KEY=mine") == 0 && count(x.envv, "KEY=again") == 0);
+		CHECK(count(x.envv, "A=1") == 1 && count(x.envv, "KEYS=x") == 1);
+		CHECK(count(x.envv, "TOKEN=") == 1 && count(x.envv, "TOKEN=ghp_2") == 0);
+		CHECK(!memmem(b.at, b.len, "mine", 4));
+	}
+}
+
 TEST(what_does_not_fit_changes_nothing)
 {
 	const struct wire_exec plain = { 0 };
