@@ -6,10 +6,11 @@
 #include <openssl/x509v3.h>
 #include <string.h>
 
+enum { SENT_AT_ONCE = 16 << 10 };
+
 struct tls {
 	SSL *ssl;
 	BIO *in, *out; /* the ssl's */
-	size_t sent;   /* of what lies in out */
 };
 
 static bool set_name(SSL *ssl, const struct host_name *name)
@@ -154,16 +155,19 @@ struct span tls_output(struct tls *t)
 	char *at;
 	long len = BIO_get_mem_data(t->out, &at);
 
-	return span_of(at + t->sent, (size_t)len - t->sent);
+	return span_of(at, (size_t)len);
 }
 
+/* Reading is what makes room in it again: else it holds all since it was empty last. */
 void tls_sent(struct tls *t, size_t n)
 {
-	char *at;
+	char gone[SENT_AT_ONCE];
 
-	t->sent += n;
-	if (t->sent == (size_t)BIO_get_mem_data(t->out, &at)) {
-		(void)BIO_reset(t->out);
-		t->sent = 0;
+	while (n > 0) {
+		size_t part = n < sizeof(gone) ? n : sizeof(gone);
+
+		if (BIO_read(t->out, gone, (int)part) != (int)part)
+			return; /* cannot be: so much was there */
+		n -= part;
 	}
 }

@@ -142,6 +142,11 @@ def bulk(head, body):
 BIG = os.urandom(1 << 20) * 4
 
 
+def peak_kib(v):
+    with open(f"/proc/{v.process.pid}/status", encoding="ascii") as f:
+        return [int(line.split()[1]) for line in f if line.startswith("VmHWM")][0]
+
+
 @in_https_world(lambda folder: serve_https(simple(bulk), tls_server(folder)))
 def test_l7_13_large_bodies_both_ways(folder):
     with start(folder) as v:
@@ -151,9 +156,34 @@ def test_l7_13_large_bodies_both_ways(folder):
         q.send(BIG)
         q.end()
         assert q.whole().body == hashlib.sha256(BIG).hexdigest().encode()
-        with open(f"/proc/{v.process.pid}/status", encoding="ascii") as f:
-            peak = [int(line.split()[1]) for line in f if line.startswith("VmHWM")][0]
-        assert peak < 48 << 10
+        assert peak_kib(v) < 48 << 10
+
+
+def slow_reader(s):
+    """Always a little behind: what is sent to it is never all gone."""
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+    head, rest = read_head(s)
+    left = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]) - len(rest)
+    while left > 0:
+        part = s.recv(16 << 10)
+        left -= len(part)
+        time.sleep(0.001)
+    s.sendall(ok(b"done"))
+
+
+@in_https_world(lambda folder: serve_https(slow_reader, tls_server(folder)))
+def test_l7_13_an_upload_that_is_never_all_gone(folder):
+    with open("/proc/sys/net/ipv4/tcp_wmem", "w", encoding="ascii") as f:
+        f.write("4096 16384 16384")  # as over a slow line: less than what waits
+    with start(folder) as v:
+        q = Request(v, "good.test", method="POST", framing=LENGTH, length=8 * len(BIG))
+        q.send(BIG)
+        before = peak_kib(v)
+        for _ in range(7):
+            q.send(BIG)
+        q.end()
+        assert q.whole().body == b"done"
+        assert peak_kib(v) < before + (2 << 10)
 
 
 @in_https_world(lambda folder: serve_https(simple(bulk), tls_server(folder)))
