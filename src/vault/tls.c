@@ -118,6 +118,8 @@ int tls_read(struct tls *t, void *ret, size_t size)
 
 	ERR_clear_error();
 	r = SSL_read(t->ssl, ret, size < INT_MAX ? (int)size : INT_MAX);
+	if (tls_output(t).len > TLS_OUT_MAX)
+		return -EPROTO;
 	if (r > 0)
 		return r;
 	if (waits(t, r))

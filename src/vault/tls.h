@@ -13,6 +13,12 @@
 
 #include <openssl/ssl.h>
 
+/*
+ * Unsent bytes beyond which a peer is given up: it asks for answers (key updates) and reads none.
+ * What is written by us stays far below.
+ */
+enum { TLS_OUT_MAX = 512 << 10 };
+
 struct tls;
 
 /* h2: offer HTTP/2 beside HTTP/1.1. -ENOMEM. */
@@ -30,7 +36,7 @@ bool tls_is_h2(const struct tls *t);
 /* Of the certificate: X509_V_ERR_..., and its words. 0: no fault. */
 long tls_fault(const struct tls *t, const char **ret_words);
 
-/* More than 0; 0: the peer said that it is over; -EAGAIN; -EPROTO. */
+/* More than 0; 0: the peer said that it is over; -EAGAIN; -EPROTO, also beyond TLS_OUT_MAX. */
 _must_ int tls_read(struct tls *t, void *ret, size_t size);
 
 /* How many were taken; or -EPROTO. Take only as much as tls_output() can be sent. */
