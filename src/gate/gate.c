@@ -57,6 +57,16 @@ bool gate_watch(struct gate *g, int fd, enum gate_source source, uint32_t index)
 	return fd_set_nonblock(fd) == 0 && epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0;
 }
 
+void gate_watch_again(struct gate *g, int fd, enum gate_source source, uint32_t index)
+{
+	struct epoll_event ev = {
+		.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+		.data.u64 = event_number(source, index),
+	};
+
+	(void)epoll_ctl(g->epoll_fd, EPOLL_CTL_MOD, fd, &ev); /* it is in there: nothing to fail */
+}
+
 void gate_forget(struct gate *g, int *fd)
 {
 	if (*fd < 0)

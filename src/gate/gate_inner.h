@@ -217,6 +217,9 @@ void gate_rest(struct gate *g, bool rests);
 /* fd of a flow or peer becomes an event source, told of at its edges. False: no room for it. */
 _must_ bool gate_watch(struct gate *g, int fd, enum gate_source source, uint32_t index);
 
+/* The same once more: what is there to read is told in the next turn, as if it had just come. */
+void gate_watch_again(struct gate *g, int fd, enum gate_source source, uint32_t index);
+
 /*
  * Closes it, if it is one, and takes it out before: the vault's duplicate would keep it in, and its
  * events would be told to whoever has the index next.

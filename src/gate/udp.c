@@ -319,7 +319,14 @@ void udp_readable(struct gate *g, uint32_t index)
 	struct peer *p = &g->peers[index - 1];
 
 	for (unsigned i = 0; p->udp && p->fd >= 0; i++) {
-		ssize_t n = recv(p->fd, g->scratch, GATE_SCRATCH_BYTES, MSG_DONTWAIT);
+		ssize_t n;
+
+		if (i ==
+		    GATE_UDP_READS) { /* others have their turn; what is there waits or is lost */
+			gate_watch_again(g, p->fd, SOURCE_UDP, index);
+			return;
+		}
+		n = recv(p->fd, g->scratch, GATE_SCRATCH_BYTES, MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -329,7 +336,11 @@ void udp_readable(struct gate *g, uint32_t index)
 			peer_end(g, p, POLICY_UPSTREAM_REFUSED);
 			return;
 		}
-		if (i >= GATE_UDP_READS || !bucket_take(&g->down_bucket, (uint64_t)n, g->now_ms))
+		if (gate_bytes_over(g)) {
+			peer_end(g, p, POLICY_LIMIT_BYTES);
+			return;
+		}
+		if (!bucket_take(&g->down_bucket, (uint64_t)n, g->now_ms))
 			continue; /* faster than may be: lost */
 		if (!net_link_send_udp(&g->link, &p->udp->tuple, span_of(g->scratch, (size_t)n)))
 			continue;

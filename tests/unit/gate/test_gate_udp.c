@@ -3,8 +3,10 @@
 #include "world.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define RULES                                                                                      \
 	"    - { host: time.example, port: 123, protocol: udp }\n"                                 \
@@ -122,6 +124,72 @@ TEST(a_failed_flow_is_told_and_gone)
 	w->connect_fail = EGRESS_OK;
 	world_send(w, ntp, 123, 6000, span_str("x"));
 	CHECK_EQ(world_stat(w, "udp_open"), 1);
+	world_free(w);
+}
+
+/* A pair of sockets of the network's kind: those take hundreds that nobody has read. */
+static void udp_pair(int ret[2])
+{
+	struct sockaddr_in a[2];
+	socklen_t len = sizeof(a[0]);
+
+	for (int i = 0; i < 2; i++) {
+		ret[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		a[i] = (struct sockaddr_in){ .sin_family = AF_INET };
+		a[i].sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		CHECK(ret[i] >= 0);
+		CHECK_EQ(bind(ret[i], (struct sockaddr *)&a[i], sizeof(a[i])), 0);
+		CHECK_EQ(getsockname(ret[i], (struct sockaddr *)&a[i], &len), 0);
+	}
+	for (int i = 0; i < 2; i++)
+		CHECK_EQ(connect(ret[i], (struct sockaddr *)&a[1 - i], sizeof(a[0])), 0);
+}
+
+/* Only so many in a turn, so that a server which sends without end stops nobody else. */
+TEST(a_server_that_floods_has_its_turn_like_others)
+{
+	enum { SENT = 4 * GATE_UDP_READS, FRAME = NET_PREFIX_BYTES + 14 + 20 + 8 + 1 };
+	static char frames[SENT * FRAME];
+	struct world *w = named();
+	uint64_t before;
+	int fds[2];
+
+	udp_pair(fds);
+	world_pin(w, "time.example", ntp);
+	w->shared = fds[0];
+	world_send(w, ntp, 123, 6000, span_str("x"));
+	before = world_stat(w, "bytes_down");
+	for (unsigned i = 0; i < SENT; i++)
+		CHECK_EQ(send(fds[1], "y", 1, 0), 1);
+	CHECK_EQ(gate_turn(w->gate, 1000, &w->fault), 0);
+	CHECK_EQ(recv(w->card, frames, sizeof(frames), MSG_PEEK | MSG_DONTWAIT),
+	         GATE_UDP_READS * FRAME);
+	world_run(w);
+	CHECK_EQ(world_stat(w, "bytes_down") - before, SENT);
+	CHECK_EQ(w->datagrams, SENT + 1);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+	world_free(w);
+}
+
+/* LIM-3: what comes down counts as well, also where the guest says no more. */
+TEST(a_download_ends_when_the_bytes_are_used_up)
+{
+	static char data[1000];
+	struct world *w = world_new(NULL);
+	unsigned sent = 0;
+
+	world_policy(w, 1, "version: 1\nlimits: { egress: 4KiB }\nnetwork:\n  rules:\n" RULES);
+	world_name(w, "time.example", ntp, 300);
+	world_pin(w, "time.example", ntp);
+	world_send(w, ntp, 123, 6000, span_str("x"));
+	while (sent < 20 && send(w->upstreams[0].fd, data, sizeof(data), MSG_NOSIGNAL) > 0) {
+		sent++;
+		world_run(w);
+	}
+	CHECK_EQ(world_said(w, EGRESS_EVENT_ENDED, POLICY_LIMIT_BYTES), 1);
+	CHECK(w->datagrams <= 1 + 5);
+	CHECK_EQ(world_stat(w, "udp_open"), 0);
 	world_free(w);
 }
 
