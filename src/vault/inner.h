@@ -119,6 +119,8 @@ void peer_close(struct vault *v);
 void peer_readable(void *user, bool readable, bool writable);
 void peer_more(void *user); /* frames that were read and not looked at */
 void peer_flush(struct vault *v);
+/* So much waits for the gate that nothing more is read: heads need no credit. */
+_must_ bool peer_is_choked(struct vault *v);
 
 /*
  * A frame: peer_begin(), one egress_put_*() to it, peer_send(). It is judged as the gate will.

@@ -117,6 +117,14 @@ static void set_watch(struct vault *v)
 		watch_set(v->link_watch, !v->choked, egress_link_waits(v->link));
 }
 
+bool peer_is_choked(struct vault *v)
+{
+	/* peer_flush() sees it, and sets off what was left */
+	if (egress_link_room(v->link) < VAULT_LINK_RESERVE)
+		v->choked = true;
+	return v->choked;
+}
+
 void peer_flush(struct vault *v)
 {
 	struct err e = { 0 };

@@ -245,8 +245,8 @@ void request_head(struct request *q, const struct http_head *h)
 	}
 	egress_put_response(peer_begin(q->v), q->stream, out);
 	free(out);
-	if (!peer_send(q->v, -1)) { /* too long for any frame, or a flood of them */
-		request_fail(q, EGRESS_LIMIT);
+	if (!peer_send(q->v, -1)) { /* too long for any frame */
+		request_fail(q, EGRESS_PROTOCOL);
 		return;
 	}
 	request_say_scrubbed(q);

@@ -290,7 +290,7 @@ static bool decrypt(struct upstream *u)
 /* As much as the requests have windows for. */
 static void take_plain(struct upstream *u)
 {
-	while (!u->dead && !u->v->choked) {
+	while (!u->dead && !peer_is_choked(u->v)) {
 		struct span in = span_of(u->plain + u->at, u->len);
 		size_t had = in.len;
 

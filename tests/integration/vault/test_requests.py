@@ -461,6 +461,28 @@ def test_path_5_the_longest_path_goes_through(folder):
         assert (a.fail, len(a.body.split(b" ")[1])) == (None, 4096)
 
 
+TALKERS = 40
+all_there = threading.Barrier(TALKERS)
+
+
+def talks(s):
+    """All at once, and much before the answer: heads need no credit."""
+    read_head(s)
+    all_there.wait(60)
+    s.sendall((b"HTTP/1.1 103 Early Hints\r\nx: " + b"a" * 30000 + b"\r\n\r\n") * 12 + ok())
+
+
+@in_https_world(lambda folder: serve_tcp(talks, port=80))
+def test_heads_that_the_gate_has_no_room_for(folder):
+    """They wait at the server, and neither a request nor the vault ends for it."""
+    with start(folder) as v:
+        many = [Request(v, "plain.test", f"/{i}", scheme=PLAIN) for i in range(TALKERS)]
+        time.sleep(1)  # nothing is read meanwhile
+        for q in many:
+            a = q.whole()
+            assert (a.fail, a.status, a.infos, a.body) == (None, 200, [103] * 12, b"hello")
+
+
 GARBAGE = {
     "no http": b"SSH-2.0-x\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
