@@ -160,6 +160,9 @@ _must_ int cli_paths(struct cli *c, struct err *e);
 /* The state directory, made on first use: c->state_fd. Finds the installation too. */
 _must_ int cli_state(struct cli *c, struct err *e);
 
+/* Is stdout a terminal, and NO_COLOR not set? */
+bool cli_colour(const struct cli *c);
+
 /* Prints "berm: text" and returns CLI_EXIT_ERROR. */
 int cli_fail(const struct err *e);
 

@@ -77,7 +77,6 @@ static int print_json(const struct doctor_report *r, struct err *e)
 static int doctor_run(struct cli *c, const struct args *a)
 {
 	_own_free_ struct doctor_report *r = malloc(sizeof(*r));
-	const char *no_colour = cli_env(c, "NO_COLOR");
 	struct err e = { 0 };
 
 	(void)a;
@@ -87,7 +86,7 @@ static int doctor_run(struct cli *c, const struct args *a)
 	if (cli_paths(c, &e) < 0 || doctor_examine(&c->paths, r, &e) < 0)
 		return cli_fail(&e);
 	if (!c->json)
-		print_report(r, c->out_tty && (!no_colour || !*no_colour));
+		print_report(r, cli_colour(c));
 	else if (print_json(r, &e) < 0)
 		return cli_fail(&e);
 	return r->can_run ? 0 : DOCTOR_EXIT_CANNOT_RUN;
@@ -95,7 +94,7 @@ static int doctor_run(struct cli *c, const struct args *a)
 
 const struct verb verb_doctor = {
 	.name = "doctor",
-	.summary = "say whether berm can run here, how well, and what to do about it",
+	.summary = "Say whether berm can run here, how well, and what to do about it",
 	.args = "",
 	.about =
 		"Looks at /dev/kvm, QEMU, the guest's kernel, agent and image, gate and vault, the kernel's\n"

@@ -79,6 +79,12 @@ static void put_text(struct buf *b, const char *text)
 	buf_put_escaped(b, span_str(text));
 }
 
+/* Where a connection went; a lookup's port is that of every name server, and says nothing. */
+static uint64_t port_of(const json_t *o)
+{
+	return strcmp(text_of(o, "layer"), "dns") == 0 ? 0 : number_of(o, "port");
+}
+
 /* "api.example.com:443", or the address where there is no name. */
 static void put_where(struct buf *b, const json_t *o)
 {
@@ -92,8 +98,8 @@ static void put_where(struct buf *b, const json_t *o)
 		buf_printf(b, "[%s]", address);
 	else
 		put_text(b, address);
-	if (number_of(o, "port") > 0)
-		buf_printf(b, ":%llu", (unsigned long long)number_of(o, "port"));
+	if (port_of(o) > 0)
+		buf_printf(b, ":%llu", (unsigned long long)port_of(o));
 }
 
 static void put_request(struct buf *b, const json_t *o)
@@ -149,7 +155,24 @@ static void put_why(struct buf *b, const json_t *o)
 	}
 }
 
-bool logs_egress_put(struct buf *b, struct span line)
+/* Red is what was kept back, yellow what somebody may want to look at. */
+static const char *colour_of(const char *event)
+{
+	if (strcmp(event, "refused") == 0 || strcmp(event, "violation") == 0)
+		return "\033[31m";
+	if (strcmp(event, "allowed") == 0)
+		return "\033[32m";
+	return strcmp(event, "ended") == 0 ? "" : "\033[33m";
+}
+
+static void put_event(struct buf *b, const char *event, bool colour)
+{
+	const char *on = colour ? colour_of(event) : "";
+
+	buf_printf(b, "  %s%-9.16s%s  ", on, event, on[0] ? "\033[0m" : "");
+}
+
+bool logs_egress_put(struct buf *b, struct span line, bool colour)
 {
 	_own_(jread_free) json_t *o = NULL;
 	const char *event;
@@ -160,7 +183,7 @@ bool logs_egress_put(struct buf *b, struct span line)
 	if (!event[0])
 		return false;
 	put_text(b, text_of(o, "time"));
-	buf_printf(b, "  %-9.16s  ", event);
+	put_event(b, event, colour);
 	if (strcmp(event, "lost") == 0) {
 		buf_printf(b, "%llu records are missing here",
 		           (unsigned long long)number_of(o, "count"));
@@ -210,7 +233,7 @@ static int print_line(struct reader *r, struct span line, struct err *e)
 	buf_init(&b, r->shown, SHOWN_BYTES_MAX);
 	if (r->json) {
 		buf_put_span(&b, line);
-	} else if (!logs_egress_put(&b, line)) {
+	} else if (!logs_egress_put(&b, line, cli_colour(r->c))) {
 		buf_reset(&b);
 		buf_put_escaped(&b, line);
 	}

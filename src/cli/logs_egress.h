@@ -19,7 +19,8 @@ _must_ int logs_egress_show(const struct logs_egress *l, struct cli *c, const ch
                             struct err *e);
 
 /*
- * One record, as berm writes it, in a line for a person without its end. False: it is no record.
+ * One record, as berm writes it, in a line for a person without its end. colour: what became of it
+ * is coloured, for a terminal. False: it is no record.
  * Pure but for what reading JSON allocates.
  */
-_must_ bool logs_egress_put(struct buf *b, struct span line);
+_must_ bool logs_egress_put(struct buf *b, struct span line, bool colour);

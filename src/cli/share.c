@@ -60,6 +60,13 @@ const char *cli_env(const struct cli *c, const char *name)
 	return NULL;
 }
 
+bool cli_colour(const struct cli *c)
+{
+	const char *no = cli_env(c, "NO_COLOR");
+
+	return c->out_tty && (!no || !*no);
+}
+
 int cli_out(const void *data, size_t len, struct err *e)
 {
 	int r = fd_write_all(STDOUT_FILENO, data, len, e);

@@ -8,7 +8,7 @@ static const char *shown(const char *json)
 	struct buf b;
 
 	buf_init(&b, room, sizeof(room));
-	if (!logs_egress_put(&b, span_str(json)))
+	if (!logs_egress_put(&b, span_str(json), false))
 		return NULL;
 	CHECK(buf_ok(&b));
 	return buf_cstr(&b);
@@ -49,6 +49,28 @@ TEST(what_went_on)
 	          "2026-01-31T12:00:00.000Z  scrubbed   http  a.example:443  secret TOKEN");
 	CHECK_STR(shown(HEAD "\"event\":\"lost\",\"layer\":\"tcp\",\"count\":12}"),
 	          "2026-01-31T12:00:00.000Z  lost       12 records are missing here");
+}
+
+TEST(colours)
+{
+	static const struct {
+		const char *json, *text;
+	} rows[] = {
+		{ HEAD
+		  "\"event\":\"refused\",\"layer\":\"dns\",\"host\":\"a.example\",\"port\":53}",
+		  "2026-01-31T12:00:00.000Z  \033[31mrefused  \033[0m  dns   a.example" },
+		{ HEAD "\"event\":\"ended\",\"layer\":\"tls\",\"host\":\"a.example\",\"port\":443}",
+		  "2026-01-31T12:00:00.000Z  ended      tls   a.example:443" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char room[512];
+		struct buf b;
+
+		buf_init(&b, room, sizeof(room));
+		CHECK(logs_egress_put(&b, span_str(rows[i].json), true));
+		CHECK_STR(buf_cstr(&b), rows[i].text);
+	}
 }
 
 TEST(nothing_moves_the_cursor)
