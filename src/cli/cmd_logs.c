@@ -257,7 +257,7 @@ static int run_logs(struct cli *c, const struct args *a)
 
 const struct verb verb_logs = {
 	.name = "logs",
-	.summary = "Show what a sandbox's main command wrote",
+	.summary = "Show what a sandbox's main command wrote, or what it reached",
 	.args = "SANDBOX",
 	.about =
 		"Its stdout goes to stdout, its stderr to stderr. The newest 4 to 8 MiB are kept. On a\n"

@@ -105,10 +105,11 @@ static void unfilled(const struct check *k, char *ret, size_t size)
 
 	ret[0] = '\0';
 	if (slot)
-		(void)snprintf(ret, size,
-		               "the preset '%s' opens nothing here: its hosts are those the image "
-		               "of a run is set up to use",
-		               slot);
+		(void)snprintf(
+			ret, size,
+			"the preset '%s' opens nothing here: its hosts are those that the image "
+			"of a run brings, as berm image inspect shows them",
+			slot);
 }
 
 /* --- questions --- */

@@ -92,7 +92,8 @@ const struct verb verb_run = {
 		    "tar -c . | berm run -- sh -c 'mkdir /w && cd /w && tar -x && ls'\n"
 		    "berm run -m 1GiB --cpus 2 -e TOKEN -- printenv TOKEN\n"
 		    "berm run --json --time 1s -- sleep 9 | jq .result.reason\n"
-		    "berm run --preset standard --secret API_KEY@api.example.com -- ./agent\n"
+		    "berm run --preset standard --allow api.example.com \\\n"
+		    "    --secret API_KEY@api.example.com -- ./agent\n"
 		    "berm run -d --name web -p 8080:80 -- python3 -m http.server 80\n"
 		    "berm run -d --name web -- sleep 1h\n",
 	.opts = run_opts,

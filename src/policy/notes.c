@@ -71,7 +71,8 @@ static unsigned note_secret(const struct policy *p, const struct policy_secret *
 			if (p->rules[k].kind == RULE_HOST && !(p->rules[k].flags & RULE_DENY) &&
 			    may_meet(&p->rules[k].host, &s->hosts[h]))
 				return 0;
-	note(arg, s->origin, "can be sent nowhere: no rule allows a host of the secret", s->name);
+	note(arg, s->origin,
+	     "can be sent nowhere: add a rule, or --allow, for a host of the secret", s->name);
 	return 1;
 }
 

@@ -50,13 +50,14 @@ TEST(rules_that_are_denied_whole)
 
 TEST(secrets_without_a_way_out)
 {
-	CHECK_STR(notes_of(policy_of("version: 1\n"
-	                             "network: { rules: [ { host: \"*.e.test\", port: 443 } ] }\n"
-	                             "secrets:\n"
-	                             "  - { name: A, hosts: [a.e.test] }\n"
-	                             "  - { name: B, hosts: [other.test] }\n"
-	                             "  - { name: C, hosts: [\"**.e.test\"] }\n")),
-	          "t.yaml:5 can be sent nowhere: no rule allows a host of the secret B\n");
+	CHECK_STR(
+		notes_of(policy_of("version: 1\n"
+	                           "network: { rules: [ { host: \"*.e.test\", port: 443 } ] }\n"
+	                           "secrets:\n"
+	                           "  - { name: A, hosts: [a.e.test] }\n"
+	                           "  - { name: B, hosts: [other.test] }\n"
+	                           "  - { name: C, hosts: [\"**.e.test\"] }\n")),
+		"t.yaml:5 can be sent nowhere: add a rule, or --allow, for a host of the secret B\n");
 }
 
 TEST(the_presets_have_none)
