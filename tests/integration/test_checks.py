@@ -1,6 +1,7 @@
 """The checks of tools/ must be able to fail: each finds the fault planted for it."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -18,6 +19,11 @@ CLEAN = {
     "docs/adr/README.md": "[one](0001-one.md)\n",
     "docs/adr/0001-one.md": "# 0001\n",
 }
+CASES = "docs/internals/egress-cases.md"
+with open(f"{TOP}/{CASES}", encoding="utf-8") as f:
+    CLEAN[CASES] = "".join(
+        f"| {case} | x | not applicable: y |\n" for case in re.findall(r"^\| ([A-Z0-9]+-[0-9]+) \|", f.read(), re.M)
+    )
 
 
 def check(tool, top):
@@ -84,6 +90,9 @@ FAULTS = [
     ("check_docs", "docs/adr/0002-two.md", "# 0002\n", "does not list"),
     ("check_docs", "NEWS.md", "# News\n", "no section"),
     ("check_docs", "tools/y", "#!/bin/sh\n", "not x mode"),
+    ("check_docs", CASES, CLEAN[CASES].replace("not applicable", "later", 1), "neither a test nor a reason"),
+    ("check_docs", CASES, CLEAN[CASES].split("\n", 1)[1], "is not there"),
+    ("check_docs", CASES, CLEAN[CASES].replace("not applicable: y", "`e2e/test_x.py`", 1), "which does not exist"),
 ]
 
 
