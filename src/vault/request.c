@@ -234,6 +234,11 @@ static int try_swap(struct request *q, struct http_head *out, struct swap_report
 	return swap_head(q->v->store, q->v->policy, &q->ask, &q->asked->request.head, out, report);
 }
 
+static uint64_t bound(const struct request *q)
+{
+	return swap_bound(q->v->store, q->v->policy, &q->ask);
+}
+
 /* What swap_head() says against it. The request is gone. */
 static void refuse_swap(struct request *q, int r, const struct swap_report *report)
 {
@@ -270,7 +275,7 @@ static void start(struct request *q)
 	}
 	r = scrub_new(q->v->store, &q->scrub, NULL);
 	if (r == 0)
-		scrub_hold(q->scrub, swap_bound(q->v->store, q->v->policy, &q->ask));
+		scrub_hold(q->scrub, bound(q));
 	if (r == 0)
 		r = scan_new(q->v->store, &q->asked->request.head, &q->scan, NULL);
 	if (r < 0) {
@@ -472,5 +477,7 @@ void request_judge_all(struct vault *v, const struct policy *old)
 		if (judge_keeps(&j, old, &q->ask, true) != EGRESS_OK ||
 		    (q->asked && judge(q) != EGRESS_OK))
 			revoke_request(q);
+		else if (scrub_holds(q->scrub) == 0 && bound(q) != 0)
+			revoke_request(q); /* nothing is looked for in its answer */
 	}
 }

@@ -68,6 +68,15 @@ uint64_t scrub_holds(const struct scrub *c)
 	return c->holds;
 }
 
+/*
+ * Can a value be in this reply? Where none can, nothing may depend on values, not even how long it
+ * takes: what a guest may have a server say would be a way to ask for them.
+ */
+static bool searches(const struct scrub *c)
+{
+	return c->holds != 0 && c->store->arena->values.count > 0;
+}
+
 /* --- guesses --- */
 
 static void guess_over(struct scrub *c, bool wrong)
@@ -223,6 +232,9 @@ static int mask_frames(struct scrub *c, size_t len, size_t *ret_cut)
 /* Masks the first len bytes of the scratch; in front of *ret_cut they may go out. */
 static int mask_body(struct scrub *c, size_t len, size_t *ret_cut)
 {
+	*ret_cut = len;
+	if (!searches(c))
+		return 0;
 	if (c->upgraded)
 		return mask_frames(c, len, ret_cut);
 	(void)mask(c, NULL, len);
@@ -299,7 +311,7 @@ static int decode(struct scrub *c, const struct http_head *in, struct http_head 
 	unsigned kept = 0;
 	int r;
 
-	if (coding == CONTENT_IDENTITY || c->store->arena->values.count == 0)
+	if (coding == CONTENT_IDENTITY || !searches(c))
 		return 0;
 	if (coding == CONTENT_UNKNOWN)
 		return -EPROTO;
@@ -322,14 +334,14 @@ int scrub_head(struct scrub *c, const struct http_head *in, struct http_head *re
 	int r;
 
 	*ret = *in;
-	if (c->store->arena->values.count > 0) {
+	if (searches(c)) {
 		r = scrub_fields(c, in->fields, in->count, ret->fields, &ret->count,
 		                 EGRESS_IN_FIELD);
 		if (r < 0)
 			return r;
 	}
 	if (in->status == 101) {
-		c->upgraded = c->store->arena->values.count > 0;
+		c->upgraded = searches(c);
 		c->where = EGRESS_IN_OPAQUE;
 	}
 	if (in->status < 200)
@@ -340,7 +352,7 @@ int scrub_head(struct scrub *c, const struct http_head *in, struct http_head *re
 int scrub_trailers(struct scrub *c, const struct http_trailers *in, struct http_trailers *ret)
 {
 	*ret = *in;
-	if (c->store->arena->values.count == 0)
+	if (!searches(c))
 		return 0;
 	return scrub_fields(c, in->fields, in->count, ret->fields, &ret->count, EGRESS_IN_TRAILER);
 }

@@ -3,6 +3,7 @@
  * mean nothing, in the same form; never is a length changed.
  *
  * Hostile   every byte: upstreams echo, and guests choose upstreams that do
+ * Where     in replies of hosts that a secret is bound to; no other has one to give away
  * Finds     the values of the store, and those replaced while this reply is under way, in the forms
  *           that scan.h lists. docs/internals/secrets.md has what is not found
  * Holds     back only a tail that can be the beginning of a value (four bytes of it or more), at
@@ -44,7 +45,8 @@ OWN_DEFINE(struct scrub, scrub_free)
 /*
  * Whose values are held back: bit i is the store's i-th secret, see swap_bound(). All, if this is
  * never called. The others are replaced where they stand whole within a piece; where one lies
- * across two, what is in the second is.
+ * across two, what is in the second is. 0: no secret is bound there, and nothing is looked for.
+ * Before scrub_head().
  */
 void scrub_hold(struct scrub *c, uint64_t secrets);
 uint64_t scrub_holds(const struct scrub *c);

@@ -410,10 +410,12 @@ uint64_t swap_bound(const struct store *s, const struct policy *p, const struct 
 
 	for (unsigned i = 0; i < policy_secrets(p); i++) {
 		const struct policy_secret *ps = policy_secret_at(p, i);
-		int slot = is_bound(ps, ask) ? store_find(s, ps->name) : -1;
+		int slot;
 
-		if (slot >= 0)
-			bound |= (uint64_t)1 << slot;
+		if (!is_bound(ps, ask))
+			continue;
+		slot = store_find(s, ps->name);
+		bound |= slot < 0 ? UINT64_MAX : (uint64_t)1 << slot;
 	}
 	return bound;
 }

@@ -37,7 +37,10 @@ _must_ int swap_head(struct store *s, const struct policy *p, const struct polic
                      const struct http_head *in, struct http_head *ret,
                      struct swap_report *ret_report);
 
-/* Bit i: the store's i-th secret is bound to this host and port, wherever in a request. */
+/*
+ * Bit i: the store's i-th secret is bound to this host and port, wherever in a request. All bits
+ * if one is that has no number yet, as its value is still to come.
+ */
 uint64_t swap_bound(const struct store *s, const struct policy *p, const struct policy_ask *ask);
 
 /* Wipes the room. Call it as soon as http_conn_open() has written the head. */

@@ -613,6 +613,19 @@ def test_hot_what_is_sent_once_more_is_judged_once_more(folder):
 
 
 @in_https_world(ordinary)
+def test_hot_a_reply_that_was_not_searched_ends_when_it_has_to_be(folder):
+    bound = READ + "secrets:\n  - { name: LATE, from: env, hosts: [two.test], header: authorization }\n"
+    with start(folder) as v:
+        plain, soon = [Request(v, host, "/", "POST", framing=STREAM) for host in ("good.test", "two.test")]
+        v.policy(bound)
+        assert soon.whole().fail == "revoked"
+        soon.end()
+        plain.send(b"x")
+        plain.end()
+        assert plain.whole().status == 200
+
+
+@in_https_world(ordinary)
 def test_many_at_once(folder):
     with start(folder) as v:
         for _ in range(3):

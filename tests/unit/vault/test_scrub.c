@@ -296,8 +296,9 @@ TEST(what_is_not_bound_is_not_held)
 	struct scrub *c;
 
 	begin_with(value);
+	CHECK_OK(store_set(s, span_str("OTHER"), span_str("hunter22hunter23"), &e), &e);
 	c = new_scrub();
-	scrub_hold(c, 0);
+	scrub_hold(c, 2);
 	buf_init(&out, room, sizeof(room));
 	feed(c, span_str("data: ghp_16C7e42F292c"), &out);
 	CHECK_SPAN(buf_span(&out), "data: ghp_16C7e42F292c");
@@ -306,16 +307,38 @@ TEST(what_is_not_bound_is_not_held)
 	CHECK_EQ(scrub_held(c), 0);
 	CHECK(!has(buf_span(&out), "7710c838347Ae178", 16));
 	CHECK(!has(buf_span(&out), value + 22, 8));
-	scrub_free(c);
-
-	CHECK_OK(store_set(s, span_str("OTHER"), span_str("hunter22hunter23"), &e), &e);
-	c = new_scrub();
-	scrub_hold(c, 2);
-	buf_reset(&out);
-	feed(c, span_str("ghp_16C7e42F292c"), &out);
-	CHECK_EQ(scrub_held(c), 0);
 	feed(c, span_str(" hunter22hu"), &out);
 	CHECK_EQ(scrub_held(c), 10);
+	scrub_free(c);
+}
+
+/* Where no secret is bound nothing depends on values: bytes, coding and frames are as they were. */
+TEST(where_nothing_is_bound_nothing_is_looked_for)
+{
+	static const struct http_field coded = { { (const uint8_t *)"content-encoding", 16 },
+		                                 { (const uint8_t *)"unheard-of", 10 } };
+	struct http_head in = { .status = 200, .framing = HTTP_BODY_LENGTH, .length = 40 };
+	struct http_head got;
+	uint8_t room[100];
+	struct buf out;
+	struct scrub *c;
+
+	begin_with(value);
+	c = new_scrub();
+	scrub_hold(c, 0);
+	in.fields[0] = coded;
+	in.count = 1;
+	CHECK_EQ(scrub_head(c, &in, &got), 0);
+	CHECK(got.count == 1 && got.framing == HTTP_BODY_LENGTH && got.length == 40);
+	buf_init(&out, room, sizeof(room));
+	feed(c, span_str(value), &out);
+	CHECK_SPAN(buf_span(&out), value);
+	CHECK_EQ(scrub_held(c), 0);
+	in.status = 101;
+	in.count = 0;
+	CHECK_EQ(scrub_head(c, &in, &got), 0);
+	feed(c, span_str("\xff no frame"), &out);
+	CHECK_EQ(scrub_held(c), 0);
 	scrub_free(c);
 }
 
