@@ -29,11 +29,12 @@
 enum {
 	INTERCEPT_OUT_BYTES = 96 << 10, /* for the guest, encrypted and not yet taken */
 	INTERCEPT_HELD_MAX = 128 << 20, /* bodies that wait for slow readers, of all connections */
-	INTERCEPT_HANDSHAKE_MS = 10000, /* for all of TLS's handshake */
-	INTERCEPT_HEAD_MS = 30000,      /* from a head's first byte to its last: else 408 */
-	INTERCEPT_IDLE_MS = 600000,     /* without a request; then it is closed */
-	INTERCEPT_UPLOAD_MS = 120000,   /* without a byte of a body of a known length: 408 */
-	INTERCEPT_STALL_MS = 120000,    /* that the guest takes nothing of what there is for it */
+	INTERCEPT_HANDSHAKE_MS =
+		30000,                /* for all of TLS's handshake, with a guest's software CPU */
+	INTERCEPT_HEAD_MS = 30000,    /* from a head's first byte to its last: else 408 */
+	INTERCEPT_IDLE_MS = 600000,   /* without a request; then it is closed */
+	INTERCEPT_UPLOAD_MS = 120000, /* without a byte of a body of a known length: 408 */
+	INTERCEPT_STALL_MS = 120000,  /* that the guest takes nothing of what there is for it */
 	INTERCEPT_QUIET_MS = 3600 * 1000, /* without a byte in either direction, requests open */
 	INTERCEPT_LINGER_MS = 5000,       /* bytes are still read and dropped after our last one */
 	INTERCEPT_SMALL = 64, /* bytes of a frame that is to fit always: CREDIT, RESET */

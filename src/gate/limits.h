@@ -17,7 +17,7 @@ enum {
 	GATE_RINGS_SPARE = 64, /* left for connections under way before a new one is taken */
 	GATE_FDS_OTHER = 64,   /* fds that are no connection's; the rest of the limit is */
 	GATE_FIRST_BYTES = 16384,  /* of a first flight, to find the name in it */
-	GATE_FIRST_MS = 5000,      /* and how long it may take */
+	GATE_FIRST_MS = 30000,     /* and how long it may take: Java on a software CPU needs ten */
 	GATE_FIRST_MAX = 256,      /* of them at once: each holds a ring */
 	GATE_ASKING_MS = 50000,    /* for the vault's answer; it gives up on an upstream earlier */
 	GATE_CLOSING_MS = 10000,   /* for the guest to say its end, when all else is said */
