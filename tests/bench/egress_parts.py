@@ -66,6 +66,15 @@ def sealed(data):
     return fd
 
 
+def seconds(process):
+    """Processor time of a process and its threads, by nanoseconds where the kernel has them."""
+    total = 0
+    for thread in os.listdir(f"/proc/{process.pid}/task"):
+        with open(f"/proc/{process.pid}/task/{thread}/schedstat", encoding="ascii") as f:
+            total += int(f.read().split()[0])
+    return total / 1e9
+
+
 class GuestSide:
     """The namespace with the TAP, named as a guest's card is, and a resolv.conf of its own."""
 
@@ -96,7 +105,7 @@ class Card:
         self.world, self.side, self.processes = w, GuestSide(w), {}
         self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         for s in (self.near, self.far):
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.buffer_bytes)
         argv = [wire, f"fd:{self.far.fileno()}", f"tap:tap0:{self.side.space.holder.pid}", str(delay_ms)]
         self.wire = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[self.far.fileno()])
         if self.wire.stdout.readline() != b"ready\n":
@@ -119,14 +128,15 @@ class Card:
                 [*where, sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 pass_fds=list(fds.values()), env={"PATH": world.PATH})
 
-    def usage(self, name):
-        """(seconds of processor time, KiB in memory) of one of its programs. nsenter has become it by exec."""
-        pid = self.processes[name].pid
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-            fields = f.read().rpartition(")")[2].split()
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-            kib = int(re.search(r"^Pss:\s+(\d+)", f.read(), re.MULTILINE)[1])
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), kib
+    def seconds(self):
+        """{program: processor time}. nsenter has become each by exec."""
+        return {name: seconds(p) for name, p in self.processes.items()}
+
+    def memory(self, name):
+        """(PSS, RSS) of one of its programs, KiB."""
+        with open(f"/proc/{self.processes[name].pid}/smaps_rollup", encoding="ascii") as f:
+            text = f.read()
+        return tuple(int(re.search(rf"^{k}:\s+(\d+)", text, re.MULTILINE)[1]) for k in ("Pss", "Rss"))
 
     def close(self):
         self.wire.stdin.close()
@@ -143,6 +153,7 @@ class Card:
 
 class Passt(Card):
     name = "passt"
+    buffer_bytes = 4 << 20  # it drops what finds no room: with less, downloads stall
 
     def start(self):
         argv = ["/usr/bin/passt", "--foreground", "--quiet", "--stderr", "--fd", "4",
@@ -159,6 +170,7 @@ class Berm(Card):
     """berm-gate and berm-vault, told what a supervisor would tell them."""
 
     name = "berm"
+    buffer_bytes = 1 << 20  # as the supervisor asks for
     policy = b""
 
     def start(self):
@@ -230,6 +242,66 @@ def rate(side, url, requests, connections, *flags):
     return float(done[1])
 
 
+# what is sent and received on an interface, but for bare acknowledgements: "host port" on stdin ends it
+CAPTURE = r"""
+import json, socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.bind((sys.argv[1], 3))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+print("ready", flush=True)
+sys.stdin.read()
+s.setblocking(False)
+seen = []
+while True:
+    try:
+        raw, about = s.recvfrom(70000)
+    except BlockingIOError:
+        break
+    if about[1] != 0x800 or raw[23] not in (6, 17):
+        continue
+    ip, head = raw[14:], (raw[14] & 15) * 4
+    total, l4 = struct.unpack_from(">H", ip, 2)[0], ip[head:]
+    sport, dport = struct.unpack_from(">HH", l4)
+    out = about[2] == socket.PACKET_OUTGOING
+    port = dport if out else sport
+    if raw[23] == 6:
+        data = total - head - (l4[12] >> 4) * 4
+        if not data and not l4[13] & 2:
+            continue
+    seen.append((raw[23], port, out))
+print(json.dumps(seen))
+"""
+ONE = r"""
+import socket, ssl, sys
+host, name, port, secure = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "tls"
+s = socket.create_connection((host, port))
+if secure:
+    c = ssl.create_default_context()
+    c.check_hostname, c.verify_mode = False, ssl.CERT_NONE
+    s = c.wrap_socket(s, server_hostname=name)
+s.sendall(b"GET /small HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % name.encode())
+assert s.recv(12).endswith(b" 200"), "no answer"
+"""
+
+
+def trips(seen, port):
+    """How often somebody had to wait for the other end of that TCP port: each way out that was answered."""
+    ways = [out for proto, at, out in seen if proto == 6 and at == port]
+    return sum(a and not b for a, b in zip(ways, ways[1:]))
+
+
+def count_trips(card, host, name, port, secure):
+    """(on the guest's card, towards the server): round trips of one connection up to its first answer."""
+    w, taps = card.world, []
+    for enter, card_name in ((card.side.space.enter(), "tap0"), (w.enter(), "berm0")):
+        taps.append(subprocess.Popen([*enter, "/usr/bin/python3", "-c", CAPTURE, card_name], stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, text=True))
+        if taps[-1].stdout.readline() != "ready\n":
+            raise OSError(f"no capture on {card_name}")
+    card.side.run("/usr/bin/python3", "-c", ONE, host, name, str(port), "tls" if secure else "plain")
+    return [trips(json.loads(t.communicate("")[0]), port) for t in taps]
+
+
 CONNECT_TIMES = r"""
 import socket, ssl, sys, time
 host, port, n, secure = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "tls"
@@ -290,7 +362,7 @@ http {{ access_log off; tcp_nodelay on; keepalive_requests 1000000; keepalive_ti
 	client_body_temp_path {folder}/p1; proxy_temp_path {folder}/p2; fastcgi_temp_path {folder}/p3;
 	uwsgi_temp_path {folder}/p4; scgi_temp_path {folder}/p5;
 	ssl_certificate {pki}/good.pem; ssl_certificate_key {pki}/good.key;
-	upstream origin {{ server {origin}:443; keepalive 64; keepalive_requests 1000000; }}
+	upstream origin {{ server {origin}:443; keepalive 256; keepalive_requests 1000000; }}
 	server {{ listen {address}:{port} ssl http2;
 	location / {{ proxy_pass https://origin; proxy_http_version 1.1; proxy_set_header Connection "";
 		proxy_set_header Host files.world.test; proxy_ssl_name files.world.test;
@@ -312,11 +384,13 @@ def nginx_proxy(w):
                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": world.PATH})
 
 
-def mitmproxy(w):
+def mitmproxy(w, stream):
+    """Streaming, or as it comes: then it keeps a body until it has all of it."""
     argv = ["mitmdump", "--mode", f"reverse:https://{plan.NGINX4}:443", "--listen-host", plan.BERM4,
             "-p", str(MITM_PORT), "--ssl-insecure"]
     # its clients' addresses look public here, which it would refuse
-    for word in ("block_global=false", "stream_large_bodies=1", f"confdir={w.folder}/mitm", "flow_detail=0"):
+    words = ["block_global=false", f"confdir={w.folder}/mitm", "flow_detail=0"]
+    for word in words + (["stream_large_bodies=1"] if stream else []):
         argv += ["--set", word]
     log = open(os.path.join(w.folder, "mitm.log"), "ab")
     with log:
