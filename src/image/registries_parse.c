@@ -174,12 +174,21 @@ static bool is_comment(struct span *text)
 	return text->len > 0 && (text->at[0] == '#' || text->at[0] == ';');
 }
 
+/* The first "://" of the line, or NULL. */
+static const uint8_t *find_mark(const uint8_t *at, size_t len)
+{
+	for (; len >= 3; at++, len--)
+		if (memcmp(at, "://", 3) == 0)
+			return at;
+	return NULL;
+}
+
 /* The host of the next URL of this line; the line is at its end where there is none. */
 static bool take_of_line(struct span *text, struct span *ret_host)
 {
 	const uint8_t *end = memchr(text->at, '\n', text->len);
 	size_t len = end ? (size_t)(end - text->at) : text->len;
-	const uint8_t *mark = len > 0 ? memmem(text->at, len, "://", 3) : NULL;
+	const uint8_t *mark = find_mark(text->at, len);
 	const uint8_t *at;
 	struct span host;
 	bool web;
