@@ -151,8 +151,8 @@ def broken():
 
 def many():
     """A crowd that does nothing, in its own time."""
-    crowd = [dial("files.world.test", 8000) for _ in range(40)]
-    crowd += [dial("api.world.test", 443) for _ in range(10)]
+    files, api = (socket.gethostbyname(name) for name in ("files.world.test", "api.world.test"))
+    crowd = [dial(files, 8000) for _ in range(40)] + [dial(api, 443) for _ in range(10)]
     for s in crowd:
         s.close()
 

@@ -26,6 +26,7 @@ network:
     - {{ host: refuses.world.test, port: 7 }}
     - {{ host: away.world.test, port: 7, protocol: udp }}
     - {{ host: "*.wild.world.test", port: 443 }}
+limits: {{ dns_rate: 10000, connection_rate: 10000 }}
 secrets:
   - {{ name: TOKEN, from: env, hosts: [api.world.test], header: {{ name: authorization, prefix: "Bearer " }} }}
 """
