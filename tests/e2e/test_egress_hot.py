@@ -229,7 +229,7 @@ def test_hot8_a_crash_while_the_policy_changes(new_box, program):
         finally:
             change.kill()
             change.communicate()
-        assert change.returncode == 125 and err
+        assert change.returncode in (3, 125) and err  # it has ended, or its answer never came
         got = b.berm.run("wait", b.id, timeout=60)
         assert got.returncode == 125 and program.removeprefix("berm-") in got.stderr
 
