@@ -465,19 +465,25 @@ static void revoke_request(struct request *q)
 	peer_must(v);
 }
 
+static bool keeps(const struct judge *j, const struct policy *old, struct request *q)
+{
+	q->ask.method = q->ask.path = q->ask.query = span_of(NULL, 0);
+	if (judge_keeps(j, old, &q->ask, true) != EGRESS_OK)
+		return false;
+	/* until its answer begins it may be sent (once more), so it is judged as a whole */
+	if (q->asked && judge(q) != EGRESS_OK)
+		return false;
+	/* a secret is bound to its host now, and none is looked for in its answer */
+	return scrub_holds(q->scrub) != 0 || bound(q) == 0;
+}
+
 void request_judge_all(struct vault *v, const struct policy *old)
 {
 	struct judge j = vault_judge(v);
 	uint32_t number = 1;
 	struct request *q;
 
-	while ((q = slots_next(&v->requests, &number)) != NULL) {
-		q->ask.method = q->ask.path = q->ask.query = span_of(NULL, 0);
-		/* until its answer begins it may be sent (once more), so it is judged as a whole */
-		if (judge_keeps(&j, old, &q->ask, true) != EGRESS_OK ||
-		    (q->asked && judge(q) != EGRESS_OK))
+	while ((q = slots_next(&v->requests, &number)) != NULL)
+		if (!keeps(&j, old, q))
 			revoke_request(q);
-		else if (scrub_holds(q->scrub) == 0 && bound(q) != 0)
-			revoke_request(q); /* nothing is looked for in its answer */
-	}
 }
