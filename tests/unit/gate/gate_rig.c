@@ -679,3 +679,36 @@ void rig_answer_with(struct rig *g, uint32_t number, const char *body)
 	CHECK_EQ(rig_body(g, number, body, strlen(body)), strlen(body));
 	rig_end(g, number);
 }
+
+struct rig *rig_plain(const char *rules)
+{
+	return rig_new(rules, "api.test", false, NULL);
+}
+
+struct rig *rig_secure(const char *rules)
+{
+	struct rig *g = rig_new(rules, "api.test", true, "\x08http/1.1");
+
+	rig_client(g, false);
+	return g;
+}
+
+void rig_has(const char *text, const char *what)
+{
+	if (!strstr(text, what))
+		test_fail(__FILE__, __LINE__, "no '%s' in '%s'", what, text);
+}
+
+void rig_has_not(const char *text, const char *what)
+{
+	if (strstr(text, what))
+		test_fail(__FILE__, __LINE__, "'%s' in '%s'", what, text);
+}
+
+const struct rig_record *rig_recorded(struct rig *g, unsigned i, uint8_t event, const char *reason)
+{
+	CHECK(i < g->records_count);
+	CHECK_EQ(g->records[i].event, event);
+	CHECK_STR(policy_reason_word(g->records[i].reason), reason);
+	return &g->records[i];
+}

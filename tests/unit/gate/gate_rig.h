@@ -136,3 +136,12 @@ void rig_reset(struct rig *g, uint32_t number, enum egress_fail why);
 void rig_answer_with(struct rig *g, uint32_t number, const char *body);
 /* Whatever was put into g->frame; false: it is dropped, being late. */
 bool rig_deliver(struct rig *g);
+
+/* Of api.test on port 80, and on 443 with a guest that speaks HTTP/1.1. */
+struct rig *rig_plain(const char *rules);
+struct rig *rig_secure(const char *rules);
+
+/* Checks. The i-th record is that event, for that reason. */
+const struct rig_record *rig_recorded(struct rig *g, unsigned i, uint8_t event, const char *reason);
+void rig_has(const char *text, const char *what);
+void rig_has_not(const char *text, const char *what);

@@ -10,39 +10,6 @@ static const char any[] = "    - { host: api.test, port: [80, 443], inspect: tru
 static const char limited[] =
 	"    - { host: api.test, port: 443, http: [ { method: GET, path: \"/open/**\" } ] }";
 
-static struct rig *plain(const char *rules)
-{
-	return rig_new(rules, "api.test", false, NULL);
-}
-
-static struct rig *secure(const char *rules)
-{
-	struct rig *g = rig_new(rules, "api.test", true, "\x08http/1.1");
-
-	rig_client(g, false);
-	return g;
-}
-
-static void has(const char *text, const char *what)
-{
-	if (!strstr(text, what))
-		test_fail(__FILE__, __LINE__, "no '%s' in '%s'", what, text);
-}
-
-static void has_not(const char *text, const char *what)
-{
-	if (strstr(text, what))
-		test_fail(__FILE__, __LINE__, "'%s' in '%s'", what, text);
-}
-
-static const struct rig_record *record(struct rig *g, unsigned i, uint8_t event, const char *reason)
-{
-	CHECK(i < g->records_count);
-	CHECK_EQ(g->records[i].event, event);
-	CHECK_STR(policy_reason_word(g->records[i].reason), reason);
-	return &g->records[i];
-}
-
 /* An answer to HEAD. */
 static void begin_declared(struct rig *g, uint32_t number, uint64_t length)
 {
@@ -66,7 +33,7 @@ TEST(a_request_and_its_answer)
 	static const size_t pieces[] = { 0, 1, 13 };
 
 	for (size_t i = 0; i < 3; i++) {
-		struct rig *g = secure(any);
+		struct rig *g = rig_secure(any);
 		struct rig_request *r;
 		struct rig_answer *a;
 		uint32_t id;
@@ -91,10 +58,10 @@ TEST(a_request_and_its_answer)
 			CHECK_EQ(egress_order_find(&g->order, r->number) == NULL, true);
 		}
 		CHECK_EQ(g->records_count, 6);
-		record(g, 0, EGRESS_EVENT_ALLOWED, "allowed");
+		rig_recorded(g, 0, EGRESS_EVENT_ALLOWED, "allowed");
 		CHECK_EQ(g->records[0].flow, 1);
 		CHECK_STR(g->records[0].path, "/a/~");
-		record(g, 1, EGRESS_EVENT_ENDED, "allowed");
+		rig_recorded(g, 1, EGRESS_EVENT_ENDED, "allowed");
 		CHECK_EQ(g->records[1].status, 200);
 		CHECK_EQ(g->records[1].down, 5);
 		CHECK_EQ(g->records[1].port, 443);
@@ -105,28 +72,28 @@ TEST(a_request_and_its_answer)
 
 TEST(plain_http_is_judged_by_its_host)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g, "GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n");
 	CHECK_EQ(g->requests_count, 1);
 	CHECK_EQ(rig_last(g)->scheme, HTTP_PLAIN);
 	rig_answer_with(g, 1, "one");
-	has(g->text, "HTTP/1.1 200 OK\r\n");
-	has(g->text, "one");
+	rig_has(g->text, "HTTP/1.1 200 OK\r\n");
+	rig_has(g->text, "one");
 	/* the same connection, another host: no name of this address */
 	g->text_len = 0;
 	rig_say(g, "GET /y HTTP/1.1\r\nHost: other.test\r\n\r\n");
 	CHECK_EQ(g->requests_count, 1);
-	has(g->text, "HTTP/1.1 421 ");
-	has(g->text, "\"reason\":\"host-mismatch\"");
-	record(g, 2, EGRESS_EVENT_REFUSED, "host-mismatch");
+	rig_has(g->text, "HTTP/1.1 421 ");
+	rig_has(g->text, "\"reason\":\"host-mismatch\"");
+	rig_recorded(g, 2, EGRESS_EVENT_REFUSED, "host-mismatch");
 	rig_free(g);
 }
 
 TEST(HTTP_4_bodies_both_ways)
 {
 	static uint8_t big[700000];
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id = rig_ask(g, "POST", "api.test", "/up", HTTP_BODY_LENGTH, sizeof(big));
 	struct span rest = span_of(big, sizeof(big));
 	struct rig_request *r = rig_last(g);
@@ -158,7 +125,7 @@ TEST(HTTP_4_bodies_both_ways)
 TEST(LIM_4_a_vault_that_grants_nothing_holds_the_guest)
 {
 	static uint8_t big[1 << 20];
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id;
 	struct span rest = span_of(big, sizeof(big));
 	struct rig_request *r;
@@ -192,7 +159,7 @@ TEST(LIM_4_a_vault_that_grants_nothing_holds_the_guest)
 TEST(LIM_4_a_guest_that_takes_nothing_holds_the_vault)
 {
 	static uint8_t big[4 << 20];
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 	struct rig_request *r = rig_last(g);
 	size_t sent;
@@ -215,7 +182,7 @@ TEST(LIM_4_a_guest_that_takes_nothing_holds_the_vault)
 
 TEST(L7_13_events_are_passed_on_at_once)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id = rig_ask(g, "GET", "api.test", "/events", HTTP_BODY_NONE, 0);
 	struct rig_request *r = rig_last(g);
 
@@ -232,7 +199,7 @@ TEST(L7_13_events_are_passed_on_at_once)
 
 TEST(HTTP_4_expect_continue_and_hints)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g, "POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 3\r\n"
 	           "Expect: 100-continue\r\n\r\n");
@@ -244,40 +211,40 @@ TEST(HTTP_4_expect_continue_and_hints)
 	CHECK_STR(rig_last(g)->body, "abc");
 	CHECK(rig_last(g)->ended);
 	rig_reply(g, 1, 103, HTTP_BODY_NONE, 0, "link:</a>\n");
-	has(g->text, "HTTP/1.1 103 ");
+	rig_has(g->text, "HTTP/1.1 103 ");
 	rig_answer_with(g, 1, "ok");
-	has(g->text, "HTTP/1.1 200 OK\r\n");
+	rig_has(g->text, "HTTP/1.1 200 OK\r\n");
 	rig_free(g);
 }
 
 TEST(HTTP_4_answers_without_a_body)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g, "GET /a HTTP/1.1\r\nHost: api.test\r\n\r\n");
 	rig_reply(g, 1, 204, HTTP_BODY_NONE, 0, "");
 	rig_end(g, 1);
-	has(g->text, "HTTP/1.1 204 ");
-	has_not(g->text, "ontent-");
+	rig_has(g->text, "HTTP/1.1 204 ");
+	rig_has_not(g->text, "ontent-");
 	g->text_len = 0;
 	rig_say(g, "GET /b HTTP/1.1\r\nHost: api.test\r\n\r\n");
 	rig_reply(g, 2, 304, HTTP_BODY_NONE, 0, "etag:\"x\"\n");
 	rig_end(g, 2);
-	has(g->text, "HTTP/1.1 304 ");
+	rig_has(g->text, "HTTP/1.1 304 ");
 	g->text_len = 0;
 	rig_say(g, "HEAD /c HTTP/1.1\r\nHost: api.test\r\n\r\n");
 	begin_declared(g, 3, 1234);
-	has(g->text, "1234");
+	rig_has(g->text, "1234");
 	g->text_len = 0;
 	rig_say(g, "GET /d HTTP/1.1\r\nHost: api.test\r\n\r\n"); /* and the connection goes on */
 	rig_answer_with(g, 4, "d");
-	has(g->text, "\r\n\r\nd");
+	rig_has(g->text, "\r\n\r\nd");
 	rig_free(g);
 }
 
 TEST(HTTP_4_trailers_both_ways)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g, "POST /x HTTP/1.1\r\nHost: api.test\r\nTE: trailers\r\nConnection: TE\r\n"
 	           "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n");
@@ -289,25 +256,25 @@ TEST(HTTP_4_trailers_both_ways)
 	(void)rig_body(g, 1, "def", 3);
 	rig_trailers(g, 1, "x-more", "2");
 	rig_end(g, 1);
-	has(g->text, "3\r\ndef\r\n0\r\nx-more: 2\r\n\r\n");
+	rig_has(g->text, "3\r\ndef\r\n0\r\nx-more: 2\r\n\r\n");
 	rig_free(g);
 }
 
 TEST(TLS_14_alt_svc_is_taken_away)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g, "GET / HTTP/1.1\r\nHost: api.test\r\n\r\n");
 	rig_reply(g, 1, 200, HTTP_BODY_LENGTH, 0, "alt-svc:h3=\":443\"\nserver:x\nalt-svc:clear\n");
 	rig_end(g, 1);
-	has_not(g->text, "lt-svc");
-	has(g->text, "server: x");
+	rig_has_not(g->text, "lt-svc");
+	rig_has(g->text, "server: x");
 	rig_free(g);
 }
 
 TEST(L7_11_websocket_is_opaque_after_101)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g,
 	        "GET /ws HTTP/1.1\r\nHost: api.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
@@ -315,7 +282,7 @@ TEST(L7_11_websocket_is_opaque_after_101)
 	CHECK(rig_last(g)->flags & HTTP_FLAG_WEBSOCKET);
 	CHECK(!rig_last(g)->ended);
 	rig_reply(g, 1, 101, HTTP_BODY_NONE, 0, "sec-websocket-accept:x\n");
-	has(g->text, "HTTP/1.1 101 ");
+	rig_has(g->text, "HTTP/1.1 101 ");
 	g->text_len = 0;
 	rig_say_bytes(g, span_of("\x81\x82GET", 5));
 	CHECK_EQ(rig_last(g)->body_bytes, 5);
@@ -334,11 +301,11 @@ TEST(a_websocket_the_server_ends_or_declines)
 	static const char ask[] =
 		"GET /ws HTTP/1.1\r\nHost: api.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
 		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g, ask);
 	rig_answer_with(g, 1, "no");
-	has(g->text, "200 OK");
+	rig_has(g->text, "200 OK");
 	CHECK(rig_last(g)->ended);
 	rig_say(g, ask); /* the connection goes on */
 	CHECK_EQ(g->requests_count, 2);
@@ -351,7 +318,7 @@ TEST(a_websocket_the_server_ends_or_declines)
 
 TEST(HTTP_5_thousands_of_requests_on_one_connection)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 
 	for (unsigned i = 0; i < 5000; i++) {
 		static const char *const methods[] = { "GET", "HEAD", "DELETE", "OPTIONS" };
@@ -382,24 +349,24 @@ TEST(HTTP_5_thousands_of_requests_on_one_connection)
 
 TEST(L7_14_a_refusal_says_why)
 {
-	struct rig *g = secure(limited);
+	struct rig *g = rig_secure(limited);
 	uint32_t id = rig_ask(g, "POST", "api.test", "/open/x?token=hush", HTTP_BODY_NONE, 0);
 	struct rig_answer *a = rig_answer(g, id);
 
 	CHECK_EQ(g->requests_count, 0);
 	CHECK_EQ(a->status, 403);
-	has(a->fields, "content-type: application/json");
-	has(a->fields, "berm-reason: method");
-	has(a->body, "{\"error\":\"refused-by-policy\",\"status\":403,\"request_id\":\"1\"");
-	has(a->body, "\"method\":\"POST\",\"path\":\"/open/x\"");
-	has(a->body, "\"reason\":\"method\",\"rule\":\"policy.yaml:");
-	has(a->body, "\"missing\":\"http: { method: POST");
-	has(a->body, "by design");
-	has_not(a->body, "hush");
+	rig_has(a->fields, "content-type: application/json");
+	rig_has(a->fields, "berm-reason: method");
+	rig_has(a->body, "{\"error\":\"refused-by-policy\",\"status\":403,\"request_id\":\"1\"");
+	rig_has(a->body, "\"method\":\"POST\",\"path\":\"/open/x\"");
+	rig_has(a->body, "\"reason\":\"method\",\"rule\":\"policy.yaml:");
+	rig_has(a->body, "\"missing\":\"http: { method: POST");
+	rig_has(a->body, "by design");
+	rig_has_not(a->body, "hush");
 	CHECK_EQ(a->body[a->body_len - 2], '}');
 	CHECK(a->ended);
 	CHECK_EQ(g->records_count, 1); /* exactly one event */
-	record(g, 0, EGRESS_EVENT_REFUSED, "method");
+	rig_recorded(g, 0, EGRESS_EVENT_REFUSED, "method");
 	CHECK_EQ(g->records[0].flow, 1);
 	CHECK_EQ(g->records[0].status, 403);
 	CHECK_STR(g->records[0].method, "POST");
@@ -411,7 +378,7 @@ TEST(L7_14_a_refusal_says_why)
 	CHECK_STR(rig_answer(g, id)->body, "y");
 	id = rig_ask(g, "GET", "api.test", "/open/../shut", HTTP_BODY_NONE, 0);
 	CHECK_EQ(rig_answer(g, id)->status, 403);
-	has(rig_answer(g, id)->body, "\"reason\":\"path\"");
+	rig_has(rig_answer(g, id)->body, "\"reason\":\"path\"");
 	id = rig_ask(g, "HEAD", "api.test", "/shut", HTTP_BODY_NONE, 0);
 	CHECK_EQ(rig_answer(g, id)->status, 403);
 	CHECK(rig_answer(g, id)->ended);
@@ -425,12 +392,12 @@ TEST(TLS_6_another_host_is_421)
 		                             "api.test.other.test" };
 
 	for (size_t i = 0; i < 4; i++) {
-		struct rig *g = secure(any);
+		struct rig *g = rig_secure(any);
 		uint32_t id = rig_ask(g, "GET", hosts[i], "/", HTTP_BODY_NONE, 0);
 
 		CHECK_EQ(g->requests_count, 0);
 		CHECK_EQ(rig_answer(g, id)->status, 421);
-		has(rig_answer(g, id)->body, "host-mismatch");
+		rig_has(rig_answer(g, id)->body, "host-mismatch");
 		CHECK_EQ(g->records_count, 1);
 		id = rig_ask(g, "GET", "API.test", "/", HTTP_BODY_NONE, 0);
 		CHECK_EQ(g->requests_count, 1); /* also on a reused connection, but not this one */
@@ -440,26 +407,26 @@ TEST(TLS_6_another_host_is_421)
 
 TEST(L7_7_a_request_behind_a_refused_upload_never_leaves)
 {
-	struct rig *g = plain("    - { host: api.test, port: 80, http: [ { method: GET } ] }");
+	struct rig *g = rig_plain("    - { host: api.test, port: 80, http: [ { method: GET } ] }");
 
 	rig_say(g, "POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 9\r\n\r\n"
 	           "GET /y HTTP/1.1\r\nHost: api.test\r\n\r\n");
 	CHECK_EQ(g->requests_count, 0);
-	has(g->text, "HTTP/1.1 403 ");
-	has(g->text, "onnection: close");
+	rig_has(g->text, "HTTP/1.1 403 ");
+	rig_has(g->text, "onnection: close");
 	CHECK(intercept_state(g->c) & INTERCEPT_FIN);
 	CHECK(!(intercept_state(g->c) & INTERCEPT_DONE)); /* it lingers, so that this is read */
 	g->now_ms += INTERCEPT_LINGER_MS;
 	intercept_run(g->c, g->now_ms);
 	CHECK(intercept_state(g->c) & INTERCEPT_DONE);
 	rig_free(g);
-	g = plain("    - { host: api.test, port: 80, http: [ { method: GET, path: /y } ] }");
+	g = rig_plain("    - { host: api.test, port: 80, http: [ { method: GET, path: /y } ] }");
 	rig_say(g,
 	        "GET /y HTTP/1.1\r\nHost: api.test\r\n\r\nGET /z HTTP/1.1\r\nHost: api.test\r\n\r\n"
 	        "GET /y HTTP/1.1\r\nHost: api.test\r\n\r\n");
 	CHECK_EQ(g->requests_count, 1);
 	rig_answer_with(g, 1, "y");
-	has(g->text, "403 ");
+	rig_has(g->text, "403 ");
 	CHECK_EQ(g->requests_count, 2); /* and the third goes, after the second's 403 */
 	rig_free(g);
 }
@@ -485,14 +452,14 @@ TEST(HTTP_1_3_7_bad_requests_are_answered_and_end_it)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct rig *g = plain(any);
+		struct rig *g = rig_plain(any);
 		char line[64];
 
 		rig_say(g, cases[i].text);
 		(void)snprintf(line, sizeof(line), "HTTP/1.1 %u ", cases[i].status);
-		has(g->text, line);
+		rig_has(g->text, line);
 		(void)snprintf(line, sizeof(line), "\"reason\":\"%s\"", cases[i].reason);
-		has(g->text, line);
+		rig_has(g->text, line);
 		CHECK_EQ(g->requests_count, 0);
 		CHECK_EQ(g->records_count, 1);
 		CHECK_EQ(g->records[0].event, EGRESS_EVENT_REFUSED);
@@ -504,42 +471,42 @@ TEST(HTTP_1_3_7_bad_requests_are_answered_and_end_it)
 
 TEST(HTTP_3_limits_have_their_status)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 	char *text = malloc(80000);
 
 	CHECK(text);
 	(void)snprintf(text, 80000, "GET / HTTP/1.1\r\nHost: api.test\r\nx-big: %0*d\r\n\r\n",
 	               HTTP_HEAD_MAX, 0);
 	rig_say(g, text);
-	has(g->text, "HTTP/1.1 431 ");
+	rig_has(g->text, "HTTP/1.1 431 ");
 	rig_free(g);
-	g = plain(any);
+	g = rig_plain(any);
 	(void)snprintf(text, 80000, "GET /%0*d HTTP/1.1\r\nHost: api.test\r\n\r\n", HTTP_TARGET_MAX,
 	               0);
 	rig_say(g, text);
-	has(g->text, "HTTP/1.1 414 ");
+	rig_has(g->text, "HTTP/1.1 414 ");
 	rig_free(g);
 	free(text);
 }
 
 TEST(a_body_that_breaks_off_in_the_middle)
 {
-	struct rig *g = plain(any);
+	struct rig *g = rig_plain(any);
 
 	rig_say(g,
 	        "POST /x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
 	CHECK_EQ(rig_last(g)->body_bytes, 3);
 	rig_say(g, "zz\r\n");
 	CHECK(rig_last(g)->reset);
-	has(g->text, "HTTP/1.1 400 ");
+	rig_has(g->text, "HTTP/1.1 400 ");
 	CHECK_EQ(g->records_count, 2);
-	record(g, 1, EGRESS_EVENT_REFUSED, "ambiguous");
+	rig_recorded(g, 1, EGRESS_EVENT_REFUSED, "ambiguous");
 	rig_free(g);
 }
 
 TEST(PATH_4_an_escaped_slash_must_not_matter)
 {
-	struct rig *g = secure(limited);
+	struct rig *g = rig_secure(limited);
 	uint32_t id = rig_ask(g, "GET", "api.test", "/open/@a%2fb", HTTP_BODY_NONE, 0);
 
 	CHECK_EQ(g->requests_count, 1); /* both readings are allowed */
@@ -547,12 +514,13 @@ TEST(PATH_4_an_escaped_slash_must_not_matter)
 	rig_answer_with(g, rig_last(g)->number, "");
 	(void)id;
 	rig_free(g);
-	g = secure("    - { host: api.test, port: 443, http: [ { method: GET, path: /open/* } ] }");
+	g = rig_secure(
+		"    - { host: api.test, port: 443, http: [ { method: GET, path: /open/* } ] }");
 	id = rig_ask(g, "GET", "api.test", "/open/a%2Fb", HTTP_BODY_NONE, 0);
 	CHECK_EQ(rig_answer(g, id)->status, 400);
-	has(rig_answer(g, id)->body, "path-slash");
+	rig_has(rig_answer(g, id)->body, "path-slash");
 	rig_free(g);
-	g = secure(limited);
+	g = rig_secure(limited);
 	id = rig_ask(g, "GET", "api.test", "/open/..%2f..%2fshut", HTTP_BODY_NONE, 0);
 	CHECK_EQ(rig_answer(g, id)->status, 400);
 	CHECK_EQ(g->requests_count, 0);
@@ -572,7 +540,7 @@ TEST(L7_6_another_method_in_a_field_or_parameter)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct rig *g = plain(rules);
+		struct rig *g = rig_plain(rules);
 		char text[256];
 
 		(void)snprintf(text, sizeof(text),
@@ -585,12 +553,12 @@ TEST(L7_6_another_method_in_a_field_or_parameter)
 			CHECK_EQ(g->records[0].status, cases[i].status);
 		rig_free(g);
 	}
-	struct rig *g = plain(rules);
+	struct rig *g = rig_plain(rules);
 
 	rig_say(g,
 	        "POST /?a=b&%5fmethod=%64elete HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
 	CHECK_EQ(g->requests_count, 0);
-	has(g->text, "403 ");
+	rig_has(g->text, "403 ");
 	rig_free(g);
 }
 

@@ -11,39 +11,6 @@ static const char any[] = "    - { host: api.test, port: [80, 443], inspect: tru
 static const char limited[] =
 	"    - { host: api.test, port: 443, http: [ { method: GET, path: \"/open/**\" } ] }";
 
-static struct rig *plain(const char *rules)
-{
-	return rig_new(rules, "api.test", false, NULL);
-}
-
-static struct rig *secure(const char *rules)
-{
-	struct rig *g = rig_new(rules, "api.test", true, "\x08http/1.1");
-
-	rig_client(g, false);
-	return g;
-}
-
-static void has(const char *text, const char *what)
-{
-	if (!strstr(text, what))
-		test_fail(__FILE__, __LINE__, "no '%s' in '%s'", what, text);
-}
-
-static void has_not(const char *text, const char *what)
-{
-	if (strstr(text, what))
-		test_fail(__FILE__, __LINE__, "'%s' in '%s'", what, text);
-}
-
-static const struct rig_record *record(struct rig *g, unsigned i, uint8_t event, const char *reason)
-{
-	CHECK(i < g->records_count);
-	CHECK_EQ(g->records[i].event, event);
-	CHECK_STR(policy_reason_word(g->records[i].reason), reason);
-	return &g->records[i];
-}
-
 /* --- what the vault could not do --- */
 
 TEST(failures_of_the_vault_have_their_status)
@@ -70,63 +37,64 @@ TEST(failures_of_the_vault_have_their_status)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct rig *g = secure(any);
+		struct rig *g = rig_secure(any);
 		uint32_t id = rig_ask(g, "POST", "api.test", "/?k=hush", HTTP_BODY_STREAM, 0);
 		struct rig_answer *a = rig_answer(g, id);
 
 		rig_reset(g, rig_last(g)->number, cases[i].fail);
 		CHECK_EQ(a->status, cases[i].status);
-		has(a->body, cases[i].reason);
-		has(a->body, cases[i].status >= 500 ? "upstream-failed" : "refused-by-policy");
-		has_not(a->body, "hush");
+		rig_has(a->body, cases[i].reason);
+		rig_has(a->body, cases[i].status >= 500 ? "upstream-failed" : "refused-by-policy");
+		rig_has_not(a->body, "hush");
 		CHECK(a->ended);
 		CHECK(rig_last(g)->reset);
 		CHECK_EQ(g->order.count, 0);
 		CHECK_EQ(g->records_count, cases[i].records);
 		if (cases[i].records == 2)
-			record(g, 1,
-			       cases[i].status >= 502 ? EGRESS_EVENT_ENDED : EGRESS_EVENT_REFUSED,
-			       cases[i].reason);
+			rig_recorded(g, 1,
+			             cases[i].status >= 502 ? EGRESS_EVENT_ENDED
+			                                    : EGRESS_EVENT_REFUSED,
+			             cases[i].reason);
 		rig_free(g);
 	}
 }
 
 TEST(HTTP_3_too_large_with_its_values_is_431)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 
 	rig_reset(g, rig_last(g)->number, EGRESS_TOO_LARGE);
 	CHECK_EQ(rig_answer(g, id)->status, 431);
-	has(rig_answer(g, id)->body, "head-too-large");
-	has(rig_answer(g, id)->body, "bad-request");
+	rig_has(rig_answer(g, id)->body, "head-too-large");
+	rig_has(rig_answer(g, id)->body, "bad-request");
 	CHECK(rig_answer(g, id)->ended);
 	CHECK_EQ(g->order.count, 0);
-	record(g, 1, EGRESS_EVENT_REFUSED, "ambiguous");
+	rig_recorded(g, 1, EGRESS_EVENT_REFUSED, "ambiguous");
 	rig_free(g);
 }
 
 TEST(SEC_15_no_vault_is_503)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id;
 
 	g->down = true;
 	id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 	CHECK_EQ(rig_answer(g, id)->status, 503);
-	has(rig_answer(g, id)->body, "vault-down");
+	rig_has(rig_answer(g, id)->body, "vault-down");
 	CHECK_EQ(g->records_count, 1);
 	g->down = false;
 	g->order.count_max = 0;
 	id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 	CHECK_EQ(rig_answer(g, id)->status, 503);
-	has(rig_answer(g, id)->body, "limit-connections");
+	rig_has(rig_answer(g, id)->body, "limit-connections");
 	rig_free(g);
 }
 
 TEST(HTTP_2_an_answer_that_breaks_off_never_looks_whole)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 
 	rig_reply(g, 1, 200, HTTP_BODY_STREAM, 0, "");
@@ -135,13 +103,13 @@ TEST(HTTP_2_an_answer_that_breaks_off_never_looks_whole)
 	CHECK_STR(rig_answer(g, id)->body, "half");
 	CHECK(!rig_answer(g, id)->ended && !g->closed);
 	CHECK_EQ(intercept_state(g->c), INTERCEPT_ABORT);
-	record(g, 1, EGRESS_EVENT_ENDED, "upstream-protocol");
+	rig_recorded(g, 1, EGRESS_EVENT_ENDED, "upstream-protocol");
 	rig_free(g);
 }
 
 TEST(a_guest_that_goes_away_resets_its_requests)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 
 	(void)rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 	rig_reply(g, 1, 200, HTTP_BODY_STREAM, 0, "");
@@ -155,7 +123,7 @@ TEST(a_guest_that_goes_away_resets_its_requests)
 
 TEST(the_link_has_no_room_for_a_while)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id;
 
 	g->link_room = 0;
@@ -192,7 +160,7 @@ TEST(no_memory)
 
 	for (size_t i = 0; i < 3; i++) {
 		for (int full = 0; full < 2; full++) {
-			struct rig *g = plain(any);
+			struct rig *g = rig_plain(any);
 			struct intercept_start start = { .flow = g, .now_ms = g->now_ms };
 
 			g->link_room = full ? 0 : SIZE_MAX;
@@ -242,8 +210,8 @@ TEST(HTTP_3_a_slow_head_is_408)
 		rig_say(g, "api");
 		CHECK_EQ(g->text_len, 0);
 		wait_ms(g, 1);
-		has(g->text, "HTTP/1.1 408 ");
-		has(g->text, "\"reason\":\"timeout\"");
+		rig_has(g->text, "HTTP/1.1 408 ");
+		rig_has(g->text, "\"reason\":\"timeout\"");
 		CHECK(intercept_state(g->c) & INTERCEPT_FIN);
 		CHECK(tls == g->closed);
 		CHECK_EQ(g->records_count, 1);
@@ -254,7 +222,7 @@ TEST(HTTP_3_a_slow_head_is_408)
 
 TEST(LIM_4_idle_and_stalled_connections_end)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id;
 
 	rig_pump(g);
@@ -267,13 +235,13 @@ TEST(LIM_4_idle_and_stalled_connections_end)
 	wait_ms(g, INTERCEPT_HANDSHAKE_MS);
 	CHECK_EQ(intercept_state(g->c), INTERCEPT_ABORT);
 	rig_free(g);
-	g = secure(any); /* an upload stops */
+	g = rig_secure(any); /* an upload stops */
 	id = rig_ask(g, "POST", "api.test", "/", HTTP_BODY_LENGTH, 10);
 	wait_ms(g, INTERCEPT_UPLOAD_MS);
 	CHECK_EQ(rig_answer(g, id)->status, 408);
 	CHECK(rig_last(g)->reset);
 	rig_free(g);
-	g = secure(any); /* the guest takes nothing */
+	g = rig_secure(any); /* the guest takes nothing */
 	(void)rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 	g->deaf = true;
 	rig_answer_with(g, 1, "x");
@@ -285,7 +253,7 @@ TEST(LIM_4_idle_and_stalled_connections_end)
 
 TEST(HOT_2_requests_that_the_new_policy_refuses_end)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id = rig_ask(g, "GET", "api.test", "/shut", HTTP_BODY_NONE, 0);
 	struct policy *old = g->policy;
 
@@ -298,10 +266,10 @@ TEST(HOT_2_requests_that_the_new_policy_refuses_end)
 	CHECK(rig_last(g)->reset);
 	CHECK_EQ(rig_last(g)->fail, EGRESS_REVOKED_BY_POLICY);
 	CHECK_EQ(rig_answer(g, id)->status, 403);
-	has(rig_answer(g, id)->body, "\"reason\":\"revoked\"");
-	record(g, 1, EGRESS_EVENT_REFUSED, "revoked");
+	rig_has(rig_answer(g, id)->body, "\"reason\":\"revoked\"");
+	rig_recorded(g, 1, EGRESS_EVENT_REFUSED, "revoked");
 	rig_free(g);
-	g = secure(any); /* one that was answered in part */
+	g = rig_secure(any); /* one that was answered in part */
 	(void)rig_ask(g, "GET", "api.test", "/shut", HTTP_BODY_NONE, 0);
 	rig_reply(g, 1, 200, HTTP_BODY_STREAM, 0, "");
 	old = g->policy;
@@ -310,13 +278,13 @@ TEST(HOT_2_requests_that_the_new_policy_refuses_end)
 	intercept_reload(g->c, g->now_ms);
 	rig_pump(g);
 	CHECK_EQ(intercept_state(g->c), INTERCEPT_ABORT);
-	record(g, 1, EGRESS_EVENT_ENDED, "revoked");
+	rig_recorded(g, 1, EGRESS_EVENT_ENDED, "revoked");
 	rig_free(g);
 }
 
 TEST(LIM_3_used_up_bytes_are_429)
 {
-	struct rig *g = secure(any);
+	struct rig *g = rig_secure(any);
 	uint32_t id = rig_ask(g, "POST", "api.test", "/up", HTTP_BODY_STREAM, 0);
 
 	g->over = true; /* a request that waits for its answer gets one */
@@ -324,18 +292,18 @@ TEST(LIM_3_used_up_bytes_are_429)
 	rig_pump(g);
 	CHECK(rig_last(g)->reset);
 	CHECK_EQ(rig_answer(g, id)->status, 429);
-	has(rig_answer(g, id)->body, "\"reason\":\"limit-bytes\"");
-	has_not(rig_answer(g, id)->body, "was not asked");
+	rig_has(rig_answer(g, id)->body, "\"reason\":\"limit-bytes\"");
+	rig_has_not(rig_answer(g, id)->body, "was not asked");
 	CHECK(rig_answer(g, id)->ended);
-	record(g, 1, EGRESS_EVENT_REFUSED, "limit-bytes");
+	rig_recorded(g, 1, EGRESS_EVENT_REFUSED, "limit-bytes");
 	CHECK_EQ(g->records_count, 2);
 	rig_free(g);
-	g = secure(any); /* a new one as well, and nothing is forwarded */
+	g = rig_secure(any); /* a new one as well, and nothing is forwarded */
 	g->over = true;
 	for (unsigned i = 0; i < 2; i++) {
 		id = rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 		CHECK_EQ(rig_answer(g, id)->status, 429);
-		record(g, i, EGRESS_EVENT_REFUSED, "limit-bytes");
+		rig_recorded(g, i, EGRESS_EVENT_REFUSED, "limit-bytes");
 	}
 	CHECK_EQ(g->requests_count, 0);
 	g->over = false; /* another policy grants more */
@@ -343,27 +311,27 @@ TEST(LIM_3_used_up_bytes_are_429)
 	rig_answer_with(g, rig_last(g)->number, "x");
 	CHECK_EQ(rig_answer(g, id)->status, 200);
 	rig_free(g);
-	g = secure(any); /* an answer that has begun must not look whole */
+	g = rig_secure(any); /* an answer that has begun must not look whole */
 	(void)rig_ask(g, "GET", "api.test", "/", HTTP_BODY_NONE, 0);
 	rig_reply(g, 1, 200, HTTP_BODY_STREAM, 0, "");
 	g->over = true;
 	intercept_over(g->c, g->now_ms);
 	rig_pump(g);
 	CHECK_EQ(intercept_state(g->c), INTERCEPT_ABORT);
-	record(g, 1, EGRESS_EVENT_ENDED, "limit-bytes");
+	rig_recorded(g, 1, EGRESS_EVENT_ENDED, "limit-bytes");
 	rig_free(g);
 }
 
 TEST(L7_4_observed_requests_go_on_and_are_marked)
 {
-	struct rig *g = secure(
+	struct rig *g = rig_secure(
 		"    - { host: api.test, port: 443, observe: true, http: [ { method: GET } ] }");
 	uint32_t id = rig_ask(g, "DELETE", "api.test", "/", HTTP_BODY_NONE, 0);
 
 	CHECK_EQ(g->requests_count, 1);
 	rig_answer_with(g, 1, "done");
 	CHECK_EQ(rig_answer(g, id)->status, 200);
-	record(g, 0, EGRESS_EVENT_OBSERVED, "path");
+	rig_recorded(g, 0, EGRESS_EVENT_OBSERVED, "path");
 	rig_free(g);
 }
 
