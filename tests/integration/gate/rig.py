@@ -1,5 +1,6 @@
 """A gate and a vault between a kernel's own network stack and the test world: what tests hold."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,10 @@ import sys
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 sys.path.insert(0, f"{TOP}/tests/e2e")
+from egress_world.world import missing  # noqa: E402
+
+TUN = os.access("/dev/net/tun", os.R_OK | os.W_OK) and os.geteuid() == 0
+WHY_NOT = missing() or ("" if TUN else "a tap device needs root")
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.environ.get("BERM_GATE_PROGRAMS", f"{TOP}/build/main/src/bin")
 POLICYC = f"{TOP}/build/main/tests/integration/vault/policyc"
@@ -74,3 +79,14 @@ class Rig:
         self.driver.stdin.close()
         self.driver.wait()
         self.driver.stdout.close()
+
+
+@contextlib.contextmanager
+def joined(world, folder, rules):
+    """A rig of a fresh world, whose programs have nothing to complain of."""
+    world.reset()
+    made = Rig(world, folder, rules)
+    yield made
+    log = made.log()
+    made.close()
+    assert log == ""

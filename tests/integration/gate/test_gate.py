@@ -2,16 +2,13 @@
 guest sees, what arrives, and what is recorded."""
 
 import os
-import shutil
 
 import bermtest
 import pytest
 import rig
 from egress_world import plan
-from egress_world.world import World, missing
 
-TUN = os.access("/dev/net/tun", os.R_OK | os.W_OK) and os.geteuid() == 0
-pytestmark = pytest.mark.skipif(bool(missing()) or not TUN, reason=missing() or "a tap device needs root")
+pytestmark = pytest.mark.skipif(bool(rig.WHY_NOT), reason=rig.WHY_NOT or "-")
 RULES = [
     "host: api.world.test, port: 443",
     "host: four.world.test, port: [7, 9, 7003, 7004, 7005, 7006], protocol: tcp",
@@ -30,23 +27,10 @@ def dial(host, port, family=0):
 """
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    world = World(folder)
-    yield world
-    world.close()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
 def gate(world, tmp_path):
-    world.reset()
-    made = rig.Rig(world, tmp_path, RULES)
-    yield made
-    log = made.log()
-    made.close()
-    assert log == ""
+    with rig.joined(world, tmp_path, RULES) as made:
+        yield made
 
 
 def python(gate, script, *argv, code=0, **more):

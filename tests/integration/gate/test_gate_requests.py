@@ -10,32 +10,17 @@ import bermtest
 import pytest
 import rig
 from egress_world import plan
-from egress_world.world import World, missing
 
-TUN = os.access("/dev/net/tun", os.R_OK | os.W_OK) and os.geteuid() == 0
-pytestmark = pytest.mark.skipif(bool(missing()) or not TUN, reason=missing() or "a tap device needs root")
+pytestmark = pytest.mark.skipif(bool(rig.WHY_NOT), reason=rig.WHY_NOT or "-")
 PYTHON, NODE = "/usr/bin/python3", shutil.which("node")
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 READ = ["host: '**.world.test', port: 443, inspect: true", "host: '**.world.test', port: 80"]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    world = World(folder)
-    yield world
-    world.close()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
 def read(world, tmp_path):
-    world.reset()
-    made = rig.Rig(world, tmp_path, READ)
-    yield made
-    log = made.log()
-    made.close()
-    assert log == ""
+    with rig.joined(world, tmp_path, READ) as made:
+        yield made
 
 
 def records(gate, count, **wanted):

@@ -1,18 +1,16 @@
 """The short form of tests/soak: a few rounds of mixed traffic, after which gate and vault are as large as before."""
 
-import os
 import shutil
 import sys
 
 import pytest
 import rig
-from egress_world.world import World, missing
+from egress_world.world import World
 
 sys.path.insert(0, f"{rig.TOP}/tests/soak")
 import soak  # noqa: E402
 
-TUN = os.access("/dev/net/tun", os.R_OK | os.W_OK) and os.geteuid() == 0
-pytestmark = pytest.mark.skipif(bool(missing()) or not TUN, reason=missing() or "a tap device needs root")
+pytestmark = pytest.mark.skipif(bool(rig.WHY_NOT), reason=rig.WHY_NOT or "-")
 FIRST, MORE = 3, 5
 GROWTH_KIB_MAX = 3072  # how the heap is torn is chance; what a round leaves would be there five times
 FILES_MAX = 16  # connections that are just ending, and idle ones of the vault's
