@@ -22,6 +22,13 @@ enum {
 	WPATH_DEPTH_MAX = 256, /* parts: what a walk holds open or on its stack */
 };
 
+/* What stands at a path. Nothing else is ever packed, proposed or applied. */
+enum work_kind {
+	WORK_FILE = 1,
+	WORK_DIR = 2,
+	WORK_LINK = 3,
+};
+
 enum wpath_fault {
 	WPATH_OK = 0,
 	WPATH_SLASH,    /* a leading, trailing or doubled slash: an empty part */
