@@ -83,7 +83,7 @@ struct pack_graft {
 	int dir_fd;          /* of a directory: its entries come from here, or PACK_FD_*  */
 	const struct pack_graft
 		*children; /* a directory's: in place of, or added to, those entries */
-	size_t count;      /* of children, sorted by wpath_name_cmp(), no name twice */
+	size_t count;      /* of children, sorted by wpath_name_cmp(), none twice */
 };
 
 enum {
@@ -149,7 +149,7 @@ struct pack_options {
  * root_fd      the directory, open for reading
  * image_fd     an empty file, for reading and writing; WORK_DISK_BYTES long afterwards, sparse
  * manifest_fd  an empty file, for writing
- * report_fd    an empty file, for writing; report_open() reads it
+ * report_fd    an empty file, for writing; pack_report_open() reads it
  * ret          what entered and what did not; written on success only
  *
  * All fds are borrowed. Nothing is synced: a base that is lost with the machine is packed again.
@@ -175,24 +175,25 @@ struct pack_record {
 	int error; /* of PACK_WHY_UNREADABLE: a positive errno */
 };
 
-struct report;
+struct pack_report;
 
 /*
  * Opens a finished report; the fd is borrowed, a duplicate is kept. Memory is a small part of the
  * file. -EBADMSG, -EPROTO.
  */
-_must_ int report_open(int fd, struct report **ret, struct err *e);
-void report_free(struct report *r);
-OWN_DEFINE(struct report, report_free)
+_must_ int pack_report_open(int fd, struct pack_report **ret, struct err *e);
+void pack_report_free(struct pack_report *r);
+OWN_DEFINE(struct pack_report, pack_report_free)
 
-void report_totals(const struct report *r, struct pack_totals *ret);
+void pack_report_totals(const struct pack_report *r, struct pack_totals *ret);
 
 /*
  * Why `path` is not in the base: its own record, or that of a directory above it. -ENOENT: it is not
  * in the report, so nothing kept it out. The spans live until the next call on r.
  */
-_must_ int report_find(struct report *r, struct span path, struct pack_record *ret, struct err *e);
+_must_ int pack_report_find(struct pack_report *r, struct span path, struct pack_record *ret,
+                            struct err *e);
 
 /* Every record, in the order of wpath_cmp(). The spans live for the call. */
-typedef int report_fn(void *arg, const struct pack_record *record, struct err *e);
-_must_ int report_each(struct report *r, report_fn *each, void *arg, struct err *e);
+typedef int pack_report_fn(void *arg, const struct pack_record *record, struct err *e);
+_must_ int pack_report_each(struct pack_report *r, pack_report_fn *each, void *arg, struct err *e);
