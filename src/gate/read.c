@@ -215,10 +215,19 @@ void reader_start(struct gate *g, struct flow *f, bool tls)
 
 void reader_frame(struct gate *g, struct flow *f, const struct egress_frame *frame)
 {
+	bool cuts = frame->type == EGRESS_RESET || frame->type == EGRESS_REVOKED;
+
+	/*
+	 * What the frames of a turn come to is fetched once, after the last of them, so that one
+	 * segment holds many records. What cuts an answer off drops all that was not fetched, and
+	 * what came before it may have come in the same turn.
+	 */
+	if (f->kind == FLOW_READ && f->queued && cuts)
+		reader_run(g, f);
 	if (f->kind != FLOW_READ)
 		return;
 	intercept_frame(f->reader, g->now_ms, frame);
-	reader_run(g, f);
+	flow_queue(g, f);
 }
 
 void reader_second(struct gate *g, struct flow *f)

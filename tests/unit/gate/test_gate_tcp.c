@@ -443,6 +443,27 @@ TEST(plain_http_is_read)
 	world_free(w);
 }
 
+TEST(what_came_before_an_answer_was_cut_off_arrives)
+{
+	static const char ask[] = "GET / HTTP/1.1\r\nHost: web.example\r\n\r\n";
+	static const enum egress_fail cuts[] = { EGRESS_CLOSED, EGRESS_REVOKED_BY_POLICY };
+	struct world *w = named();
+
+	CHECK_EQ(world_ask(w, "1.1.1.1", "web.example", DNS_A), DNS_NOERROR);
+	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+		struct gconn *c = dial(w, "93.184.216.80", 80);
+
+		gconn_say(w, c, ask, sizeof(ask) - 1);
+		world_cut_answer(w, "some", cuts[i]);
+		CHECK(c->got_len > 20);
+		CHECK(memmem(c->got, c->got_len, "4\r\nsome\r\n4\r\nsome\r\n", 18));
+		CHECK(c->ended && c->end == TCP_END_RESET); /* it is not to look whole */
+		gconn_free(c);
+	}
+	CHECK_EQ(world_stat(w, "requests_open"), 0);
+	world_free(w);
+}
+
 /* -- another policy ---------------------------------------------------------------------------- */
 
 TEST(what_a_new_policy_forbids_ends_and_the_rest_loses_no_byte)

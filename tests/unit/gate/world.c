@@ -265,7 +265,8 @@ void world_send(struct world *w, const char *addr, uint16_t port, uint16_t from,
 
 /* -- the vault --------------------------------------------------------------------------------- */
 
-static void vault_say(struct world *w, int fd, size_t at)
+/* One more frame; it goes with the next that vault_say() says. */
+static void vault_add(struct world *w, int fd, size_t at)
 {
 	struct span head = span_of(w->frame_out->at + at, w->frame_out->len - at);
 	struct egress_frame f = { 0 };
@@ -278,6 +279,11 @@ static void vault_say(struct world *w, int fd, size_t at)
 	f.payload = head;
 	CHECK(egress_order_step(&w->order, EGRESS_FROM_VAULT, &f) <= EGRESS_DROP);
 	CHECK(egress_link_commit(w->vault, fd));
+}
+
+static void vault_say(struct world *w, int fd, size_t at)
+{
+	vault_add(w, fd, at);
 	CHECK(egress_link_flush(w->vault, NULL) == 0);
 }
 
@@ -424,6 +430,25 @@ void world_revoke(struct world *w, uint32_t stream, uint32_t generation)
 	size_t at;
 
 	egress_put_u32(vault_out(w, &at), EGRESS_REVOKED, stream, generation);
+	vault_say(w, -1, at);
+	world_run(w);
+}
+
+void world_cut_answer(struct world *w, const char *body, enum egress_fail why)
+{
+	struct http_head head = { .status = 200, .framing = HTTP_BODY_STREAM };
+	size_t at;
+
+	egress_put_response(vault_out(w, &at), w->request_stream, &head);
+	vault_add(w, -1, at);
+	for (int i = 0; i < 2; i++) {
+		egress_put(vault_out(w, &at), EGRESS_BODY, w->request_stream, span_str(body));
+		vault_add(w, -1, at);
+	}
+	if (why == EGRESS_REVOKED_BY_POLICY)
+		egress_put_u32(vault_out(w, &at), EGRESS_REVOKED, w->request_stream, 2);
+	else
+		egress_put_reset(vault_out(w, &at), w->request_stream, why);
 	vault_say(w, -1, at);
 	world_run(w);
 }

@@ -161,6 +161,12 @@ uint64_t world_stat(struct world *w, const char *name);
 /* The vault ends a stream of its own. */
 void world_revoke(struct world *w, uint32_t stream, uint32_t generation);
 
+/*
+ * All that the last REQUEST gets, so that one turn of the gate finds it: a head, a body in two
+ * frames, and that no more comes, which is a RESET or (by the policy) a REVOKED.
+ */
+void world_cut_answer(struct world *w, const char *body, enum egress_fail why);
+
 /* Records of that event and reason; the last of them. */
 unsigned world_said(const struct world *w, enum egress_event event, enum policy_reason why);
 const struct record *world_last(const struct world *w);
