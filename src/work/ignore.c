@@ -1,5 +1,7 @@
 #include "work/ignore.h"
 
+#include "work/path.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,22 +198,24 @@ size_t ignore_count(const struct ignore_set *s)
 }
 
 static bool placed_match(const struct ignore_set *s, const struct placed_rule *p, struct span path,
-                         bool is_dir)
+                         struct span last, bool is_dir)
 {
 	const struct file_of_rules *f = &s->files[p->file];
 	size_t skip = f->dir_len == 0 ? 0 : f->dir_len + 1;
 
 	if (!is_within(path, f->dir, f->dir_len) || path.len <= skip)
 		return false;
-	return ignore_match(&p->rule, span_of(path.at + skip, path.len - skip), is_dir);
+	return ignore_match(&p->rule, span_of(path.at + skip, path.len - skip), last, is_dir);
 }
 
 struct ignore_hit ignore_ask(const struct ignore_set *s, struct span path, bool is_dir)
 {
+	struct span last = wpath_last(path);
+
 	for (size_t i = s->rule_count; i > 0; i--) {
 		const struct placed_rule *p = &s->rules[i - 1];
 
-		if (placed_match(s, p, path, is_dir))
+		if (placed_match(s, p, path, last, is_dir))
 			return (struct ignore_hit){
 				.verdict = p->rule.negated ? IGNORE_TAKEN_BACK : IGNORE_EXCLUDED,
 				.source = s->files[p->file].source,

@@ -29,12 +29,21 @@ enum {
 	IGNORE_RULES_MAX = 1 << 16 /* of one set */
 };
 
+/* Most patterns are one of the simple shapes, which are answered by one comparison. */
+enum ignore_shape {
+	IGNORE_GLOB = 0,
+	IGNORE_LITERAL,
+	IGNORE_SUFFIX, /* "*.o": a star, then plain bytes */
+	IGNORE_PREFIX, /* ".env.*": plain bytes, then a star */
+};
+
 /* One line that says something. */
 struct ignore_rule {
 	struct span pattern; /* without the signs below; borrowed from the line */
 	bool negated;
 	bool dir_only;
 	bool anchored; /* held against the whole path, not the last part alone */
+	enum ignore_shape shape;
 };
 
 /*
@@ -43,8 +52,11 @@ struct ignore_rule {
  */
 _must_ int ignore_parse_line(struct span line, struct ignore_rule *ret);
 
-/* Pure. `path` is canonical (work/path.h), relative to the rule's directory, and not empty. */
-bool ignore_match(const struct ignore_rule *r, struct span path, bool is_dir);
+/*
+ * Pure. `path` is canonical (work/path.h), relative to the rule's directory, and not empty; `last`
+ * is its last part.
+ */
+bool ignore_match(const struct ignore_rule *r, struct span path, struct span last, bool is_dir);
 
 /* What a set answers. */
 enum ignore_verdict {

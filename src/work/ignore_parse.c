@@ -17,6 +17,28 @@ static size_t trimmed_len(struct span line)
 	return end;
 }
 
+static bool is_plain(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if (s.at[i] == '*' || s.at[i] == '?' || s.at[i] == '[' || s.at[i] == '\\')
+			return false;
+	}
+	return true;
+}
+
+static enum ignore_shape shape_of(struct span p, bool anchored)
+{
+	if (is_plain(p))
+		return IGNORE_LITERAL;
+	if (anchored)
+		return IGNORE_GLOB;
+	if (p.at[0] == '*' && is_plain(span_of(p.at + 1, p.len - 1)))
+		return IGNORE_SUFFIX;
+	if (p.at[p.len - 1] == '*' && is_plain(span_of(p.at, p.len - 1)))
+		return IGNORE_PREFIX;
+	return IGNORE_GLOB;
+}
+
 int ignore_parse_line(struct span line, struct ignore_rule *ret)
 {
 	struct ignore_rule r = { .pattern = line };
@@ -42,6 +64,7 @@ int ignore_parse_line(struct span line, struct ignore_rule *ret)
 	r.anchored = memchr(p->at, '/', p->len) != NULL;
 	if (p->at[0] == '/')
 		*p = span_of(p->at + 1, p->len - 1);
+	r.shape = shape_of(*p, r.anchored);
 	*ret = r;
 	return 0;
 }
@@ -251,16 +274,22 @@ static bool match_whole(struct span pattern, struct span path)
 	}
 }
 
-bool ignore_match(const struct ignore_rule *r, struct span path, bool is_dir)
+bool ignore_match(const struct ignore_rule *r, struct span path, struct span last, bool is_dir)
 {
-	const uint8_t *slash = memrchr(path.at, '/', path.len);
+	struct span p = r->pattern, v = r->anchored ? path : last;
 
 	if (r->dir_only && !is_dir)
 		return false;
-	if (!r->anchored && slash != NULL) {
-		size_t skip = (size_t)(slash + 1 - path.at);
-
-		path = span_of(path.at + skip, path.len - skip);
+	switch (r->shape) {
+	case IGNORE_LITERAL:
+		return span_equal(p, v);
+	case IGNORE_SUFFIX:
+		return v.len >= p.len - 1 &&
+		       memcmp(v.at + v.len - (p.len - 1), p.at + 1, p.len - 1) == 0;
+	case IGNORE_PREFIX:
+		return v.len >= p.len - 1 && memcmp(v.at, p.at, p.len - 1) == 0;
+	case IGNORE_GLOB:
+		break;
 	}
-	return match_whole(r->pattern, path);
+	return match_whole(p, v);
 }

@@ -3,6 +3,7 @@
  * matches itself alone; the matcher agrees with a slow one that only recurses.
  */
 #include "work/ignore.h"
+#include "work/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!take_until(&in, '\n', &path) || path.len == 0)
 		return 0;
-	matched = ignore_match(&r, path, true);
+	matched = ignore_match(&r, path, wpath_last(path), true);
 	must(matched || !span_equal(r.pattern, path) || has_any(path, "*[\\"));
 	if (!r.anchored || r.pattern.len > SLOW_MAX || path.len > SLOW_MAX ||
 	    has_any(r.pattern, "[\\"))
