@@ -188,8 +188,8 @@ OWN_DEFINE(struct pack_report, pack_report_free)
 void pack_report_totals(const struct pack_report *r, struct pack_totals *ret);
 
 /*
- * Why `path` is not in the base: its own record, or that of a directory above it. -ENOENT: it is not
- * in the report, so nothing kept it out. The spans live until the next call on r.
+ * Why `path` is not in the base: its own record, or that of a directory above it. -ENOENT: it is
+ * not in the report, so nothing kept it out. The spans live until the next call on r.
  */
 _must_ int pack_report_find(struct pack_report *r, struct span path, struct pack_record *ret,
                             struct err *e);
