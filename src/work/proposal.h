@@ -52,7 +52,7 @@ enum proposal_kind {
 	PROPOSAL_DIR = 2,
 	PROPOSAL_LINK = 3,
 	PROPOSAL_WHITEOUT = 4, /* what the base has here was removed */
-	PROPOSAL_OTHER = 5,    /* something that is never taken: `refused` says what */
+	PROPOSAL_OTHER = 5,    /* something that is never taken: `why` says what */
 };
 
 enum {
@@ -102,7 +102,7 @@ struct proposal_node {
 	struct span path;        /* canonical (work/path.h); "" is the root */
 	struct span name;        /* its last part */
 	struct span target;      /* LINK: its text; REDIRECT: a path in the base, never "" */
-	const uint8_t *sha256;   /* FILE: of all its bytes, PROPOSAL_SHA256_BYTES; else NULL */
+	const uint8_t *sha256;   /* PROPOSAL_SHA256_BYTES of a FILE; NULL: too many holes */
 	const uint8_t *extents_; /* proposal_extent() */
 };
 
@@ -153,7 +153,7 @@ bool proposal_find(const struct proposal *p, struct span path, struct proposal_n
 
 /*
  * Exactly `len` bytes of a FILE from `off`, holes as zeros; off + len within its size, or -EINVAL.
- * -EIO: the spool cannot be read, or was cut.
+ * -EIO: the spool cannot be read, or was cut; what is in ret then is nobody's.
  */
 _must_ int proposal_read(const struct proposal *p, const struct proposal_node *n, uint64_t off,
                          void *ret, size_t len, struct err *e);
