@@ -83,6 +83,7 @@ enum egress_fail {
 	EGRESS_CANCELLED, /* by the guest */
 	EGRESS_INTERNAL,
 	EGRESS_TOO_LARGE, /* a head that no server would take: with values for placeholders */
+	EGRESS_FULL,      /* all requests together hold as much as may be held */
 	EGRESS_FAIL_COUNT,
 };
 

@@ -51,6 +51,7 @@ const char *egress_fail_word(enum egress_fail f)
 		[EGRESS_CANCELLED] = "cancelled",
 		[EGRESS_INTERNAL] = "internal",
 		[EGRESS_TOO_LARGE] = "too-large",
+		[EGRESS_FULL] = "full",
 	};
 
 	return f < EGRESS_FAIL_COUNT ? words[f] : "unknown";

@@ -299,6 +299,7 @@ static enum names_state state_of_fail(uint8_t fail)
 	case EGRESS_CANCELLED:
 	case EGRESS_INTERNAL:
 	case EGRESS_TOO_LARGE:
+	case EGRESS_FULL:
 	case EGRESS_FAIL_COUNT:
 		break;
 	}

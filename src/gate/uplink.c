@@ -208,6 +208,8 @@ enum policy_reason uplink_reason(uint8_t fail)
 		return POLICY_UPSTREAM_PROTOCOL;
 	case EGRESS_LIMIT:
 		return POLICY_LIMIT_CONNECTIONS;
+	case EGRESS_FULL:
+		return POLICY_LIMIT_MEMORY;
 	case EGRESS_REVOKED_BY_POLICY:
 		return POLICY_REVOKED;
 	case EGRESS_INTERNAL:

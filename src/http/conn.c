@@ -108,6 +108,11 @@ uint32_t http_conn_streams(const struct http_conn *c)
 	return c->ops->streams(c);
 }
 
+size_t http_conn_bytes(const struct http_conn *c)
+{
+	return c->ops->bytes(c);
+}
+
 enum http_reason http_conn_reason(const struct http_conn *c)
 {
 	return c->why;

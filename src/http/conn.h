@@ -122,5 +122,8 @@ bool http_conn_finished(struct http_conn *c);
 /* Streams that are open. */
 uint32_t http_conn_streams(const struct http_conn *c);
 
+/* What it holds in memory now, all that the peer can make grow included. */
+size_t http_conn_bytes(const struct http_conn *c);
+
 /* Why http_conn_recv() failed. */
 enum http_reason http_conn_reason(const struct http_conn *c);

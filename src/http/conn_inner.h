@@ -26,6 +26,7 @@ struct conn_ops {
 	void (*drain)(struct http_conn *c);
 	bool (*finished)(struct http_conn *c);
 	uint32_t (*streams)(const struct http_conn *c);
+	size_t (*bytes)(const struct http_conn *c);
 };
 
 struct http_conn {

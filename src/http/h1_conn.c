@@ -522,6 +522,13 @@ static uint32_t h1_streams(const struct http_conn *base)
 	return c->in != DIR_NONE || c->done != DIR_NONE ? 1 : 0;
 }
 
+static size_t h1_bytes(const struct http_conn *base)
+{
+	const struct h1_conn *c = (const struct h1_conn *)base;
+
+	return sizeof(*c) + c->out.size + (c->reader ? sizeof(*c->reader) : 0);
+}
+
 static const struct conn_ops h1_ops = {
 	.free = h1_free,
 	.recv = h1_recv,
@@ -538,6 +545,7 @@ static const struct conn_ops h1_ops = {
 	.drain = h1_drain,
 	.finished = h1_finished,
 	.streams = h1_streams,
+	.bytes = h1_bytes,
 };
 
 struct http_conn *h1_conn_new(void)

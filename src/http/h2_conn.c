@@ -1,6 +1,7 @@
 #include "http/h2_inner.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 
 /*
@@ -587,6 +588,19 @@ static uint32_t h2_streams(const struct http_conn *base)
 	return ((const struct h2_conn *)base)->count;
 }
 
+static size_t h2_bytes(const struct http_conn *base)
+{
+	const struct h2_conn *c = (const struct h2_conn *)base;
+	size_t bytes = sizeof(*c) + c->library_bytes + c->out.size;
+
+	if (c->block)
+		bytes += sizeof(*c->block);
+	for (const struct h2_stream *s = c->streams; s; s = s->next)
+		bytes += sizeof(*s) + (s->send ? HTTP2_SEND_BYTES : 0) +
+		         (s->trailers ? malloc_usable_size(s->trailers) : 0);
+	return bytes;
+}
+
 static const struct conn_ops h2_ops = {
 	.free = h2_free,
 	.recv = h2_recv,
@@ -603,10 +617,49 @@ static const struct conn_ops h2_ops = {
 	.drain = h2_drain,
 	.finished = h2_finished,
 	.streams = h2_streams,
+	.bytes = h2_bytes,
 };
+
+/* --- nghttp2's memory, counted: what the peer makes it keep shows here alone --- */
+
+static void *note_new(struct h2_conn *c, void *at)
+{
+	c->library_bytes += at ? malloc_usable_size(at) : 0;
+	return at;
+}
+
+static void *library_malloc(size_t size, void *user)
+{
+	return note_new(user, malloc(size));
+}
+
+static void *library_calloc(size_t count, size_t size, void *user)
+{
+	return note_new(user, calloc(count, size));
+}
+
+static void library_free(void *at, void *user)
+{
+	struct h2_conn *c = user;
+
+	c->library_bytes -= at ? malloc_usable_size(at) : 0;
+	free(at);
+}
+
+static void *library_realloc(void *at, size_t size, void *user)
+{
+	struct h2_conn *c = user;
+	size_t had = at ? malloc_usable_size(at) : 0;
+	void *got = realloc(at, size);
+
+	if (got)
+		c->library_bytes += malloc_usable_size(got) - had;
+	return got;
+}
 
 static int new_session(struct h2_conn *c, bool client, const nghttp2_session_callbacks *cb)
 {
+	nghttp2_mem mem = { c, library_malloc, library_free, library_calloc, library_realloc };
 	nghttp2_option *o = NULL;
 	int r = nghttp2_option_new(&o);
 
@@ -620,8 +673,8 @@ static int new_session(struct h2_conn *c, bool client, const nghttp2_session_cal
 	nghttp2_option_set_stream_reset_rate_limit(o, HTTP2_RESET_BURST, HTTP2_RESET_PER_S);
 	nghttp2_option_set_max_deflate_dynamic_table_size(o, HTTP2_TABLE_BYTES);
 	nghttp2_option_set_peer_max_concurrent_streams(o, HTTP2_STREAMS_MAX);
-	r = client ? nghttp2_session_client_new2(&c->session, cb, c, o)
-	           : nghttp2_session_server_new2(&c->session, cb, c, o);
+	r = client ? nghttp2_session_client_new3(&c->session, cb, c, o, &mem)
+	           : nghttp2_session_server_new3(&c->session, cb, c, o, &mem);
 	nghttp2_option_del(o);
 	return r;
 }

@@ -59,6 +59,7 @@ struct h2_conn {
 	uint32_t tokens;
 	struct conn_out out;
 	struct h2_block *block; /* while a block is being read */
+	size_t library_bytes;   /* what nghttp2 has allocated for it */
 };
 
 static inline struct h2_conn *h2_of(struct http_conn *c)

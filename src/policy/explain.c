@@ -22,6 +22,7 @@ static const char *const words[POLICY_REASONS] = {
 	[POLICY_LIMIT_RATE] = "limit-rate",
 	[POLICY_LIMIT_BYTES] = "limit-bytes",
 	[POLICY_LIMIT_DNS] = "limit-dns",
+	[POLICY_LIMIT_MEMORY] = "limit-memory",
 	[POLICY_NAME_INVALID] = "name-invalid",
 	[POLICY_UPSTREAM_REFUSED] = "upstream-refused",
 	[POLICY_UPSTREAM_TIMEOUT] = "upstream-timeout",
@@ -60,6 +61,7 @@ static const char *const sentences[POLICY_REASONS] = {
 	[POLICY_LIMIT_BYTES] =
 		"is refused: the sandbox has used up the bytes it may send and receive",
 	[POLICY_LIMIT_DNS] = "is refused: too many lookups in a short time",
+	[POLICY_LIMIT_MEMORY] = "is refused: too much of what is under way waits",
 	[POLICY_NAME_INVALID] = "is refused: it is no host name",
 	[POLICY_UPSTREAM_REFUSED] = "is allowed, but did not accept the connection",
 	[POLICY_UPSTREAM_TIMEOUT] = "is allowed, but did not answer in time",

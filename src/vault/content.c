@@ -2,6 +2,7 @@
 
 #include <brotli/decode.h>
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -10,6 +11,7 @@ enum {
 	WINDOW_GZIP = 15 + 16, /* zlib's number for: a gzip wrapper, the largest window */
 	WINDOW_ZLIB = 15,
 	WINDOW_RAW = -15,
+	ZLIB_BYTES = 48 << 10, /* its state and its window, which never grow */
 };
 
 struct content {
@@ -22,6 +24,7 @@ struct content {
 	bool z_open;
 	ZSTD_DCtx *zstd;
 	BrotliDecoderState *br;
+	size_t br_bytes; /* that it has allocated */
 };
 
 static enum content_coding coding_of(struct span word)
@@ -83,6 +86,29 @@ enum content_coding content_of(const struct http_head *h)
 	return all;
 }
 
+static void *br_alloc(void *user, size_t size)
+{
+	struct content *c = user;
+	void *at = malloc(size);
+
+	c->br_bytes += at ? malloc_usable_size(at) : 0;
+	return at;
+}
+
+static void br_free(void *user, void *at)
+{
+	struct content *c = user;
+
+	c->br_bytes -= at ? malloc_usable_size(at) : 0;
+	free(at);
+}
+
+size_t content_bytes(const struct content *c)
+{
+	return sizeof(*c) + c->br_bytes + (c->z_open ? (size_t)ZLIB_BYTES : 0) +
+	       (c->zstd ? ZSTD_sizeof_DCtx(c->zstd) : 0);
+}
+
 int content_new(enum content_coding coding, struct content **ret, struct err *e)
 {
 	_own_(content_free) struct content *c = calloc(1, sizeof(*c));
@@ -100,7 +126,7 @@ int content_new(enum content_coding coding, struct content **ret, struct err *e)
 			return err_set(e, -ENOMEM, "out of memory");
 		(void)ZSTD_DCtx_setParameter(c->zstd, ZSTD_d_windowLogMax, CONTENT_ZSTD_WINDOW_LOG);
 	} else if (coding == CONTENT_BR) {
-		c->br = BrotliDecoderCreateInstance(NULL, NULL, NULL);
+		c->br = BrotliDecoderCreateInstance(br_alloc, br_free, c);
 		if (!c->br)
 			return err_set(e, -ENOMEM, "out of memory");
 	} else {

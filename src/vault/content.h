@@ -46,5 +46,8 @@ OWN_DEFINE(struct content, content_free)
 _must_ int content_step(struct content *c, struct span *in, uint8_t *room, size_t size,
                         size_t *ret_len);
 
+/* What it holds in memory now. */
+size_t content_bytes(const struct content *c);
+
 /* Is the coded stream whole? An empty one is. */
 bool content_whole(const struct content *c);

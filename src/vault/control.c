@@ -262,6 +262,7 @@ static void on_stats(struct vault *v, struct span payload)
 		{ "flows", v->flows.count },
 		{ "pins", pins_count(v->pins) },
 		{ "open_requests", v->requests.count },
+		{ "held_bytes", v->held_bytes },
 		{ "upstreams", v->upstream_count },
 		{ "upstreams_idle", upstream_idle(v) },
 		{ "secrets", store_count(v->store) },

@@ -76,6 +76,7 @@ struct vault {
 	unsigned upstream_count;
 	bool touched; /* one of them */
 	struct slots requests;
+	uint64_t held_bytes; /* of both: VAULT_HELD_MAX */
 	struct roots *roots;
 	struct store *store;
 	struct alarm *sweep;
@@ -93,6 +94,13 @@ void vault_resolve(struct vault *v, uint32_t stream, const struct egress_resolve
 /* Takes a policy that was loaded: what it does not allow ends. */
 void vault_adopt(struct vault *v, struct policy *p, uint32_t generation);
 struct judge vault_judge(const struct vault *v);
+
+/* Counts what a thing has now, in place of what it had. */
+static inline void vault_hold(struct vault *v, size_t *had, size_t has)
+{
+	v->held_bytes = v->held_bytes - *had + has;
+	*had = has;
+}
 
 /* Something has a time limit: see to it that it is looked at. */
 void vault_sweep_soon(struct vault *v);

@@ -29,6 +29,12 @@ enum {
 
 	/* requests */
 	VAULT_REQUESTS_MAX = 1024,
+	/*
+	 * Bytes that all requests and the connections they go over hold: heads, what waits either
+	 * way, what a search holds back, decoders, TLS. A thousand calm ones need 130 MiB; each by
+	 * itself could have some MiB, one that is coded with br 16 of them.
+	 */
+	VAULT_HELD_MAX = 192 << 20,
 	VAULT_UPSTREAMS_MAX = 1024, /* connections that carry requests, idle ones included */
 	VAULT_IDLE_MAX = 64,        /* of them without a request; the oldest goes */
 	VAULT_IDLE_HOST_MAX = 8,    /* and to one host */

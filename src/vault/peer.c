@@ -256,6 +256,7 @@ static void read_frames(struct vault *v)
 			return;
 		}
 		on_frame(v, &f);
+		request_relieve(v);
 	}
 }
 

@@ -25,8 +25,26 @@
 
 /* --- life --- */
 
+void request_hold(struct request *q)
+{
+	size_t bytes = sizeof(*q) + q->up.size + q->down.size;
+
+	if (q->asked)
+		bytes += sizeof(*q->asked) + q->asked->len;
+	if (q->scan)
+		bytes += scan_bytes(q->scan);
+	if (q->scrub)
+		bytes += scrub_bytes(q->scrub);
+	if (q->up_trailers)
+		bytes += sizeof(*q->up_trailers) + q->up_trailers->len;
+	if (q->down_trailers)
+		bytes += sizeof(*q->down_trailers) + q->down_trailers->len;
+	vault_hold(q->v, &q->held, bytes);
+}
+
 static void free_parts(struct request *q)
 {
+	vault_hold(q->v, &q->held, 0);
 	scan_free(q->scan);
 	scrub_free(q->scrub);
 	free(q->asked);
@@ -282,6 +300,7 @@ static void start(struct request *q)
 		request_fail(q, r == -EPROTO ? EGRESS_PLACEHOLDER : EGRESS_INTERNAL);
 		return;
 	}
+	request_hold(q);
 	r = try_swap(q, &q->asked->out, &report);
 	swap_done(q->v->store);
 	if (r < 0)
@@ -323,6 +342,7 @@ int request_open(struct vault *v, uint32_t stream, struct span payload)
 	q->stream = stream;
 	q->asked = a;
 	q->rule = POLICY_RULE_NONE;
+	request_hold(q);
 	peer_tie(v, stream, q->number);
 	request_touch(q);
 	vault_sweep_soon(v);
@@ -441,6 +461,37 @@ void request_sweep(struct vault *v)
 		if (now_ms - q->heard_ms >= patience)
 			request_fail(q, EGRESS_TIMEOUT);
 	}
+}
+
+static struct request *most_idle(struct vault *v, uint64_t share)
+{
+	struct request *got = NULL;
+	uint32_t number = 1;
+	struct request *q;
+
+	while ((q = slots_next(&v->requests, &number)) != NULL)
+		if (q->held >= share && (!got || q->heard_ms < got->heard_ms ||
+		                         (q->heard_ms == got->heard_ms && q->held > got->held)))
+			got = q;
+	return got;
+}
+
+static uint64_t sum_of(struct vault *v)
+{
+	uint64_t sum = 0;
+	uint32_t number = 1;
+	const struct request *q;
+
+	while ((q = slots_next(&v->requests, &number)) != NULL)
+		sum += q->held;
+	return sum;
+}
+
+/* One at a time: what its connection holds is given back a little later. */
+void request_relieve(struct vault *v)
+{
+	if (v->held_bytes > VAULT_HELD_MAX && v->requests.count > 0)
+		request_fail(most_idle(v, sum_of(v) / v->requests.count), EGRESS_FULL);
 }
 
 void request_touch_all(struct vault *v)

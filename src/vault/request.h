@@ -23,7 +23,12 @@ _must_ int request_frame(struct vault *v, uint32_t number, const struct egress_f
 /* There is room in the link again. */
 void request_resume_all(struct vault *v);
 void request_judge_all(struct vault *v, const struct policy *old);
-void request_sweep(struct vault *v);     /* those that have been silent too long */
+void request_sweep(struct vault *v); /* those that have been silent too long */
+/*
+ * Is more held than VAULT_HELD_MAX? Then, of the requests that hold no less than their share, the
+ * one ends of which nothing was heard for longest. So who holds little, and moves, goes on.
+ */
+void request_relieve(struct vault *v);
 void request_touch_all(struct vault *v); /* from now on, for all of them */
 void request_free_all(struct vault *v);
 

@@ -16,7 +16,7 @@ static struct span wait_span(const struct waiting *w)
 	return w->at ? span_of(w->at + w->from, w->len) : span_of("", 0); /* never NULL + 0 */
 }
 
-static void wait_drop(struct waiting *w, size_t n)
+static void wait_drop(struct request *q, struct waiting *w, size_t n)
 {
 	w->from += n;
 	w->len -= n;
@@ -24,9 +24,10 @@ static void wait_drop(struct waiting *w, size_t n)
 		return;
 	free(w->at); /* most requests wait for nothing most of the time */
 	*w = (struct waiting){ 0 };
+	request_hold(q);
 }
 
-static bool wait_put(struct waiting *w, struct span bytes)
+static bool wait_put(struct request *q, struct waiting *w, struct span bytes)
 {
 	size_t size = w->size ? w->size : WAITING_FIRST;
 
@@ -45,6 +46,7 @@ static bool wait_put(struct waiting *w, struct span bytes)
 			return false;
 		w->at = at;
 		w->size = size;
+		request_hold(q);
 	}
 	memcpy(w->at + w->len, bytes.at, bytes.len);
 	w->len += bytes.len;
@@ -62,6 +64,7 @@ static struct kept_trailers *keep_trailers(const struct http_trailers *t)
 	if (!k)
 		return NULL;
 	k->t.count = t->count;
+	k->len = bytes;
 	for (uint16_t i = 0; i < t->count; i++) {
 		const struct http_field *f = &t->fields[i];
 
@@ -124,7 +127,7 @@ void request_push_up(struct request *q)
 		}
 		q->v->stats.sent_bytes += had - in.len;
 		q->up_taken += had - in.len;
-		wait_drop(&q->up, had - in.len);
+		wait_drop(q, &q->up, had - in.len);
 		grant(q, had - in.len);
 		upstream_touch(q->up_conn);
 	}
@@ -156,9 +159,10 @@ static void take_body(struct request *q, struct span bytes)
 		return;
 	}
 	r = scan_piece(q->scan, bytes, &hit);
+	request_hold(q);
 	if (r < 0)
 		refuse_scan(q, r, &hit);
-	else if (!wait_put(&q->up, bytes))
+	else if (!wait_put(q, &q->up, bytes))
 		request_fail(q, EGRESS_INTERNAL);
 	else
 		request_push_up(q);
@@ -179,6 +183,7 @@ static int take_trailers(struct request *q, struct span payload)
 	r = scan_trailers(q->scan, t, &hit);
 	if (r == 0 && !q->up_trailers)
 		q->up_trailers = keep_trailers(t);
+	request_hold(q);
 	free(t);
 	if (r < 0)
 		refuse_scan(q, r, &hit);
@@ -261,6 +266,7 @@ void request_head(struct request *q, const struct http_head *h)
 	free(q->asked);
 	q->asked = NULL;
 	q->ask.method = q->ask.path = q->ask.query = span_of(NULL, 0);
+	request_hold(q);
 	if (q->opaque)
 		request_push_up(q);
 }
@@ -315,6 +321,7 @@ static bool scrub_down(struct request *q, struct span in, struct span *ret_left)
 		if (room == 0)
 			break;
 		r = scrub_piece(q->scrub, &in, room, &out);
+		request_hold(q);
 		if (r < 0) {
 			refuse_scrub(q, r);
 			return false;
@@ -377,7 +384,7 @@ static void end_down(struct request *q)
 	/* what the server has not read of the request by now it does not want */
 	if (q->up_conn)
 		upstream_leave(q->up_conn, q, q->up_done);
-	wait_drop(&q->up, q->up.len);
+	wait_drop(q, &q->up, q->up.len);
 	request_check_done(q);
 }
 
@@ -391,7 +398,7 @@ void request_push_down(struct request *q)
 	if (had > 0 || q->stuck) {
 		if (!scrub_down(q, left, &left))
 			return;
-		wait_drop(&q->down, had - left.len);
+		wait_drop(q, &q->down, had - left.len);
 		if (q->up_conn)
 			upstream_touch(q->up_conn);
 	}
@@ -404,7 +411,7 @@ void request_body(struct request *q, struct span bytes)
 	request_touch(q);
 	if (q->down.len == 0 && !q->stuck && !scrub_down(q, bytes, &bytes))
 		return;
-	if (!wait_put(&q->down, bytes))
+	if (!wait_put(q, &q->down, bytes))
 		request_fail(q, EGRESS_INTERNAL);
 }
 
@@ -412,6 +419,7 @@ void request_trailers(struct request *q, const struct http_trailers *t)
 {
 	free(q->down_trailers);
 	q->down_trailers = keep_trailers(t);
+	request_hold(q);
 	if (!q->down_trailers)
 		request_fail(q, EGRESS_INTERNAL);
 }

@@ -28,6 +28,7 @@ struct waiting {
 
 struct kept_trailers {
 	struct http_trailers t;
+	size_t len;
 	uint8_t bytes[]; /* what its spans point into */
 };
 
@@ -46,6 +47,8 @@ struct request {
 	struct policy_ask ask;         /* its method, path and query as long as `asked` */
 	uint16_t rule;
 	uint64_t heard_ms; /* when something last came, from either side */
+
+	size_t held; /* bytes, of the vault's held_bytes */
 
 	bool again;     /* it was sent once more */
 	bool sent;      /* its head was, upstream */
@@ -67,7 +70,8 @@ struct request {
 	bool answered;    /* and was sent: our half has ended */
 };
 
-void request_touch(struct request *q);                                 /* something came */
+void request_hold(struct request *q);  /* something it holds has grown, or is gone */
+void request_touch(struct request *q); /* something came */
 void request_fail(struct request *q, enum egress_fail why);            /* it is gone after that */
 void request_violation(struct request *q, const struct scan_hit *hit); /* the same */
 /* Replies tried one beginning of a value after the other: it is withdrawn. The same */

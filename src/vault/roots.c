@@ -2,6 +2,7 @@
 
 #include "base/fdio.h"
 #include "vault/limits.h"
+#include "vault/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,6 +108,7 @@ static bool set_up(SSL_CTX *c)
 	if (SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION) != 1)
 		return false;
 	SSL_CTX_set_verify(c, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_max_cert_list(c, TLS_CHAIN_MAX);
 	(void)SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 	                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	(void)SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);

@@ -82,6 +82,11 @@ void scan_free(struct scan *c)
 	free(c);
 }
 
+size_t scan_bytes(const struct scan *c)
+{
+	return sizeof(*c) + c->tail.size + (c->content ? content_bytes(c->content) : 0);
+}
+
 void scan_upgrade(struct scan *c)
 {
 	content_free(c->content);

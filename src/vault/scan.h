@@ -41,6 +41,9 @@ _must_ int scan_new(struct store *s, const struct http_head *head, struct scan *
 void scan_free(struct scan *c);
 OWN_DEFINE(struct scan, scan_free)
 
+/* What it holds in memory now. */
+size_t scan_bytes(const struct scan *c);
+
 /*
  * The request became a WebSocket (101): from here on the bytes are its frames, whose payload is
  * unmasked for the scan. What comes before the 101 is no frame yet.

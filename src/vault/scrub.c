@@ -33,6 +33,7 @@ struct scrub {
 	struct tail tail;
 	size_t ready;  /* of what the tail holds: is only waiting for room */
 	uint8_t *room; /* fields that were changed */
+	size_t room_size;
 	uint8_t where;
 	bool upgraded;
 	struct ws ws; /* at the first byte of the tail */
@@ -148,6 +149,7 @@ static void room_free(struct scrub *c)
 {
 	free(c->room);
 	c->room = NULL;
+	c->room_size = 0;
 }
 
 void scrub_free(struct scrub *c)
@@ -160,6 +162,12 @@ void scrub_free(struct scrub *c)
 	tail_free(&c->tail);
 	room_free(c);
 	free(c);
+}
+
+size_t scrub_bytes(const struct scrub *c)
+{
+	return sizeof(*c) + c->tail.size + c->room_size +
+	       (c->content ? content_bytes(c->content) : 0);
 }
 
 static void note(void *arg, unsigned owner, enum egress_form form)
@@ -262,6 +270,7 @@ static int room_take(struct scrub *c, const struct http_field *fields, unsigned 
 	for (unsigned i = 0; i < count; i++)
 		size += fields[i].value.len;
 	c->room = malloc(size + 1);
+	c->room_size = c->room ? size + 1 : 0;
 	return c->room ? 0 : -ENOMEM;
 }
 

@@ -83,6 +83,9 @@ _must_ int scrub_trailers(struct scrub *c, const struct http_trailers *in,
 /* After -EACCES: the store's number of the secret whose value should be withdrawn. */
 unsigned scrub_guessed(const struct scrub *c);
 
+/* What it holds in memory now. */
+size_t scrub_bytes(const struct scrub *c);
+
 /* Bytes held back now, or not given out for want of out_max. */
 size_t scrub_held(const struct scrub *c);
 

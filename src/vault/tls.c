@@ -10,7 +10,8 @@ enum { SENT_AT_ONCE = 16 << 10 };
 
 struct tls {
 	SSL *ssl;
-	BIO *in, *out; /* the ssl's */
+	BIO *in, *out;      /* the ssl's */
+	size_t chain_bytes; /* of the server's certificates, as they were sent */
 };
 
 static bool set_name(SSL *ssl, const struct host_name *name)
@@ -81,14 +82,40 @@ static bool waits(const struct tls *t, int r)
 	return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE;
 }
 
+static void note_chain(struct tls *t)
+{
+	STACK_OF(X509) *chain = SSL_get_peer_cert_chain(t->ssl);
+
+	for (int i = 0; i < sk_X509_num(chain); i++) {
+		int len = i2d_X509(sk_X509_value(chain, i), NULL);
+
+		t->chain_bytes += len > 0 ? (size_t)len : 0;
+	}
+}
+
+static size_t size_of(BIO *bio)
+{
+	BUF_MEM *mem = NULL;
+
+	return BIO_get_mem_ptr(bio, &mem) == 1 && mem ? mem->max : 0;
+}
+
+size_t tls_bytes(const struct tls *t)
+{
+	return TLS_SESSION_BYTES + TLS_CHAIN_GROWTH * t->chain_bytes + size_of(t->in) +
+	       size_of(t->out);
+}
+
 int tls_handshake(struct tls *t)
 {
 	int r;
 
 	ERR_clear_error();
 	r = SSL_do_handshake(t->ssl);
-	if (r == 1)
+	if (r == 1) {
+		note_chain(t);
 		return 0;
+	}
 	if (waits(t, r))
 		return -EAGAIN;
 	ERR_clear_error();

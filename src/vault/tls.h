@@ -17,7 +17,12 @@
  * Unsent bytes beyond which a peer is given up: it asks for answers (key updates) and reads none.
  * What is written by us stays far below.
  */
-enum { TLS_OUT_MAX = 512 << 10 };
+enum {
+	TLS_OUT_MAX = 512 << 10,
+	TLS_SESSION_BYTES = 48 << 10, /* OpenSSL's own, with a record half read */
+	TLS_CHAIN_MAX = 64 << 10,     /* of the server's certificates; real ones have 10 KiB */
+	TLS_CHAIN_GROWTH = 4,         /* of one that was read, to what it was sent as */
+};
 
 struct tls;
 
@@ -32,6 +37,9 @@ _must_ int tls_feed(struct tls *t, struct span bytes);
 /* 0: done; -EAGAIN: the peer's turn; -EKEYREJECTED: its certificate (tls_fault()); -EPROTO. */
 _must_ int tls_handshake(struct tls *t);
 bool tls_is_h2(const struct tls *t);
+
+/* What it holds in memory now. */
+size_t tls_bytes(const struct tls *t);
 
 /* Of the certificate: X509_V_ERR_..., and its words. 0: no fault. */
 long tls_fault(const struct tls *t, const char **ret_words);

@@ -48,6 +48,8 @@ struct upstream {
 	struct tls *tls;
 	struct http_conn *conn;
 	struct request *requests;
+	size_t held;       /* bytes, of the vault's held_bytes */
+	size_t plain_used; /* of plain, at any time: its other pages are not there */
 	uint64_t until_ms; /* then it is late, or idle for too long; 0: no matter */
 	size_t at, len;    /* in plain: read, and not taken */
 	uint8_t plain[VAULT_READ_BYTES];
@@ -168,6 +170,7 @@ static void upstream_free(struct upstream *u)
 	http_conn_free(u->conn);
 	tls_free(u->tls);
 	own_close_fd(&u->fd);
+	vault_hold(v, &u->held, 0);
 	explicit_bzero(u->plain,
 	               u->len + u->at < sizeof(u->plain) ? u->len + u->at : sizeof(u->plain));
 	free(u);
@@ -263,6 +266,13 @@ static bool write_out(struct upstream *u)
 	return left;
 }
 
+static void set_plain(struct upstream *u, size_t n)
+{
+	u->at = 0;
+	u->len = n;
+	u->plain_used = n > u->plain_used ? n : u->plain_used;
+}
+
 /* More into plain, which is empty. False: there is nothing now. */
 static bool decrypt(struct upstream *u)
 {
@@ -282,8 +292,7 @@ static bool decrypt(struct upstream *u)
 		u->eof = true;
 		return false;
 	}
-	u->at = 0;
-	u->len = (size_t)n;
+	set_plain(u, (size_t)n);
 	return true;
 }
 
@@ -446,8 +455,7 @@ static void read_socket(struct upstream *u)
 		return;
 	}
 	if (!u->tls) {
-		u->at = 0;
-		u->len = (size_t)n;
+		set_plain(u, (size_t)n);
 	} else if (tls_feed(u->tls, span_of(cipher, (size_t)n)) < 0) {
 		die(u, EGRESS_INTERNAL, 0, NULL);
 	}
@@ -681,6 +689,17 @@ static bool say_last(struct upstream *u)
 	return false;
 }
 
+static void hold(struct upstream *u)
+{
+	size_t bytes = offsetof(struct upstream, plain) + u->plain_used;
+
+	if (u->tls)
+		bytes += tls_bytes(u->tls);
+	if (u->conn)
+		bytes += http_conn_bytes(u->conn);
+	vault_hold(u->v, &u->held, bytes);
+}
+
 static void run(struct upstream *u)
 {
 	bool left = false;
@@ -711,6 +730,7 @@ static void run(struct upstream *u)
 		upstream_free(u);
 		return;
 	}
+	hold(u);
 	set_watch(u, left);
 }
 
@@ -722,8 +742,10 @@ void upstream_run_all(struct vault *v)
 		v->touched = false;
 		for (struct upstream *u = v->upstreams; u; u = next) {
 			next = u->next;
-			if (u->touched)
-				run(u);
+			if (!u->touched)
+				continue;
+			run(u);
+			request_relieve(v);
 		}
 	}
 }

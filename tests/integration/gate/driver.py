@@ -24,7 +24,7 @@ EVENTS = [None, "allowed", "refused", "observed", "ended", "violation", "scrubbe
 LAYERS = [None, "dns", "tcp", "udp", "tls", "http"]
 REASONS = """allowed no-rule denied-by-rule not-resolved special-address metadata-address sni-missing
 sni-mismatch host-mismatch not-tls not-http method path ambiguous placeholder-elsewhere
-limit-connections limit-rate limit-bytes limit-dns name-invalid upstream-refused upstream-timeout
+limit-connections limit-rate limit-bytes limit-dns limit-memory name-invalid upstream-refused upstream-timeout
 upstream-certificate upstream-dns upstream-protocol vault-down protocol-not-allowed quic-refused
 revoked value-guessed""".split()
 LIBC = ctypes.CDLL(None, use_errno=True)

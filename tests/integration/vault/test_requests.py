@@ -205,6 +205,52 @@ def test_back_pressure(folder):
         assert len(q.whole().body) == len(BIG) or q.answer.fail is None
 
 
+def endless(s):
+    head, _ = read_head(s)
+    if b"/small" in head:
+        s.sendall(ok(b"small"))
+        return
+    try:
+        s.sendall(ok(BIG))
+    except OSError:
+        pass
+
+
+HELD_MAX = 192 << 20
+
+
+@in_https_world(lambda folder: serve_tcp(endless, port=80))
+def test_lim_4_all_requests_together_hold_no_more_than_they_may(folder):
+    """A guest that asks for much and reads nothing: the one that was silent for longest gives way."""
+    with start(folder) as v:
+        hoard = []
+        for i in range(900):
+            q = Request(v, "plain.test", "/big", scheme=PLAIN)
+            hoard.append(q)
+            while not q.done and len(q.answer.body) < 256 << 10:
+                q.step(grant=False)
+            q.answer.body = b""
+            if i % 50 == 0:
+                assert Request(v, "plain.test", "/small", scheme=PLAIN).whole().body == b"small"
+                assert v.stats()["held_bytes"] < HELD_MAX + (24 << 20)
+            if any(f[0] == RESET for f in v.frames):
+                break
+        gone = {f[1] for f in v.frames if f[0] == RESET}
+        assert gone, v.stats()
+        for q in hoard:
+            if q.stream in gone:
+                assert q.whole().fail == "full"
+        assert gone <= {q.stream for q in hoard[:len(gone) + 8]}, "not the oldest"
+        a = Request(v, "plain.test", "/small", scheme=PLAIN).whole()
+        assert (a.fail, a.body) == (None, b"small")
+        for q in hoard:
+            if not q.done:
+                q.reset()
+        assert Request(v, "plain.test", "/small", scheme=PLAIN).whole().body == b"small"
+        assert v.stats()["held_bytes"] < 4 << 20
+        assert peak_kib(v) < (HELD_MAX >> 10) + (64 << 10)
+
+
 def chunked(s):
     rest = b""
     while True:

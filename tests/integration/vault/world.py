@@ -40,7 +40,7 @@ STATS, STATS_OK, RECORD, ACCEPTED, ROOTS, EXPORT, IMPORT, LISTEN, REST = range(9
 TCP, TLS, UDP = 1, 2, 3
 FAILS = ["ok", "no-name", "no-address", "dns", "special", "metadata", "not-resolved", "denied",
          "placeholder", "refused", "unreachable", "timeout", "certificate", "protocol", "closed",
-         "limit", "revoked", "cancelled", "internal", "too-large"]
+         "limit", "revoked", "cancelled", "internal", "too-large", "full"]
 
 
 def unshare(flags):

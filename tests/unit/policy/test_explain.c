@@ -45,6 +45,7 @@ TEST(words_are_stable)
 		"limit-rate",
 		"limit-bytes",
 		"limit-dns",
+		"limit-memory",
 		"name-invalid",
 		"upstream-refused",
 		"upstream-timeout",
