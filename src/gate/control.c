@@ -63,7 +63,7 @@ static void put_stats(const struct gate *g, struct control_stats *s)
 	put(s, "requests_refused", i->refused);
 	put(s, "requests_bad", i->bad);
 	put(s, "requests_failed", i->failed);
-	put(s, "requests_held_bytes", i->held_bytes);
+	put(s, "read_held_bytes", i->held_bytes);
 	put(s, "handshakes", i->handshakes);
 	put(s, "handshakes_failed", i->handshakes_failed);
 	put(s, "leaves", i->leaves);

@@ -67,6 +67,9 @@ int intercept_new(struct intercepts *all, const struct intercept_start *start,
 		return err_set(e, -ENOMEM, "out of memory");
 	if (start->tls && !start->name)
 		return err_set(e, -EINVAL, "a connection over TLS that names no host");
+	if (all->stats.connections == INTERCEPT_CONNECTIONS_MAX)
+		return err_set(e, -EMFILE, "%d connections are read already",
+		               INTERCEPT_CONNECTIONS_MAX);
 	c->all = all;
 	c->flow = start->flow;
 	c->now_ms = c->began_ms = c->took_ms = c->heard_ms = start->now_ms;
@@ -78,6 +81,11 @@ int intercept_new(struct intercepts *all, const struct intercept_start *start,
 			return r;
 	}
 	all->stats.connections++;
+	c->next = all->connections;
+	if (c->next)
+		c->next->prev = c;
+	all->connections = c;
+	held_note(c);
 	*ret = steal_ptr(&c);
 	return 0;
 }
@@ -90,16 +98,29 @@ static void drop_requests(struct intercept *c)
 	request_sweep(c);
 }
 
+static void release(struct intercept *c)
+{
+	http_conn_free(c->http);
+	c->http = NULL;
+	hold_free(c->all, &c->plain);
+	hold_free(c->all, &c->answer);
+}
+
 void intercept_free(struct intercept *c, uint64_t now_ms)
 {
 	if (!c)
 		return;
 	c->now_ms = now_ms;
 	drop_requests(c);
-	http_conn_free(c->http);
-	hold_free(c->all, &c->plain);
-	hold_free(c->all, &c->answer);
+	release(c);
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		c->all->connections = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
 	c->all->stats.connections--;
+	c->all->stats.held_bytes -= c->held;
 	connection_free(c);
 }
 
@@ -130,6 +151,30 @@ static void give_up(struct intercept *c)
 {
 	drop_requests(c);
 	c->abort = true;
+}
+
+void intercept_shed(struct intercept *c, enum policy_reason why)
+{
+	for (struct request *r = c->requests; r; r = r->next)
+		r->reason = r->reason == POLICY_OK ? (uint8_t)why : r->reason;
+	c->why = (uint8_t)why;
+	give_up(c);
+	release(c);
+	tls_free(c->tls);
+	c->tls = NULL;
+	held_note(c);
+}
+
+enum policy_reason intercept_why(const struct intercept *c)
+{
+	return (enum policy_reason)c->why;
+}
+
+/* At the end of each call from outside, when nobody holds anything of a connection's. */
+static void count(struct intercept *c)
+{
+	held_note(c);
+	held_relieve(c);
 }
 
 /* --- from the guest --- */
@@ -309,6 +354,7 @@ void intercept_recv(struct intercept *c, uint64_t now_ms, struct span *in)
 	}
 	if (c->fin || c->abort || c->eof)
 		*in = span_of(NULL, 0); /* nobody listens any more */
+	count(c);
 }
 
 void intercept_recv_eof(struct intercept *c, uint64_t now_ms)
@@ -317,6 +363,7 @@ void intercept_recv_eof(struct intercept *c, uint64_t now_ms)
 	feed_held(c);
 	recv_end(c);
 	settle(c);
+	count(c);
 }
 
 /* --- from the vault, from the clock --- */
@@ -324,10 +371,13 @@ void intercept_recv_eof(struct intercept *c, uint64_t now_ms)
 /* Something has changed, so what was left lying may go on. */
 static void resume(struct intercept *c)
 {
+	if (c->abort)
+		return;
 	c->blocked = false;
 	feed_held(c);
 	c->blocked = c->plain.len > 0;
 	settle(c);
+	count(c);
 }
 
 void intercept_frame(struct intercept *c, uint64_t now_ms, const struct egress_frame *f)
@@ -490,6 +540,7 @@ struct span intercept_output(struct intercept *c, uint64_t now_ms)
 		out = http_conn_output(c->http);
 	if (out.len == 0)
 		c->took_ms = now_ms;
+	held_note(c); /* `out` is lent: who gives way is seen at the next call */
 	return out;
 }
 

@@ -12,8 +12,8 @@
  * Hostile   every byte of the guest's; and of the vault's what passed egress_parse_frame() and
  *           egress_order_step(), which is the caller's to do
  * Memory    idle: 20 KiB with HTTP/1, 48 KiB with HTTP/2. Busy: up to INTERCEPT_OUT_BYTES of
- *           output, and for each request at most the windows of src/http and src/egress, of all
- *           connections together INTERCEPT_HELD_MAX
+ *           output, and for each request at most the windows of src/http and src/egress. All
+ *           connections together: INTERCEPT_HELD_MAX
  * Errors    none: what fails ends a request or the connection; see intercept_state()
  * Records   allowed, observed or refused: one each request; ended: one each request that was
  *           forwarded. What the vault records itself (see its fail words) is not said again here
@@ -27,8 +27,13 @@
 #include "policy/policy.h"
 
 enum {
-	INTERCEPT_OUT_BYTES = 96 << 10, /* for the guest, encrypted and not yet taken */
-	INTERCEPT_HELD_MAX = 128 << 20, /* bodies that wait for slow readers, of all connections */
+	INTERCEPT_OUT_BYTES = 96 << 10,   /* for the guest, encrypted and not yet taken */
+	INTERCEPT_CONNECTIONS_MAX = 2048, /* at once; idle they hold 96 MiB at most */
+	/*
+	 * Bytes that all connections hold: what is idle, unsent, waiting. Beyond it, of those that
+	 * hold no less than their share, the one that has been silent for longest is given up.
+	 */
+	INTERCEPT_HELD_MAX = 192 << 20,
 	INTERCEPT_HANDSHAKE_MS =
 		30000,                /* for all of TLS's handshake, with a guest's software CPU */
 	INTERCEPT_HEAD_MS = 30000,    /* from a head's first byte to its last: else 408 */
@@ -112,7 +117,7 @@ struct intercept_start {
 
 /*
  * The first flight is then given to intercept_recv(), from its first byte on. -ENOMEM, -EIO;
- * -EINVAL: TLS without a name.
+ * -EINVAL: TLS without a name; -EMFILE: there are INTERCEPT_CONNECTIONS_MAX.
  */
 _must_ int intercept_new(struct intercepts *all, const struct intercept_start *start,
                          struct intercept **ret, struct err *e);
@@ -157,3 +162,6 @@ enum intercept_state {
 };
 
 unsigned intercept_state(const struct intercept *c);
+
+/* Why it came to INTERCEPT_ABORT, if not by itself: POLICY_LIMIT_MEMORY; else POLICY_OK. */
+enum policy_reason intercept_why(const struct intercept *c);

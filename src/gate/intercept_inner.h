@@ -31,6 +31,7 @@ struct intercepts {
 	struct intercept_ops ops;
 	struct tls_world *tls;
 	struct intercept_stats stats;
+	struct intercept *connections;
 	/* scratch, for the time of a call */
 	struct http_head head;
 	struct http_trailers trailers;
@@ -77,6 +78,9 @@ struct request {
 
 struct intercept {
 	struct intercepts *all;
+	struct intercept *next, *prev;
+	size_t held; /* bytes, of stats.held_bytes; those of the holds are counted by themselves */
+	uint8_t why; /* enum policy_reason: it was given up for that */
 	void *flow;
 	struct tls *tls; /* NULL: plain */
 	struct http_conn *http;
@@ -102,7 +106,13 @@ struct intercept {
 	bool abort;
 };
 
-/* --- holds (intercept_hold.c): counted in stats.held_bytes --- */
+/* --- what is held (intercept_hold.c): counted in stats.held_bytes --- */
+
+/* A connection's own share has changed. */
+void held_note(struct intercept *c);
+/* Is too much held by all? Then one gives way, perhaps this one. */
+void held_relieve(struct intercept *c);
+
 _must_ bool hold_add(struct intercepts *all, struct hold *h,
                      struct span bytes); /* false: no room */
 void hold_drop(struct intercepts *all, struct hold *h, size_t n);
@@ -111,6 +121,11 @@ static inline struct span hold_span(const struct hold *h)
 {
 	return h->len > 0 ? span_of(h->at + h->from, h->len) : span_of(NULL, 0);
 }
+
+/* --- intercept.c --- */
+
+/* Ends it and its requests at once, and frees what it holds. */
+void intercept_shed(struct intercept *c, enum policy_reason why);
 
 /* --- intercept_judge.c --- */
 

@@ -167,7 +167,7 @@ static void settle(struct gate *g, struct flow *f, bool empty)
 	unsigned state = intercept_state(f->reader);
 
 	if (state & INTERCEPT_ABORT) {
-		flow_ended(g, f, POLICY_OK);
+		flow_ended(g, f, intercept_why(f->reader));
 		return;
 	}
 	note_waiting(g, f, (state & INTERCEPT_LINK) != 0);

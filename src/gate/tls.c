@@ -21,7 +21,10 @@
  * handshake costs one signature on a curve that is fast.
  */
 
-enum { TLS_OUT_SMALL = 4096 }; /* a handshake's answer, a refusal */
+enum {
+	TLS_OUT_SMALL = 4096,         /* a handshake's answer, a refusal */
+	TLS_SESSION_BYTES = 32 << 10, /* OpenSSL's own, with a record half read */
+};
 
 struct tls_world {
 	SSL_CTX *ctx;
@@ -258,6 +261,11 @@ void tls_free(struct tls *t)
 	if (t->out)
 		free(t->out);
 	free(t);
+}
+
+size_t tls_bytes(const struct tls *t)
+{
+	return sizeof(*t) + TLS_SESSION_BYTES + t->out_size;
 }
 
 bool tls_is_open(const struct tls *t)

@@ -69,5 +69,8 @@ void tls_close(struct tls *t);
 struct span tls_output(const struct tls *t);
 void tls_sent(struct tls *t, size_t n);
 
+/* What it holds in memory now. */
+size_t tls_bytes(const struct tls *t);
+
 /* OpenSSL's word for what failed; never NULL. */
 const char *tls_why(const struct tls *t);

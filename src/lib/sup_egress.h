@@ -36,8 +36,11 @@ enum {
 	SUP_SERIAL_ROOTS = 1 << 16,  /* beyond those of the secrets at the start */
 	SUP_SERIAL_IMPORT,
 	SUP_SERIAL_FIRST, /* of requests */
-	/* beside the guest's memory in its cgroup: connections and requests under way */
-	SUP_EGRESS_BYTES = 256 << 20,
+	/*
+	 * Beside the guest's memory in its cgroup: what gate and vault may hold by their own limits
+	 * (docs/internals/gate.md adds it up), so that those are what a guest meets.
+	 */
+	SUP_EGRESS_BYTES = 640 << 20,
 	SUP_EGRESS_PIDS = 16,
 };
 

@@ -13,10 +13,11 @@
 #include <openssl/ssl.h>
 
 enum {
-	RIG_REQUESTS_MAX = 300,
-	RIG_RECORDS_MAX = 1000,
+	RIG_REQUESTS_MAX = 900,
+	RIG_CALM_BYTES = 128 << 10, /* what a connection counts at most while nothing waits */
+	RIG_RECORDS_MAX = 2000,
 	RIG_TEXT_MAX = 16 << 10,
-	RIG_SLOTS = 1024,
+	RIG_SLOTS = 2048,
 	RIG_TEXT_SENT_MAX = 1 << 20,
 };
 

@@ -6,7 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONNECTIONS = 400, IDLE1_BYTES_MAX = 20 << 10, IDLE2_BYTES_MAX = 48 << 10 };
+enum {
+	CONNECTIONS = 400,
+	IDLE1_BYTES_MAX = 20 << 10,
+	IDLE2_BYTES_MAX = 48 << 10,
+	COUNTED_BYTES_MAX = 72 << 10
+};
 
 /* Those of OpenSSL and nghttp2 are among them. */
 static size_t in_use(void)
@@ -64,6 +69,9 @@ static size_t cost(const char *alpn)
 		shake(g, all[i], ctx);
 	}
 	after = in_use();
+	/* what the gate thinks of them is no less than what they cost */
+	CHECK(intercepts_stats(g->all)->held_bytes >= after - before);
+	CHECK(intercepts_stats(g->all)->held_bytes <= CONNECTIONS * (uint64_t)COUNTED_BYTES_MAX);
 	for (unsigned i = 0; i < CONNECTIONS; i++)
 		intercept_free(all[i], g->now_ms);
 	SSL_CTX_free(ctx);

@@ -29,6 +29,7 @@ TEST(failures_of_the_vault_have_their_status)
 		{ EGRESS_CLOSED, 502, "upstream-protocol", 2 },
 		{ EGRESS_DNS, 502, "upstream-dns", 2 },
 		{ EGRESS_LIMIT, 503, "limit-connections", 2 },
+		{ EGRESS_FULL, 503, "limit-memory", 2 },
 		{ EGRESS_INTERNAL, 503, "vault-down", 2 },
 		{ EGRESS_PLACEHOLDER, 403, "placeholder-elsewhere", 1 },
 		{ EGRESS_DENIED, 403, "no-rule", 2 },
@@ -332,6 +333,65 @@ TEST(L7_4_observed_requests_go_on_and_are_marked)
 	rig_answer_with(g, 1, "done");
 	CHECK_EQ(rig_answer(g, id)->status, 200);
 	rig_recorded(g, 0, EGRESS_EVENT_OBSERVED, "path");
+	rig_free(g);
+}
+
+/* --- what all of them hold --- */
+
+TEST(LIM_4_no_more_connections_than_may_be_read)
+{
+	static struct intercept *all[INTERCEPT_CONNECTIONS_MAX];
+	struct rig *g = rig_plain(any);
+	struct intercept_start start = { .flow = g, .now_ms = g->now_ms, .real_s = g->real_s };
+	struct intercept *more = NULL;
+
+	for (unsigned i = 1; i < INTERCEPT_CONNECTIONS_MAX; i++) /* the rig has one */
+		CHECK_EQ(intercept_new(g->all, &start, &all[i], NULL), 0);
+	CHECK_EQ(intercept_new(g->all, &start, &more, NULL), -EMFILE);
+	CHECK(!more);
+	intercept_free(all[1], g->now_ms);
+	CHECK_EQ(intercept_new(g->all, &start, &all[1], NULL), 0);
+	for (unsigned i = 1; i < INTERCEPT_CONNECTIONS_MAX; i++)
+		intercept_free(all[i], g->now_ms);
+	rig_free(g);
+}
+
+/* A guest that asks for much and reads nothing, on one connection after the other. */
+TEST(LIM_4_who_hoards_gives_way)
+{
+	enum { HOARDERS = 800 };
+	static struct intercept *all[HOARDERS];
+	static uint8_t big[1 << 20];
+	struct rig *g = rig_plain(any);
+	struct intercept_start start = { .flow = g, .real_s = g->real_s };
+	struct intercept *calm = g->c;
+	unsigned gone = 0;
+
+	for (unsigned i = 0; i < HOARDERS; i++) {
+		struct span in = span_str("GET /big HTTP/1.1\r\nHost: api.test\r\n\r\n");
+
+		start.now_ms = ++g->now_ms;
+		CHECK_EQ(intercept_new(g->all, &start, &all[i], NULL), 0);
+		g->c = all[i];
+		g->deaf = true;
+		intercept_recv(g->c, g->now_ms, &in);
+		rig_reply(g, rig_last(g)->number, 200, HTTP_BODY_LENGTH, sizeof(big), "");
+		(void)rig_body(g, rig_last(g)->number, big, sizeof(big));
+		CHECK(intercepts_stats(g->all)->held_bytes <= INTERCEPT_HELD_MAX);
+	}
+	while (gone < HOARDERS && (intercept_state(all[gone]) & INTERCEPT_ABORT))
+		CHECK_EQ(intercept_why(all[gone++]), POLICY_LIMIT_MEMORY);
+	CHECK(gone > 0 && gone < HOARDERS); /* those that were silent for longest */
+	for (unsigned i = gone; i < HOARDERS; i++)
+		CHECK_EQ(intercept_state(all[i]) & INTERCEPT_ABORT, 0);
+	(void)rig_recorded(g, g->records_count - 1, EGRESS_EVENT_ENDED, "limit-memory");
+	g->c = calm;
+	g->deaf = false;
+	rig_say(g, "GET /a HTTP/1.1\r\nHost: api.test\r\n\r\n");
+	rig_answer_with(g, rig_last(g)->number, "still here");
+	rig_has(g->text, "still here");
+	for (unsigned i = 0; i < HOARDERS; i++)
+		intercept_free(all[i], g->now_ms);
 	rig_free(g);
 }
 

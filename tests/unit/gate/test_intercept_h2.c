@@ -251,17 +251,18 @@ TEST(a_stream_the_upstream_resets)
 TEST(many_streams_share_a_full_link)
 {
 	struct rig *g = secure(any);
+	uint64_t waiting;
 	uint32_t ids[90];
 
 	g->link_room = 0;
 	for (unsigned i = 0; i < 90; i++)
 		ids[i] = rig_ask(g, "GET", "api.test", "/x", HTTP_BODY_NONE, 0);
 	CHECK_EQ(g->requests_count, 0);
-	CHECK(intercepts_stats(g->all)->held_bytes > 0);
+	waiting = intercepts_stats(g->all)->held_bytes;
 	g->link_room = SIZE_MAX;
 	intercept_run(g->c, g->now_ms);
 	CHECK_EQ(g->requests_count, 90);
-	CHECK_EQ(intercepts_stats(g->all)->held_bytes, 0);
+	CHECK(intercepts_stats(g->all)->held_bytes + 90 * 4096 <= waiting);
 	for (unsigned i = 0; i < 90; i++)
 		rig_answer_with(g, g->requests[i].number, "x");
 	for (unsigned i = 0; i < 90; i++)
@@ -285,7 +286,8 @@ TEST(LIM_4_slow_streams_are_bounded_together)
 		sent += rig_body(g, g->requests[i].number, big, sizeof(big));
 	CHECK(sent <=
 	      20 * (EGRESS_WINDOW_BYTES + HTTP2_SEND_BYTES + HTTP_WINDOW_BYTES + HTTP_OUT_HIGH));
-	CHECK(intercepts_stats(g->all)->held_bytes <= 20 * EGRESS_WINDOW_BYTES);
+	CHECK(intercepts_stats(g->all)->held_bytes <=
+	      2 * RIG_CALM_BYTES + 20 * (EGRESS_WINDOW_BYTES + HTTP2_SEND_BYTES));
 	rig_free(g);
 }
 
