@@ -225,3 +225,17 @@ struct ignore_hit ignore_ask(const struct ignore_set *s, struct span path, bool 
 	}
 	return (struct ignore_hit){ .verdict = IGNORE_NOTHING_SAID };
 }
+
+bool ignore_any_leads(const struct ignore_set *s, struct span path)
+{
+	for (size_t i = 0; i < s->rule_count; i++) {
+		const struct placed_rule *p = &s->rules[i];
+		const struct file_of_rules *f = &s->files[p->file];
+		size_t skip = f->dir_len == 0 ? 0 : f->dir_len + 1;
+
+		if (!p->rule.negated && is_within(path, f->dir, f->dir_len) && path.len > skip &&
+		    ignore_leads(&p->rule, span_of(path.at + skip, path.len - skip)))
+			return true;
+	}
+	return false;
+}

@@ -58,6 +58,12 @@ _must_ int ignore_parse_line(struct span line, struct ignore_rule *ret);
  */
 bool ignore_match(const struct ignore_rule *r, struct span path, struct span last, bool is_dir);
 
+/*
+ * Pure. Is `path` on the way to what the rule names: if a directory stood there, could the rule
+ * match something in it that it names?
+ */
+bool ignore_leads(const struct ignore_rule *r, struct span path);
+
 /* What a set answers. */
 enum ignore_verdict {
 	IGNORE_NOTHING_SAID = 0,
@@ -95,3 +101,6 @@ size_t ignore_count(const struct ignore_set *s);
 
 /* Asks all rules whose directory is above `path`: the last that matches decides. path is not "". */
 struct ignore_hit ignore_ask(const struct ignore_set *s, struct span path, bool is_dir);
+
+/* Does any rule that takes nothing back lead through `path`? */
+bool ignore_any_leads(const struct ignore_set *s, struct span path);

@@ -293,3 +293,15 @@ bool ignore_match(const struct ignore_rule *r, struct span path, struct span las
 	}
 	return match_whole(p, v);
 }
+
+bool ignore_leads(const struct ignore_rule *r, struct span path)
+{
+	for (size_t i = 1; r->anchored && i < r->pattern.len; i++) {
+		struct span up_to = span_of(r->pattern.at, i);
+
+		if (r->pattern.at[i] == '/' && r->pattern.at[i - 1] != '*' &&
+		    match_whole(up_to, path))
+			return true;
+	}
+	return false;
+}
