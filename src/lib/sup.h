@@ -242,7 +242,7 @@ struct sup {
 
 	uv_loop_t loop;
 	uv_poll_t agent_poll, engine_poll, log_poll, listen_poll, control_poll;
-	uv_timer_t deadline, wall, idle, stats_timer, flush, hold_timer, accept_timer;
+	uv_timer_t deadline, wall, idle, stats_timer, flush, hold_timer, accept_timer, rest_timer;
 	uv_signal_t term, interrupt;
 	bool agent_poll_open, engine_poll_open, log_poll_open, control_poll_open;
 };

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/fdio.h"
-#include "base/log.h"
 #include "lib/egress_ask.h"
 
 #include <arpa/inet.h>
@@ -384,28 +383,56 @@ void sup_forget_counters(struct sup *s)
 	s->net.vault.counters.known = s->net.vault.stats_serial == 0;
 }
 
+/* True: it knows. One that has ended is noticed as such. */
 static bool say_rest(struct sup_companion *c, bool rests)
 {
 	uint8_t room[CONTROL_HEADER_BYTES + 4];
 	struct buf b;
+	int r;
 
+	if (!c->ready || c->rests == rests)
+		return true;
 	buf_init(&b, room, sizeof(room));
 	control_put_u32(&b, CONTROL_REST, rests ? 1 : 0);
-	return !c->ready || control_send(c->c.control_fd, buf_span(&b), -1) == 0;
+	r = control_send(c->c.control_fd, buf_span(&b), -1);
+	if (r == 0)
+		c->rests = rests;
+	return r == 0 || r == -EPIPE;
+}
+
+static void on_rest_again(uv_timer_t *t);
+
+static void say_rest_to_both(struct sup *s)
+{
+	struct sup_egress *n = &s->net;
+	bool gate = say_rest(&n->gate, n->rests);
+	bool vault = say_rest(&n->vault, n->rests);
+	struct sup_companion *deaf = gate ? &n->vault : &n->gate;
+
+	if (gate && vault) {
+		(void)uv_timer_stop(&s->rest_timer);
+		return;
+	}
+	if (++n->rest_tries < SUP_REST_TRIES) {
+		uv_update_time(&s->loop);
+		(void)uv_timer_start(&s->rest_timer, on_rest_again, SUP_REST_AGAIN_MS, 0);
+		return;
+	}
+	sup_end(s, deaf->reason, 125, "%s does not read what it is told", deaf->c.words);
+}
+
+static void on_rest_again(uv_timer_t *t)
+{
+	say_rest_to_both(t->data);
 }
 
 void sup_say_rest(struct sup *s, bool rests)
 {
-	bool gate, vault;
-
 	if (!s->spec.network)
 		return;
-	gate = say_rest(&s->net.gate, rests);
-	vault = say_rest(&s->net.vault, rests);
-	/* one that ended is noticed as such; one that never hears of this goes on with its times */
-	if ((!gate || !vault) && rests)
-		log_warn("the %s hears nothing: what waits for the guest may be given up",
-		         gate ? "vault" : "gate");
+	s->net.rests = rests;
+	s->net.rest_tries = 0;
+	say_rest_to_both(s);
 }
 
 /* --- what they say --- */

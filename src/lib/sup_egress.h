@@ -33,6 +33,8 @@ enum {
 	SUP_CONNECTIONS_AT_ONCE = 16,
 	SUP_LAST_PACKETS_MAX = 4096, /* at the end, of each: more than a socket holds */
 	SUP_LAST_RECORDS_MS = 2000,  /* for them, on a busy machine; under a ms as a rule */
+	SUP_REST_AGAIN_MS = 50,      /* between tries to say that the guest rests, or goes on */
+	SUP_REST_TRIES = 200,        /* 10 s: who takes no packet for so long is broken */
 	SUP_SERIAL_ROOTS = 1 << 16,  /* beyond those of the secrets at the start */
 	SUP_SERIAL_IMPORT,
 	SUP_SERIAL_FIRST, /* of requests */
@@ -65,6 +67,7 @@ struct sup_companion {
 	bool ready;
 	struct sup_counters counters;
 	uint32_t stats_serial; /* asked, and not answered yet; 0: none */
+	bool rests;            /* the guest's machine, by what it was told last */
 	uv_poll_t end_poll, log_poll, control_poll;
 	bool polls_open;
 };
@@ -102,6 +105,8 @@ struct sup_asking {
 
 struct sup_egress {
 	struct sup_companion gate, vault;
+	bool rests;          /* the guest's machine: both are to know */
+	unsigned rest_tries; /* to tell them, in vain */
 	bool has_trust;
 	uint32_t trust_hash;
 	size_t pem_len;
@@ -143,7 +148,11 @@ void sup_gate_lost(struct sup *s); /* the engine says that its card's socket is 
 /* What a companion said. -EPROTO, or before the guest runs what its answer was. */
 _must_ int sup_egress_packet(struct sup *s, struct sup_companion *from, struct span packet,
                              struct err *e);
-void sup_say_rest(struct sup *s, bool rests); /* the guest's machine is about to stop, or goes on */
+/*
+ * The guest's machine is about to stop, or goes on. One that cannot take the word now gets it again
+ * and again; one that never does has clocks that stand still, or run on, so the sandbox ends.
+ */
+void sup_say_rest(struct sup *s, bool rests);
 void sup_ask_counters(struct sup *s);
 bool sup_counters_due(const struct sup *s);
 void sup_forget_counters(struct sup *s);                 /* they did not come */

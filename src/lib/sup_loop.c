@@ -466,9 +466,9 @@ static int init_polls(struct sup *s)
 
 static void init_timers(struct sup *s)
 {
-	uv_timer_t *const timers[] = { &s->deadline,    &s->wall,  &s->idle,
-		                       &s->stats_timer, &s->flush, &s->hold_timer,
-		                       &s->accept_timer };
+	uv_timer_t *const timers[] = { &s->deadline,     &s->wall,      &s->idle,
+		                       &s->stats_timer,  &s->flush,     &s->hold_timer,
+		                       &s->accept_timer, &s->rest_timer };
 
 	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
 		(void)uv_timer_init(&s->loop, timers[i]); /* only fills in the struct */
@@ -492,6 +492,7 @@ void sup_close_loop(struct sup *s)
 		(uv_handle_t *)&s->idle,       (uv_handle_t *)&s->stats_timer,
 		(uv_handle_t *)&s->term,       (uv_handle_t *)&s->interrupt,
 		(uv_handle_t *)&s->hold_timer, (uv_handle_t *)&s->accept_timer,
+		(uv_handle_t *)&s->rest_timer,
 	};
 
 	for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
