@@ -43,7 +43,7 @@ enum {
 	VAULT_SILENCE_MS = 900000,    /* a model may think for ten minutes before its first byte */
 	VAULT_OPAQUE_MS = 3600000,    /* a WebSocket without a byte either way */
 	VAULT_SWEEP_MS = 1000,        /* between looks at those times */
-	VAULT_READ_BYTES = 64 << 10,  /* from a socket at once */
+	VAULT_READ_BYTES = 64 << 10,  /* from a plain socket at once; with TLS: TLS_IN_BYTES */
 	VAULT_GRANT_BYTES = 32 << 10, /* credit is granted in pieces of that size or more */
 
 	/* the supervisor */

@@ -1,18 +1,74 @@
 #include "vault/tls.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <stddef.h>
 #include <string.h>
+
+/*
+ * Theory of operation
+ *
+ * What comes lies where the caller received it, and OpenSSL takes it from there, through a BIO of
+ * ours: a memory BIO would copy it twice, and clear its room before. What goes is little, and a
+ * memory BIO holds it.
+ */
 
 enum { SENT_AT_ONCE = 16 << 10 };
 
 struct tls {
 	SSL *ssl;
-	BIO *in, *out;      /* the ssl's */
+	BIO_METHOD *method;
+	BIO *out;           /* the ssl's */
 	size_t chain_bytes; /* of the server's certificates, as they were sent */
+	size_t in_at, in_len;
+	size_t in_used;           /* of in, at any time */
+	uint8_t in[TLS_IN_BYTES]; /* last: pages that nothing touches stay away */
 };
+
+static int bio_read(BIO *bio, char *to, size_t len, size_t *ret)
+{
+	struct tls *t = BIO_get_data(bio);
+	size_t n = t->in_len < len ? t->in_len : len;
+
+	BIO_clear_retry_flags(bio);
+	if (n == 0) {
+		BIO_set_retry_read(bio);
+		return 0;
+	}
+	memcpy(to, t->in + t->in_at, n);
+	t->in_at += n;
+	t->in_len -= n;
+	*ret = n;
+	return 1;
+}
+
+static long bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
+{
+	(void)bio;
+	(void)num;
+	(void)ptr;
+	return cmd == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+/* Its method is the connection's own, so that nothing is shared by all. */
+static BIO *make_input(struct tls *t)
+{
+	BIO *bio;
+
+	t->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "berm");
+	if (!t->method || !BIO_meth_set_read_ex(t->method, bio_read) ||
+	    !BIO_meth_set_ctrl(t->method, bio_ctrl))
+		return NULL;
+	bio = BIO_new(t->method);
+	if (!bio)
+		return NULL;
+	BIO_set_data(bio, t);
+	BIO_set_init(bio, 1);
+	return bio;
+}
 
 static bool set_name(SSL *ssl, const struct host_name *name)
 {
@@ -35,22 +91,22 @@ static bool set_alpn(SSL *ssl, bool h2)
 int tls_new(SSL_CTX *context, const struct host_name *name, bool h2, struct tls **ret,
             struct err *e)
 {
-	struct tls *t = calloc(1, sizeof(*t));
+	struct tls *t = malloc(sizeof(*t));
+	BIO *in;
 
 	if (!t)
 		return err_set(e, -ENOMEM, "out of memory");
+	memset(t, 0, offsetof(struct tls, in));
 	t->ssl = SSL_new(context);
-	t->in = BIO_new(BIO_s_mem());
+	in = make_input(t);
 	t->out = BIO_new(BIO_s_mem());
-	if (!t->ssl || !t->in || !t->out) {
-		BIO_free(t->in);
+	if (!t->ssl || !in || !t->out) {
+		BIO_free(in);
 		BIO_free(t->out);
-		SSL_free(t->ssl);
-		free(t);
+		tls_free(t);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	(void)BIO_set_mem_eof_return(t->in, -1);
-	SSL_set_bio(t->ssl, t->in, t->out);
+	SSL_set_bio(t->ssl, in, t->out);
 	SSL_set_connect_state(t->ssl);
 	if (!set_name(t->ssl, name) || !set_alpn(t->ssl, h2)) {
 		tls_free(t);
@@ -65,14 +121,26 @@ void tls_free(struct tls *t)
 	if (!t)
 		return;
 	SSL_free(t->ssl);
+	BIO_meth_free(t->method);
 	free(t);
 }
 
-int tls_feed(struct tls *t, struct span bytes)
+size_t tls_room(struct tls *t, uint8_t **ret_at)
 {
-	if (bytes.len == 0)
-		return 0;
-	return BIO_write(t->in, bytes.at, (int)bytes.len) == (int)bytes.len ? 0 : -ENOMEM;
+	if (t->in_at > 0) {
+		memmove(t->in, t->in + t->in_at, t->in_len);
+		t->in_at = 0;
+	}
+	*ret_at = t->in + t->in_len;
+	return sizeof(t->in) - t->in_len;
+}
+
+void tls_came(struct tls *t, size_t n)
+{
+	assert(n <= sizeof(t->in) - t->in_at - t->in_len);
+	t->in_len += n;
+	if (t->in_at + t->in_len > t->in_used)
+		t->in_used = t->in_at + t->in_len;
 }
 
 static bool waits(const struct tls *t, int r)
@@ -102,8 +170,7 @@ static size_t size_of(BIO *bio)
 
 size_t tls_bytes(const struct tls *t)
 {
-	return TLS_SESSION_BYTES + TLS_CHAIN_GROWTH * t->chain_bytes + size_of(t->in) +
-	       size_of(t->out);
+	return TLS_SESSION_BYTES + TLS_CHAIN_GROWTH * t->chain_bytes + t->in_used + size_of(t->out);
 }
 
 int tls_handshake(struct tls *t)

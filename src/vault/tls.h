@@ -24,6 +24,9 @@ enum {
 	TLS_CHAIN_GROWTH = 4,         /* of one that was read, to what it was sent as */
 };
 
+/* Bytes from the peer that lie here: what is received at once. Of it only what comes is touched. */
+enum { TLS_IN_BYTES = 128 << 10 };
+
 struct tls;
 
 /* h2: offer HTTP/2 beside HTTP/1.1. -ENOMEM. */
@@ -31,8 +34,12 @@ _must_ int tls_new(SSL_CTX *context, const struct host_name *name, bool h2, stru
                    struct err *e);
 void tls_free(struct tls *t);
 
-/* Bytes from the peer: all are taken. -ENOMEM. */
-_must_ int tls_feed(struct tls *t, struct span bytes);
+/*
+ * Where bytes from the peer are to be received, and how many at most; 0: what is there has to be
+ * read first. tls_came(): so many were. Either is good until the next call.
+ */
+_must_ size_t tls_room(struct tls *t, uint8_t **ret_at);
+void tls_came(struct tls *t, size_t n);
 
 /* 0: done; -EAGAIN: the peer's turn; -EKEYREJECTED: its certificate (tls_fault()); -EPROTO. */
 _must_ int tls_handshake(struct tls *t);

@@ -30,7 +30,10 @@
 
 enum upstream_state { UP_DIALING, UP_HANDS, UP_OPEN };
 
-enum { OUT_HIGH = 64 << 10 }; /* of what is encrypted and not sent */
+enum {
+	OUT_HIGH = 64 << 10,     /* of what is encrypted and not sent */
+	READ_CAREFUL = 32 << 10, /* from a socket at once, when half of VAULT_HELD_MAX is held */
+};
 
 struct upstream {
 	struct vault *v;
@@ -438,10 +441,16 @@ static void on_connected(struct upstream *u)
 
 static void read_socket(struct upstream *u)
 {
-	uint8_t cipher[VAULT_READ_BYTES];
-	uint8_t *to = u->tls ? cipher : u->plain;
-	ssize_t n = recv(u->fd, to, VAULT_READ_BYTES, MSG_DONTWAIT);
+	uint8_t *to = u->plain;
+	size_t room = u->tls ? tls_room(u->tls, &to) : sizeof(u->plain);
+	ssize_t n;
 
+	if (room == 0)
+		return; /* the vault was choked; it is watched again when it is not */
+	/* what was touched once stays: large pieces are for times when there is memory */
+	if (u->v->held_bytes > VAULT_HELD_MAX / 2 && room > READ_CAREFUL)
+		room = READ_CAREFUL;
+	n = recv(u->fd, to, room, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0) {
@@ -454,11 +463,10 @@ static void read_socket(struct upstream *u)
 			die(u, EGRESS_CLOSED, 0, NULL);
 		return;
 	}
-	if (!u->tls) {
+	if (u->tls)
+		tls_came(u->tls, (size_t)n);
+	else
 		set_plain(u, (size_t)n);
-	} else if (tls_feed(u->tls, span_of(cipher, (size_t)n)) < 0) {
-		die(u, EGRESS_INTERNAL, 0, NULL);
-	}
 }
 
 static void on_socket(void *user, bool readable, bool writable)

@@ -29,6 +29,16 @@ static X509 *own_cert(EVP_PKEY *key)
 	return c;
 }
 
+static void receive(struct tls *t, struct span bytes)
+{
+	uint8_t *to;
+
+	CHECK(tls_room(t, &to) >= bytes.len);
+	if (bytes.len > 0)
+		memcpy(to, bytes.at, bytes.len);
+	tls_came(t, bytes.len);
+}
+
 static void move(struct rig *r)
 {
 	for (int i = 0; i < 8; i++) {
@@ -42,7 +52,7 @@ static void move(struct rig *r)
 		}
 		(void)SSL_do_handshake(r->far);
 		len = BIO_get_mem_data(r->out, &at);
-		CHECK_EQ(tls_feed(r->tls, span_of(at, (size_t)len)), 0);
+		receive(r->tls, span_of(at, (size_t)len));
 		(void)BIO_reset(r->out);
 		if (tls_handshake(r->tls) == 0 && SSL_is_init_finished(r->far) && len == 0)
 			return;
@@ -117,6 +127,54 @@ TEST(L7_13_what_was_sent_is_forgotten)
 }
 
 /* Each wants an answer, and none is read. */
+TEST(what_comes_is_taken_in_any_pieces)
+{
+	static const size_t pieces[] = { 1, 4, 5, 6, 1000, 16401, TLS_IN_BYTES };
+	static uint8_t sent[300000], got[sizeof(sent)];
+	struct rig r;
+
+	begin(&r);
+	for (size_t i = 0; i < sizeof(sent); i++)
+		sent[i] = (uint8_t)(i * 7 + i / 251);
+	for (size_t p = 0; p < sizeof(pieces) / sizeof(pieces[0]); p++) {
+		size_t len = pieces[p] < 1000 ? 40000 : sizeof(sent);
+		size_t have = 0;
+		struct span left;
+		char *at;
+
+		CHECK_EQ(SSL_write(r.far, sent, (int)len), (int)len);
+		left = span_of(NULL, (size_t)BIO_get_mem_data(r.out, &at));
+		left.at = (const uint8_t *)at;
+		while (left.len > 0) {
+			size_t most = left.len < pieces[p] ? left.len : pieces[p];
+			uint8_t *to;
+			size_t room = tls_room(r.tls, &to);
+			int n;
+
+			most = most < room ? most : room;
+			receive(r.tls, span_of(left.at, most));
+			left = span_of(left.at + most, left.len - most);
+			/* not all that is there, at times: the next piece comes behind the rest */
+			for (int i = 0; have < len && (i < 3 || tls_room(r.tls, &to) == 0); i++) {
+				n = tls_read(r.tls, got + have, len - have);
+				CHECK(n > 0 || n == -EAGAIN);
+				if (n < 0)
+					break;
+				have += (size_t)n;
+			}
+		}
+		while (have < len) {
+			int n = tls_read(r.tls, got + have, len - have);
+
+			CHECK(n > 0);
+			have += (size_t)n;
+		}
+		CHECK(memcmp(sent, got, len) == 0);
+		(void)BIO_reset(r.out);
+	}
+	end(&r);
+}
+
 TEST(key_updates_without_end)
 {
 	struct rig r;
@@ -132,7 +190,7 @@ TEST(key_updates_without_end)
 		CHECK_EQ(SSL_key_update(r.far, SSL_KEY_UPDATE_REQUESTED), 1);
 		CHECK_EQ(SSL_do_handshake(r.far), 1);
 		len = BIO_get_mem_data(r.out, &at);
-		CHECK_EQ(tls_feed(r.tls, span_of(at, (size_t)len)), 0);
+		receive(r.tls, span_of(at, (size_t)len));
 		(void)BIO_reset(r.out);
 		n = tls_read(r.tls, &byte, 1);
 		if (tls_output(r.tls).len > most)
