@@ -2,8 +2,8 @@
 """What lies between a guest and the world: passed through against passt, intercepted against nginx and mitmproxy.
 
 All in one run and one test world (tests/e2e/egress_world), with this machine's own programs as clients on a TAP in
-the guest's place: egress_parts.py says why. Each figure is taken in turns, ours and theirs. Parts can be named:
-BENCH_PARTS="pass read rate setup idle start". Needs root.
+the guest's place: egress_parts.py says why. What is passed through is measured in a guest as well. Each figure is
+taken in turns, ours and theirs. Parts can be named: BENCH_PARTS="pass guest read setup idle start". Needs root.
 """
 
 import os
@@ -58,6 +58,25 @@ def bulk(w, wire):
                            lambda: costed(lambda: parts.fetch(ours.side, url, "--http1.1"), mine),
                            lambda: costed(lambda: parts.fetch(theirs.side, url, *to), theirs.processes.values()))
             bench.ratio(f"egress.{word}.ratio", *got, budget=budget, better="higher")
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def in_guest(w, wire):
+    """The plain download once more, by curl in a guest: two alike, one on berm's gate and one on passt."""
+    ours, theirs = (kind(w, wire, side=parts.SoftGuest) for kind in (parts.Berm, parts.Passt))
+    try:
+        url = f"http://files.world.test:{parts.RAW_PORT}/{FILE}"
+        to = ["--resolve", f"files.world.test:{parts.RAW_PORT}:{plan.NGINX4}"]
+        ask = [lambda: parts.fetch(ours.side, url), lambda: parts.fetch(theirs.side, url, *to)]
+        for name, card, fetch in zip(("berm", "passt"), (ours, theirs), ask):
+            fetch()  # the software CPU has translated all this before anything counts
+            _, cpu = costed(fetch, [card.side.guest.qemu])
+            bench.report(f"egress.guest.{name}.qemu_cpu", [cpu], 3, unit="s of CPU per GiB")
+        got = compared("guest", ("berm", "passt"), max(7, RUNS), lambda: costed(ask[0], ours.processes.values()),
+                       lambda: costed(ask[1], theirs.processes.values()))
+        bench.ratio("egress.guest.ratio", *got, budget=0.8, better="higher")
     finally:
         ours.close()
         theirs.close()
@@ -188,7 +207,7 @@ def start(w, wire):
                      of_least=round(min(with_one) - min(plain), 1))
 
 
-PARTS = {"pass": bulk, "read": read, "setup": setup, "idle": idle, "start": start}
+PARTS = {"pass": bulk, "guest": in_guest, "read": read, "setup": setup, "idle": idle, "start": start}
 
 
 def main():

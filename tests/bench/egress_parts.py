@@ -1,17 +1,20 @@
-"""What stands at a guest's network card, driven without a guest: berm-gate with berm-vault, or passt, joined to a TAP
-in a namespace of its own, with the test world's servers on the far side. Programs of this machine are the clients, at
-its full speed; a guest on a software CPU would hide all differences.
+"""What stands at a guest's network card: berm-gate with berm-vault, or passt, with the test world's servers on the far
+side. On the near one is a TAP in a namespace of its own, with programs of this machine as clients at its full speed,
+for a guest on a software CPU hides most differences; or such a guest all the same, to show what is left of them there.
 """
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
+import pathlib
 import re
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -20,6 +23,16 @@ import bench
 sys.path.insert(0, os.path.join(bench.TOP, "tests", "e2e"))
 from egress_world import plan, world  # noqa: E402
 
+
+def load_guest():
+    """tests/lib/guest.py: the name alone is that of kernel/bench's."""
+    spec = importlib.util.spec_from_file_location("soft_guest", os.path.join(bench.TOP, "tests", "lib", "guest.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+soft_guest = load_guest()
 LIBEXEC = os.path.join(bench.STAGE, "libexec", "berm")
 GUEST4, ROUTER4, GUEST6, ROUTER6 = "100.96.0.2", "100.96.0.1", "fd62:6572:6d00::2", "fd62:6572:6d00::1"
 RAW_PORT = 8000  # of nginx: HTTP on a port where nobody would read it on the way
@@ -78,14 +91,16 @@ def seconds(process):
 class GuestSide:
     """The namespace with the TAP, named as a guest's card is, and a resolv.conf of its own."""
 
-    def __init__(self, w):
+    def __init__(self, w, far, wire, delay_ms):
         self.space = world.Namespace(None, "-m", "-n")
         self.resolv = os.path.join(w.folder, "guest-resolv.conf")
         with open(self.resolv, "w", encoding="utf-8") as f:
             f.write(f"nameserver {ROUTER4}\n")
         self.space.sh(f"mount --bind {self.resolv} {os.path.realpath('/etc/resolv.conf')}; ip link set lo up")
-
-    def address(self):
+        argv = [wire, f"fd:{far.fileno()}", f"tap:tap0:{self.space.holder.pid}", str(delay_ms)]
+        self.wire = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[far.fileno()])
+        if self.wire.stdout.readline() != b"ready\n":
+            raise OSError("tap_wire did not start")
         self.space.sh(f"""ip link set tap0 address {GUEST_MAC} mtu {MTU} up
             ip addr add {GUEST4}/30 dev tap0; ip -6 addr add {GUEST6}/64 dev tap0 nodad
             ip route add default via {ROUTER4}; ip -6 route add default via {ROUTER6}""")
@@ -95,22 +110,42 @@ class GuestSide:
         return subprocess.run([*self.space.enter(), *argv], **more)
 
     def close(self):
+        self.wire.stdin.close()
+        self.wire.wait()
+        self.wire.stdout.close()
         self.space.close()
+
+
+class SoftGuest:
+    """A real guest instead: berm's kernel, agent and default image, QEMU's software CPU, the card as berm makes it."""
+
+    def __init__(self, w, far, _wire, _delay_ms):
+        share = pathlib.Path(bench.SHARE)
+        os.environ["BERM_KERNEL"] = str(share / "vmlinux")
+        work = pathlib.Path(tempfile.mkdtemp(prefix="guest.", dir=w.folder))
+        self.guest = soft_guest.Guest(work, bench.image_disk(), share / "initramfs.cpio", memory_mib=bench.MEMORY_MIB,
+                                 net_fd=far.fileno())
+        self.guest.handshake(network={})
+
+    def run(self, *argv):
+        end, out, err = self.guest.peer.run(*argv, deadline_s=900, env=["PATH=/usr/bin:/bin"])
+        if end.value != 0:
+            raise OSError(f"{argv[0]} in the guest: {end}: {err!r}")
+        return subprocess.CompletedProcess(argv, 0, out.decode(), err.decode())
+
+    def close(self):
+        self.guest.close()
 
 
 class Card:
     """One program at the card. A subclass starts it, on the near end of a stream."""
 
-    def __init__(self, w, wire, delay_ms=0):
-        self.world, self.side, self.processes = w, GuestSide(w), {}
+    def __init__(self, w, wire, delay_ms=0, side=GuestSide):
+        self.world, self.processes = w, {}
         self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         for s in (self.near, self.far):
             s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.buffer_bytes)
-        argv = [wire, f"fd:{self.far.fileno()}", f"tap:tap0:{self.side.space.holder.pid}", str(delay_ms)]
-        self.wire = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[self.far.fileno()])
-        if self.wire.stdout.readline() != b"ready\n":
-            raise OSError("tap_wire did not start")
-        self.side.address()
+        self.side = side(w, self.far, wire, delay_ms)
         self.start()
         self.near.close()
         self.far.close()
@@ -139,16 +174,14 @@ class Card:
         return tuple(int(re.search(rf"^{k}:\s+(\d+)", text, re.MULTILINE)[1]) for k in ("Pss", "Rss"))
 
     def close(self):
-        self.wire.stdin.close()
-        self.wire.wait()
-        self.wire.stdout.close()
+        # a program whose card is gone ends by itself
+        self.side.close()
         for p in self.processes.values():
             p.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 p.wait(10)
             p.kill()
             p.wait()
-        self.side.close()
 
 
 class Passt(Card):
