@@ -65,6 +65,9 @@ void host_record_of(const struct stat *st, struct host_record *ret);
  */
 bool host_record_same(const struct host_record *was, const struct stat *now);
 
+/* The same for a thing that is looked at where it was packed from, be it outside the workspace. */
+bool host_record_untouched(const struct host_record *was, const struct stat *st);
+
 /* Pure; of MANIFEST_RECORD_BYTES and MANIFEST_HEADER_BYTES. 0, -EBADMSG or -EPROTO. */
 _must_ int manifest_parse_record(struct span in, struct host_record *ret);
 _must_ int manifest_parse_header(struct span in, struct manifest_header *ret);

@@ -159,7 +159,7 @@ _must_ int pack_run(int root_fd, const struct pack_options *opt, int image_fd, i
 
 /*
  * Is this a directory to be packed without a second thought? -EPERM for the root of the file
- * system, for home_fd (or -1) and what it lies in, and for what state_fd (or -1) is or lies in,
+ * system, for home_fd (or -1) and what it lies in, and for state_fd (or -1) and what lies in it,
  * which no flag permits; -ENOTDIR. With `wide` the first two are allowed.
  */
 _must_ int pack_check_root(int root_fd, int home_fd, int state_fd, bool wide, struct err *e);
