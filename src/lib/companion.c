@@ -21,10 +21,16 @@ void companion_init(struct companion *c)
 	*c = (struct companion){ .pid = -1, .pidfd = -1, .control_fd = -1, .log_fd = -1 };
 }
 
+void companion_kill(const struct companion *c)
+{
+	if (c->pid > 0)
+		(void)kill(c->pid, SIGKILL);
+}
+
 void companion_end(struct companion *c)
 {
+	companion_kill(c);
 	if (c->pid > 0) {
-		(void)kill(c->pid, SIGKILL);
 		while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
@@ -57,7 +63,7 @@ static int make_fds(struct companion *c, struct spawn *s, int *ret_control, int 
 
 int companion_start(const struct companion_start *how, struct companion *ret, struct err *e)
 {
-	const char *const argv[] = { how->program, how->id, NULL };
+	const char *const argv[] = { how->program, how->id, how->more, NULL };
 	struct spawn s = { .argv = argv, .own_session = true, .own_pids = true };
 	struct companion c;
 	char path[PATH_MAX + 32];

@@ -1,9 +1,10 @@
 /*
  * companion: a process beside a sandbox's engine that serves it: the gate, the vault. It belongs to
- * the sandbox: its supervisor starts it before the engine, ends with it, and ends it.
+ * the sandbox: its supervisor starts it beside the engine, ends with it, and ends it.
  *
  * Started as   PREFIX/libexec/berm/<program> <sandbox's id>, with no environment, in a session and,
- *              where that is permitted, a pid namespace of its own; it dies with its supervisor.
+ *              where that is permitted, a pid namespace of its own; it dies with its supervisor. A
+ *              copy's gate is told so by a further word, COMPANION_COPY.
  * Files        0 is /dev/null; 1 and 2 its log, of which the last words are kept; 3 (COMPANION_FD_
  *              CONTROL) a SOCK_SEQPACKET to the supervisor; from 4 on what its kind says. All else
  *              is closed.
@@ -48,6 +49,8 @@ enum companion_vault_fd {
 	COMPANION_VAULT_COUNT
 };
 
+#define COMPANION_COPY "copy"
+
 struct companion {
 	const char *words; /* "the gate": in messages */
 	pid_t pid;         /* -1: there is none */
@@ -58,6 +61,7 @@ struct companion {
 
 struct companion_start {
 	const char *libexec, *program, *words, *id;
+	const char *more;           /* a further word; NULL: none */
 	int fds[COMPANION_FDS_MAX]; /* borrowed */
 	unsigned fd_count;
 };
@@ -68,6 +72,8 @@ struct companion_ready {
 };
 
 void companion_init(struct companion *c);
+/* Kills without waiting for its end, which is still companion_end()'s. */
+void companion_kill(const struct companion *c);
 /* Kills, reaps, closes; harmless twice. */
 void companion_end(struct companion *c);
 

@@ -4,7 +4,7 @@
  *
  * Theory of operation
  *
- * sup_net.c      starts both before the engine, and tells the vault what the start brought; the
+ * sup_net.c      starts both beside the engine, and tells the vault what the start brought; the
  *                guest waits until all of it was taken. Then it watches them: each one's end is the
  *                sandbox's.
  * sup_egress.c   what they say: answers, counters, records.
@@ -107,6 +107,7 @@ struct sup_egress {
 	struct sup_companion gate, vault;
 	bool rests;          /* the guest's machine: both are to know */
 	unsigned rest_tries; /* to tell them, in vain */
+	int link_fd;         /* the gate's end of the card's socket, until there is a gate */
 	bool has_trust;
 	uint32_t trust_hash;
 	size_t pem_len;
@@ -131,9 +132,11 @@ struct sup_egress {
 	uint8_t line[EGRESS_LINE_MAX];
 };
 
-/* sup_net.c; all but the first three are harmless without a network */
+/* sup_net.c; all but the first are harmless without a network */
 void sup_egress_init(struct sup *s);
-_must_ int sup_open_network(struct sup *s, struct err *e);  /* before the engine */
+_must_ int sup_open_network(struct sup *s, struct err *e);  /* before the engine: its socket */
+_must_ int sup_start_network(struct sup *s, struct err *e); /* once the engine's process runs */
+_must_ int sup_brief_network(struct sup *s, struct err *e); /* into the cgroup; what they serve */
 _must_ int sup_await_network(struct sup *s, struct err *e); /* before the guest's identity */
 void sup_put_network(const struct sup *s, struct wire_identity *id);
 _must_ bool sup_take_trusted(struct sup *s, struct span payload); /* false: the agent lies */

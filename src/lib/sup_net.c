@@ -15,12 +15,13 @@
 /*
  * Theory of operation
  *
- * Gate and vault are there before the engine. Of each socket between two of the three each holds
- * an end and nobody else does once all run, so that each learns of the others' end. What they have
- * to say at the start (the gate's certificate, the vault's placeholders, that both judge by the
- * policy) is awaited while the engine reads its state; the certificate lies in the guest's new
- * identity. From then on the end of either is the sandbox's: a guest without them would wait for
- * answers for ever, and nothing may take their place.
+ * Gate and vault are started right after the engine, which takes longest to be ready. Of each
+ * socket between two of the three each holds an end and nobody else does once all run, so that
+ * each learns of the others' end. What they have to say at the start (the gate's certificate, the
+ * vault's placeholders, that both judge by the policy) is awaited while the engine reads its state;
+ * the certificate lies in the guest's new identity. From then on the end of either is the
+ * sandbox's: a guest without them would wait for answers for ever, and nothing may take their
+ * place.
  *
  * At the sandbox's end both are asked once more for their counters, after the engine is gone: what
  * they had to record lies before their answer.
@@ -41,6 +42,7 @@ void sup_egress_init(struct sup *s)
 	init(s, &s->net.gate, "gate", CONTROL_FROM_GATE, RESULT_GATE_ENDED);
 	init(s, &s->net.vault, "vault", CONTROL_FROM_VAULT, RESULT_VAULT_ENDED);
 	s->net.listen_fd = -1;
+	s->net.link_fd = -1;
 	s->net.serial_last = SUP_SERIAL_FIRST;
 	egress_log_init(&s->net.log, s->dir_fd);
 }
@@ -49,12 +51,9 @@ void sup_egress_init(struct sup *s)
 
 static int start(struct sup *s, struct sup_companion *c, struct companion_start *how, struct err *e)
 {
-	int r;
-
 	how->libexec = s->paths.libexec;
 	how->id = s->id;
-	r = companion_start(how, &c->c, e);
-	return r == 0 && s->has_cgroup ? cgroup_add(&s->cgroup, c->c.pid, e) : r;
+	return companion_start(how, &c->c, e);
 }
 
 enum { CARD_BUFFER_BYTES = 1 << 20 }; /* of frames on their way, each way */
@@ -75,17 +74,11 @@ static int start_gate(struct sup *s, int vault_fd, struct err *e)
 	struct companion_start how = {
 		.program = "berm-gate",
 		.words = "the gate",
-		.fds = { [COMPANION_GATE_VAULT] = vault_fd },
+		.fds = { [COMPANION_GATE_VAULT] = vault_fd,
+		         [COMPANION_GATE_LINK] = s->net.link_fd },
 		.fd_count = COMPANION_GATE_COUNT,
 	};
-	_own_fd_ int link = -1;
-	int r = engine_pair(SOCK_STREAM, &link, &s->files.net_fd, e);
 
-	if (r < 0)
-		return r;
-	widen(link);
-	widen(s->files.net_fd);
-	how.fds[COMPANION_GATE_LINK] = link;
 	return start(s, &s->net.gate, &how, e);
 }
 
@@ -103,11 +96,33 @@ static int start_vault(struct sup *s, int gate_fd, struct err *e)
 
 int sup_open_network(struct sup *s, struct err *e)
 {
+	int r;
+
+	if (!s->spec.network)
+		return 0;
+	r = engine_pair(SOCK_STREAM, &s->net.link_fd, &s->files.net_fd, e);
+	if (r < 0)
+		return r;
+	widen(s->net.link_fd);
+	widen(s->files.net_fd);
+	return 0;
+}
+
+static void close_link(struct sup *s)
+{
+	own_close_fd(&s->net.link_fd);
+	s->net.link_fd = -1;
+}
+
+int sup_start_network(struct sup *s, struct err *e)
+{
 	_own_fd_ int vault_fd = -1;
 	_own_fd_ int gate_fd = -1;
 	int fds[2];
 	int r;
 
+	own_close_fd(&s->files.net_fd); /* the engine has its own copy */
+	s->files.net_fd = -1;
 	if (!s->spec.network)
 		return 0;
 	r = fd_socketpair(fds, e);
@@ -118,6 +133,19 @@ int sup_open_network(struct sup *s, struct err *e)
 	r = start_vault(s, gate_fd, e);
 	if (r == 0)
 		r = start_gate(s, vault_fd, e);
+	close_link(s);
+	return r;
+}
+
+int sup_brief_network(struct sup *s, struct err *e)
+{
+	int r;
+
+	if (!s->spec.network)
+		return 0;
+	r = cgroup_add(&s->cgroup, s->net.vault.c.pid, e);
+	if (r == 0)
+		r = cgroup_add(&s->cgroup, s->net.gate.c.pid, e);
 	return r == 0 ? sup_read_plan(s, e) : r;
 }
 
@@ -156,8 +184,6 @@ int sup_await_network(struct sup *s, struct err *e)
 	struct sup_egress *n = &s->net;
 	int r = 0;
 
-	own_close_fd(&s->files.net_fd); /* the engine has its own copy */
-	s->files.net_fd = -1;
 	if (!s->spec.network)
 		return 0;
 	while (r == 0) {
@@ -387,6 +413,9 @@ void sup_end_network(struct sup *s)
 
 	if (n->gate.ready && n->vault.ready && s->log_open)
 		hear_last(s);
+	close_link(s);
+	companion_kill(&n->gate.c); /* both go at once */
+	companion_kill(&n->vault.c);
 	companion_end(&n->gate.c);
 	companion_end(&n->vault.c);
 	n->gate.ready = n->vault.ready = false;

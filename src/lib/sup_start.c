@@ -200,16 +200,27 @@ void sup_put_identity(struct sup *s)
 	explicit_bzero(id.entropy, sizeof(id.entropy));
 }
 
-/* Into its cgroup before the guest is told to run. */
 static int take_engine(struct sup *s, struct err *e)
 {
 	int r = link_new(steal_fd(&s->vm.agent_fd), WIRE_FROM_AGENT, &s->agent, e);
 
+	return r == 0 ? fd_set_nonblock(s->vm.log_fd) : r;
+}
+
+/*
+ * All processes of the sandbox, before any of them is given something to read. They are made first
+ * and put into their cgroup then: to move the first one the kernel waits for all CPUs, up to 30 ms,
+ * and they start meanwhile.
+ */
+static int start_rest(struct sup *s, struct err *e)
+{
+	int r = take_engine(s, e);
+
 	if (r == 0)
-		r = fd_set_nonblock(s->vm.log_fd);
+		r = sup_start_network(s, e);
 	if (r == 0)
 		r = cgroup_add(&s->cgroup, s->vm.pid, e);
-	return r;
+	return r == 0 ? sup_brief_network(s, e) : r;
 }
 
 /*
@@ -225,7 +236,7 @@ static int restore_from(struct sup *s, const struct guest_files *g, const struct
 		r = guest_restore(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, from, s->uid,
 		                  &s->vm, &s->scratch_fd, e);
 	if (r == 0)
-		r = take_engine(s, e);
+		r = start_rest(s, e);
 	if (r == 0)
 		r = s->engine->go(&s->vm, e);
 	if (r == -EPIPE)
@@ -280,7 +291,7 @@ static int boot(struct sup *s, const struct guest_files *g, struct err *e)
 		r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm,
 		               &s->scratch_fd, e);
 	if (r == 0)
-		r = take_engine(s, e);
+		r = start_rest(s, e);
 	return r == 0 ? sup_await_network(s, e) : r;
 }
 
