@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -308,9 +309,14 @@ static bool has_name(int fd)
 	return fd >= 0 && fstat(fd, &st) == 0 && st.st_nlink > 0;
 }
 
-/* The one that stands alone, exactly as it came; without one the file goes. */
-static bool set_cert(struct trust *t, size_t index, struct span pem)
+/*
+ * The one that stands alone, which `room` begins with; without one the file goes. Where the one
+ * before was longer by a few bytes, empty lines follow: to cut a file is a way that the kernel of a
+ * restored guest has not been yet, and slow for that.
+ */
+static bool set_cert(struct trust *t, size_t index, struct span pem, const char *room)
 {
+	const size_t len = MAX(pem.len, t->pem_len);
 	int *fd = &t->cert_fds[index];
 	char path[WIRE_NAME_MAX];
 	_own_fd_ int root = -1;
@@ -326,9 +332,9 @@ static bool set_cert(struct trust *t, size_t index, struct span pem)
 		own_close_fd(fd);
 		*fd = open_plain(root, path, O_CREAT);
 	}
-	if (*fd < 0 || fstat(*fd, &st) < 0 || !write_at(*fd, pem.at, pem.len, 0))
+	if (*fd < 0 || fstat(*fd, &st) < 0 || !write_at(*fd, room, len, 0))
 		return false;
-	return st.st_size <= (off_t)pem.len || ftruncate(*fd, (off_t)pem.len) == 0;
+	return st.st_size <= (off_t)len || ftruncate(*fd, (off_t)len) == 0;
 }
 
 /* As c_rehash makes it: <hash>.<n> in the directory of certificates. */
@@ -372,7 +378,7 @@ void trust_adopt(struct trust *t, const struct wire_trust *want, struct wire_tru
 	if (pem.len > 0)
 		memcpy(room, pem.at, pem.len);
 	for (size_t i = 0; i < TRUST_CERTS; i++)
-		if (set_cert(t, i, pem) && i == 0)
+		if (set_cert(t, i, pem, room) && i == 0)
 			alone = true;
 	(void)set_bundles(t, room, &bundle);
 	set_link(t, alone && want ? want->name_hash : 0);

@@ -6,7 +6,9 @@
  * the image. So that happens before a template is saved (trust_prepare): each bundle is written to
  * once, and gets room for a certificate at its end: lines without anything on them, which readers
  * of PEM pass over. A start then writes the certificate into that room, in one call a bundle, by an
- * open file. So does a copy's: the new certificate lies exactly where the old one was.
+ * open file. So does a copy's: the new certificate lies exactly where the old one was. A template's
+ * builder has it adopt one that stands for those to come, named as a first life's is: then no file
+ * and no link is left to be made, which takes a kernel on a software CPU 12 ms.
  *
  * Nobody reads meanwhile: at a start no process of the image's runs yet, and in a copy they stand
  * still until the new identity is whole. A bundle that was replaced in the guest (update-ca-

@@ -1,12 +1,12 @@
 /*
  * berm-gate: the process of one sandbox that faces its guest.
  *
- *	berm-gate SANDBOX
+ *	berm-gate SANDBOX [copy]
  *
  * Started by the supervisor beside the engine and the vault (lib/companion.h), with 3 the control
  * socket, 4 the stream of the guest's frames and 5 the stream to the vault. It makes the sandbox's
- * certificate authority, closes its jail, says READY with the certificate, and carries the guest's
- * network until the supervisor or the engine ends.
+ * certificate authority (a copy's has a name of its own), closes its jail, says READY with the
+ * certificate, and carries the guest's network until the supervisor or the engine ends.
  *
  * Exits 0 then, 1 when the vault, the card or the kernel did what may not be, 125 when it could not
  * start; the reason is on stderr, which is the log. A forbidden call ends it with SIGSYS.
@@ -16,9 +16,11 @@
 #include "base/log.h"
 #include "gate/gate.h"
 #include "jail/jail.h"
+#include "lib/companion.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { EXIT_BERM = 125, EXIT_ENDED = 1 };
@@ -80,14 +82,17 @@ int main(int argc, char **argv)
 	_own_(ca_free) struct ca *ca = NULL;
 	_own_(gate_free) struct gate *g = NULL;
 	struct err e = { 0 };
+	bool copy;
 
 	log_init("berm-gate");
 	(void)sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
-	if (argc != 2) {
+	copy = argc == 3 && strcmp(argv[2], COMPANION_COPY) == 0;
+	if (argc != 2 && !copy) {
 		log_error("this program is started by berm");
 		return EXIT_BERM;
 	}
-	if (ca_new(clock_real_ns() / 1000000000, &ca, &e) < 0 || prepare(argv[1], ca, &g, &e) < 0) {
+	if (ca_new(clock_real_ns() / 1000000000, copy, &ca, &e) < 0 ||
+	    prepare(argv[1], ca, &g, &e) < 0) {
 		log_error("%s", e.text);
 		return EXIT_BERM;
 	}

@@ -63,24 +63,29 @@ bool ca_add_name(X509_NAME *name, const char *field, struct span text)
 	                                  0);
 }
 
-/* Another one for each: two authorities with one name and two keys confuse verifiers. */
-static bool set_subject(struct ca *ca)
+/*
+ * Two authorities with one name and two keys confuse verifiers. Such meet in a copy alone, whose
+ * processes remember the one before; all others have one name, which their templates know.
+ */
+static bool set_subject(struct ca *ca, bool copy)
 {
-	char common[64];
+	char common[64] = "berm sandbox authority";
 	uint32_t id;
 	X509_NAME *name = X509_get_subject_name(ca->cert);
 
-	random_bytes(&id, sizeof(id));
-	(void)snprintf(common, sizeof(common), "berm sandbox authority %08" PRIx32, id);
+	if (copy) {
+		random_bytes(&id, sizeof(id));
+		(void)snprintf(common, sizeof(common), "berm sandbox authority %08" PRIx32, id);
+	}
 	return ca_add_name(name, "O", span_str("berm")) &&
 	       ca_add_name(name, "CN", span_str(common)) && X509_set_issuer_name(ca->cert, name);
 }
 
-static bool make_cert(struct ca *ca, uint64_t real_s)
+static bool make_cert(struct ca *ca, uint64_t real_s, bool copy)
 {
 	ca->cert = X509_new();
 	return ca->cert && X509_set_version(ca->cert, X509_V3) && ca_set_serial(ca->cert) &&
-	       ca_set_times(ca->cert, real_s, CA_LIFE_S) && set_subject(ca) &&
+	       ca_set_times(ca->cert, real_s, CA_LIFE_S) && set_subject(ca, copy) &&
 	       X509_set_pubkey(ca->cert, ca->key) &&
 	       ca_add_extension(ca->cert, ca->cert, NID_basic_constraints,
 	                        "critical,CA:TRUE,pathlen:0") &&
@@ -117,7 +122,7 @@ static bool make_hash(struct ca *ca)
 	return ok == 1;
 }
 
-int ca_new(uint64_t real_s, struct ca **ret, struct err *e)
+int ca_new(uint64_t real_s, bool copy, struct ca **ret, struct err *e)
 {
 	_own_(ca_free) struct ca *ca = calloc(1, sizeof(*ca));
 
@@ -129,7 +134,7 @@ int ca_new(uint64_t real_s, struct ca **ret, struct err *e)
 	ca->leaf_key = EVP_EC_gen("P-256");
 	if (!ca->key || !ca->leaf_key)
 		return ca_openssl_error(e, "a key for the sandbox's authority");
-	if (!make_cert(ca, real_s) || !make_pem(ca) || !make_hash(ca))
+	if (!make_cert(ca, real_s, copy) || !make_pem(ca) || !make_hash(ca))
 		return ca_openssl_error(e, "the certificate of the sandbox's authority");
 	*ret = steal_ptr(&ca);
 	return 0;

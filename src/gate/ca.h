@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/span.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -28,9 +29,10 @@ struct ca;
  * before the jail closes.
  *
  * real_s    seconds since 1970-01-01 UTC
+ * copy      the guest had another authority before: this one gets a name of its own
  * Returns   0, -ENOMEM, -EIO (OpenSSL failed; e says where)
  */
-_must_ int ca_new(uint64_t real_s, struct ca **ret, struct err *e);
+_must_ int ca_new(uint64_t real_s, bool copy, struct ca **ret, struct err *e);
 void ca_free(struct ca *ca); /* wipes the keys */
 OWN_DEFINE(struct ca, ca_free)
 

@@ -74,6 +74,7 @@ static int start_gate(struct sup *s, int vault_fd, struct err *e)
 	struct companion_start how = {
 		.program = "berm-gate",
 		.words = "the gate",
+		.more = spec_is_copy(&s->spec) ? COMPANION_COPY : NULL,
 		.fds = { [COMPANION_GATE_VAULT] = vault_fd,
 		         [COMPANION_GATE_LINK] = s->net.link_fd },
 		.fd_count = COMPANION_GATE_COUNT,

@@ -166,7 +166,7 @@ static struct world *world(void)
 		"    - { host: a.test, port: 80, http: [ { method: GET, path: \"/a/**\" } ] }\n");
 	must(host_name_parse(span_str("a.test"), &w->pin) == 0);
 	w->pins[0] = &w->pin;
-	must(ca_new(1800000000, &w->ca, NULL) == 0);
+	must(ca_new(1800000000, false, &w->ca, NULL) == 0);
 	must(intercepts_new(w->ca, &ops, &w->all, NULL) == 0);
 	return w;
 }

@@ -376,7 +376,7 @@ struct rig *rig_new(const char *rules, const char *name, bool tls, const char *a
 	hello.payload = span_of(one, sizeof(one));
 	CHECK_EQ(egress_order_step(&g->order, EGRESS_FROM_GATE, &hello), EGRESS_PASS);
 	CHECK_EQ(egress_order_step(&g->order, EGRESS_FROM_VAULT, &hello), EGRESS_PASS);
-	CHECK_OK(ca_new(g->real_s, &g->ca, &e), &e);
+	CHECK_OK(ca_new(g->real_s, false, &g->ca, &e), &e);
 	CHECK_OK(intercepts_new(g->ca, &rig_ops, &g->all, &e), &e);
 	start.name = tls ? &g->pin : NULL;
 	start.now_ms = g->now_ms;

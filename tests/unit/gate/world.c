@@ -714,7 +714,7 @@ struct world *world_new(const char *rules)
 	c.control_fd = pair(SOCK_SEQPACKET, &w->control);
 	CHECK_OK(egress_link_new(vault, EGRESS_FROM_VAULT, &w->vault, &e), &e);
 	egress_order_init(&w->order, w->slots, WORLD_SLOTS, EGRESS_STREAMS_MAX);
-	CHECK_OK(ca_new(clock_real_ns() / 1000000000, &w->ca, &e), &e);
+	CHECK_OK(ca_new(clock_real_ns() / 1000000000, false, &w->ca, &e), &e);
 	c.ca = w->ca;
 	CHECK_OK(gate_new(&c, &w->gate, &e), &e);
 	CHECK_OK(gate_begin(w->gate, &e), &e);
