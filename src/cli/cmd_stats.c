@@ -54,20 +54,20 @@ static void stats_fini(struct stats *s)
 	s->count = 0;
 }
 
-/* Whatever was refused: a lookup, a flow, a packet, a request, a connection to the guest. */
+/* What was refused: as many as `berm logs --denied` shows or says are missing. */
 static void read_network(const json_t *o, struct sample *s)
 {
-	static const char *const refusals[] = { "dns_refused", "flows_refused", "udp_refused",
-		                                "requests_refused", "published_refused" };
 	const json_t *counters = json_object_get(json_object_get(o, "egress"), "counters");
 	const json_t *gate = json_object_get(counters, "gate");
-	uint64_t n;
+	const json_t *vault = json_object_get(counters, "vault");
+	uint64_t of_gate = 0;
+	uint64_t of_vault = 0;
 
 	s->network = jread_u64(gate, "bytes_up", INT64_MAX, &s->up_bytes) &&
-	             jread_u64(gate, "bytes_down", INT64_MAX, &s->down_bytes);
-	for (size_t i = 0; s->network && i < sizeof(refusals) / sizeof(refusals[0]); i++)
-		if (jread_u64(gate, refusals[i], INT32_MAX, &n))
-			s->refused += n;
+	             jread_u64(gate, "bytes_down", INT64_MAX, &s->down_bytes) &&
+	             jread_u64(gate, "refused", INT64_MAX, &of_gate) &&
+	             jread_u64(vault, "refused", INT64_MAX, &of_vault);
+	s->refused = of_gate + of_vault;
 }
 
 static int read_sample(const json_t *o, struct sample *ret, struct err *e)
@@ -295,8 +295,9 @@ const struct verb verb_stats = {
 	.about =
 		"Every second, until ctrl-c or until none is left. CPU is measured by the host, of one\n"
 		"CPU; with --no-stream it is the average since the start. Memory, disk and processes\n"
-		"are the guest's own word; berm inspect has the host's. NET and REFUSED are what its gate\n"
-		"passed on and what it refused; --json has all counters in \"egress\".\n",
+		"are the guest's own word; berm inspect has the host's. NET is what its gate passed on.\n"
+		"REFUSED counts the refusals that berm logs --denied shows, and those there was no room\n"
+		"for in the record; --json has all counters in \"egress\".\n",
 	.examples = "berm stats\n"
 		    "berm stats --no-stream --json web | jq .guest.memory_bytes\n",
 	.opts = stats_opts,

@@ -67,6 +67,7 @@ static void put_stats(const struct gate *g, struct control_stats *s)
 	put(s, "handshakes", i->handshakes);
 	put(s, "handshakes_failed", i->handshakes_failed);
 	put(s, "leaves", i->leaves);
+	put(s, "refused", v->refused);
 	put(s, "records", v->records);
 	put(s, "records_lost", v->records_lost);
 }

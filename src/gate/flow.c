@@ -406,7 +406,7 @@ static void on_syn(struct gate *g, struct tcp_flow *tcp)
 
 	if (dns && g->flows_dns >= GATE_DNS_FLOWS_MAX) {
 		g->stats.dns_limited++;
-		tcp_abort(g->tcp, tcp, g->now_ms);
+		refuse_without(g, tcp);
 		return;
 	}
 	f = flow_take(g, tcp);

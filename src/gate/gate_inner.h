@@ -140,7 +140,8 @@ struct gate_stats {
 	uint64_t revoked;
 	uint64_t bytes_up, bytes_down;
 	uint64_t records, records_lost;
-	uint64_t rests; /* of the guest */
+	uint64_t refused; /* records of refusals, those lost as well */
+	uint64_t rests;   /* of the guest */
 };
 
 struct gate {

@@ -45,6 +45,7 @@ void gate_record(struct gate *g, const struct egress_record *r)
 
 	if (copy.generation == 0)
 		copy.generation = g->generation;
+	g->stats.refused += r->event == EGRESS_EVENT_REFUSED;
 	gate_record_lost(g);
 	if (g->records_lost == 0 && bucket_take(&g->record_bucket, 1, g->now_ms) &&
 	    send_record(g, &copy)) {

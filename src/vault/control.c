@@ -89,6 +89,7 @@ void control_record(struct vault *v, const struct egress_record *r)
 	uint8_t room[CONTROL_PACKET_MAX];
 	struct buf b;
 
+	v->refused += r->event == EGRESS_EVENT_REFUSED || r->event == EGRESS_EVENT_VIOLATION;
 	buf_init(&b, room, sizeof(room));
 	(void)send_waiting(v);
 	if (v->said_count >= VAULT_RECORDS_MAX) {
@@ -259,6 +260,7 @@ static void on_stats(struct vault *v, struct span payload)
 		{ "received_bytes", v->stats.received_bytes },
 		{ "scrubbed", v->stats.scrubbed },
 		{ "violations", v->stats.violations },
+		{ "refused", v->refused },
 		{ "flows", v->flows.count },
 		{ "pins", pins_count(v->pins) },
 		{ "open_requests", v->requests.count },

@@ -42,7 +42,8 @@ struct vault {
 	struct watch *control_watch;
 	struct said *said_first, **said_last;
 	unsigned said_count;
-	uint32_t lost; /* records there was no room for */
+	uint32_t lost;    /* records there was no room for */
+	uint64_t refused; /* records of refusals and violations, those lost as well */
 
 	/* the gate */
 	struct egress_link *link;

@@ -192,6 +192,33 @@ def test_stats_count_what_was_refused(berm, networked):
     assert " 0 bytes / 0 bytes " in " ".join(row.split())
 
 
+MANY_DENIED = """import socket
+from socket import create_connection as dial
+for _ in range(3):
+    for to in [("93.184.216.34", 443), ("x.example.com", 443), ("y.example.com", 80), ("93.184.216.34", 22)]:
+        try:
+            dial(to, timeout=20)
+        except OSError:
+            pass
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for to in ("93.184.216.34", "93.184.216.35"):
+        s.sendto(b"x", (to, 443))
+"""
+
+
+def test_stats_and_the_record_agree_on_what_was_refused(berm, networked):
+    """Whoever sees a number in REFUSED finds as many lines."""
+    berm.ok("exec", networked, "python3", "-c", MANY_DENIED)
+
+    def both():
+        head, row = berm.ok("stats", "--no-stream", networked).splitlines()
+        told = berm.ok("logs", "--denied", networked).splitlines()
+        return int(row[head.index("REFUSED"):].split()[0]), len(told)
+
+    wait_for("they agree", lambda: len(set(both())) == 1)
+    assert both()[0] >= 10  # 2 addresses, 2 names and 2 of UDP, of which the first are told each time
+
+
 def rests(berm, sandbox):
     counters = berm.json("stats", "--no-stream", "--json", sandbox)["egress"]["counters"]
     return counters["gate"]["rests"]

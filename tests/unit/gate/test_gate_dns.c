@@ -222,6 +222,24 @@ TEST(tcp_questions_behind_each_other_and_in_pieces)
 	world_free(w);
 }
 
+TEST(tcp_connections_beyond_the_limit_are_refused_and_told)
+{
+	struct gconn *c[GATE_DNS_FLOWS_MAX + 2];
+	const unsigned all = sizeof(c) / sizeof(c[0]);
+	struct world *w = named();
+
+	for (unsigned i = 0; i < all; i++) {
+		c[i] = world_dial(w, "1.1.1.1", 53);
+		world_run(w);
+		CHECK(i < GATE_DNS_FLOWS_MAX ? c[i]->open : c[i]->ended);
+	}
+	CHECK_EQ(world_said(w, EGRESS_EVENT_REFUSED, POLICY_LIMIT_CONNECTIONS), 2);
+	CHECK_EQ(world_stat(w, "refused"), 2);
+	for (unsigned i = 0; i < all; i++)
+		gconn_free(c[i]);
+	world_free(w);
+}
+
 TEST(tcp_that_idles_or_talks_nonsense_is_ended)
 {
 	struct world *w = named();
