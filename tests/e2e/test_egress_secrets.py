@@ -11,9 +11,10 @@ import tarfile
 import urllib.parse
 import zlib
 
+import leaks
 import pytest
 from egress_world import packages, plan
-from searching import files_below, in_file, in_memory, seen_in
+from searching import arguments, files_below, in_file, in_memory, seen_in
 
 KEY = "sk-ant-api03-Qm9nVHZ0c1hLZWJ3R2xpT0ZyYVpwTnlDdQ-AA"
 TOKEN = plan.TOKEN
@@ -282,11 +283,8 @@ def test_sec10_the_value_is_in_nothing_that_the_sandbox_left(box, mark, egress):
     box.py("say(get('https://api.world.test/echo', X_API_Key=os.environ['API_KEY'])['status'])")
     found = []
     for pid in egress.alive():
-        name = open(f"/proc/{pid}/comm", encoding="utf-8").read().strip()
-        for what in ("cmdline", "environ"):
-            with open(f"/proc/{pid}/{what}", "rb") as f:
-                data = f.read()
-            found += [(name, what) for v in VALUES if v.encode() in data]
+        name = leaks.comm(pid)
+        found += [(name, "arguments") for v in VALUES if v.encode() in arguments(pid)]
         if name != "berm-vault":
             found += [(name, "memory") for v in VALUES if in_memory(pid, v)]
     found += [path for path in files_below(egress.state_dir) for v in VALUES if in_file(path, v)]

@@ -19,7 +19,7 @@ class WorldBerm(sandboxes.Berm):
         self.world = world
 
     def argv(self, args):
-        return [*self.world.enter(), *super().argv(args)]
+        return [*self.world.enter_as_user(), *super().argv(args)]
 
 
 class Box:

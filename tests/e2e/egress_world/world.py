@@ -1,7 +1,7 @@
 """World: makes the namespaces, starts the servers, and is what tests hold in their hands.
 
-As root or, without any right, inside a user namespace in which berm then runs as the same ordinary user. All of it ends
-with the process that made it: nothing is left on the machine, no named namespace, no file outside its folder.
+As root or, without any right, inside a user namespace; berm then runs in one within it, as the same ordinary user. All of
+it ends with the process that made it: nothing is left on the machine, no named namespace, no file outside its folder.
 """
 
 import base64
@@ -155,8 +155,15 @@ class World:
     # -- what tests call --------------------------------------------------------------------------
 
     def enter(self):
-        """The words before a command that is to run on berm's side."""
+        """The words before a command that is to run on berm's side, with every right there."""
         return self.berm_side.enter()
+
+    def enter_as_user(self):
+        """The same with the rights of whoever runs the tests: as root all of them, else none at all."""
+        if os.geteuid() == 0:
+            return self.enter()
+        who = [f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+        return [*self.enter(), "unshare", "-U", *who, "--"]
 
     def host(self, *argv, **more):
         """Runs a command of the host's on berm's side, without any berm."""
