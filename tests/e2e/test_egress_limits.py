@@ -2,6 +2,7 @@
 acceptance catalogue."""
 
 import copy
+import json
 
 from bermtest import stretched, wait_for
 from egress import Box
@@ -162,7 +163,7 @@ def test_lim8_few_files(egress, clients, tmp_path):
     class Few(type(egress)):
         def argv(self, args):
             inner = super().argv(args)
-            at = len(self.world.enter())
+            at = len(self.world.enter_as_user())
             return [*inner[:at], "prlimit", "--nofile=320:320", *inner[at:]]
 
     policy = "version: 1\nnetwork: { rules: [ { host: api.world.test, port: 7 } ] }\n"
@@ -191,14 +192,42 @@ say([tcp(address, 7, b"z", 1) for _ in range(20)])
         assert {e["reason"] for e in mark.events(event="refused")} == {"limit-connections"}
 
 
-def test_lim9_a_noisy_neighbour(box, mark, new_box):
-    """One sandbox floods; another's requests are answered all the same."""
+# What a sandbox can do to be a nuisance, all at once and for as long as it is let.
+NOISE = """
+def again(what):
+    def forever():
+        while True:
+            try: what()
+            except Exception: pass
+    threading.Thread(target=forever, daemon=True).start()
+def dial_many():
+    held = [connect("api.world.test", 7) for _ in range(60)]
+def bulk():
+    get("https://other.world.test/bytes?n=9000000")
+def refused():
+    opened("45.91.0.1", 9000, 0.01)
+def names():
+    dns(os.urandom(8).hex() + ".dyn.world.test")
+[again(w) for w in (dial_many, bulk, bulk, refused, names)]
+say("noise"); time.sleep(36000)
+"""
+
+
+def test_lim9_a_noisy_neighbour(box, mark, new_box, world):
+    """One sandbox floods with bytes, connections, lookups and refusals; of another's requests every one is answered, the
+    slowest soon enough, and nothing of what it may use is used up."""
+    world.dns(**{"*.dyn.world.test": {"A": [plan.A4]}})
     with new_box(POLICY) as noisy:
-        fetch = "curl -s -m 5 'https://other.world.test/bytes?n=9000000' -o /dev/null"
-        flood = noisy.start("sh", "-c", f"while :; do {fetch}; done")
+        noise = noisy.start("python3", "-c", "import sys; sys.path.insert(0, '/tmp'); from probe import *\n" + NOISE)
         try:
-            times = box.py("say([timed(get, 'https://other.world.test/status/200')[1] for _ in range(10)])")
+            assert json.loads(noise.stdout.readline()) == "noise"
+            wait_for("it is at its limits", lambda: {"limit-connections", "no-rule"} <= {
+                e["reason"] for e in noisy.events(event="refused")}, 60)
+            got = box.py("say([timed(get, 'https://other.world.test/status/200') for _ in range(60)])", timeout=900)
+            echoed = box.py("say([timed(tcp, 'api.world.test', 7, b'x', 1) for _ in range(40)])", timeout=900)
         finally:
-            flood.kill()
-            flood.communicate()
-    assert sorted(times)[5] < stretched(10)
+            noise.kill()
+            noise.communicate()
+    assert [r for r, _ in got if r["status"] != 200] == [] and {r for r, _ in echoed} == {"x"}
+    assert max(seconds for _, seconds in [*got, *echoed]) < stretched(15)
+    assert [e for e in mark.events() if e["event"] in ("refused", "lost")] == []
