@@ -9,6 +9,9 @@ A name's entry has lists by type, `A`, `AAAA`, `CNAME` or another of TYPES (then
     wrong       id, question, port, servfail, refused, truncated (then TCP has it), garbage, twice
     bulk        that many A records more, all different
     dead        ip of a server that does not answer this name
+    exact       [hex, ...]: messages to be sent before the answer, "ID" in them is the question's; after an
+                empty one comes nothing more
+    stream      [[hex, seconds], ...]: over TCP these bytes and nothing else, each after a pause, then the end
 """
 
 import ipaddress
@@ -155,8 +158,21 @@ class DnsServer:
                 if len(head) < 2:
                     return
                 data = f.read(struct.unpack(">H", head)[0])
+                if self.one_stream(conn, data):
+                    return
                 for answer, _ in self.answers(data, address, "tcp"):
                     conn.sendall(struct.pack(">H", len(answer)) + answer)
+
+    def one_stream(self, conn, data):
+        """True: what the name has bytes for was sent, as slowly as it says."""
+        try:
+            entry = self.zone.find(take_question(data)[0], False) or {}
+        except (IndexError, struct.error):
+            return False
+        for piece, seconds in entry.get("stream", ()):
+            time.sleep(seconds)
+            conn.sendall(bytes.fromhex(piece.replace("ID", data[:2].hex())))
+        return "stream" in entry
 
     def answers(self, data, address, transport):
         """[(message, how it is sent)]"""
@@ -186,6 +202,9 @@ class DnsServer:
         def message(qid, ask, flags=0x8580, n=count, answers=body):
             return struct.pack(">HHHHHH", qid, flags | code, 1, n, 0, 0) + ask + answers
 
+        if "exact" in entry and transport == "udp":
+            sent = [(bytes.fromhex(m.replace("ID", data[:2].hex())), "") for m in entry["exact"]]
+            return sent[:-1] if sent[-1][0] == b"" else [*sent, (message(query_id, question), "")]
         lie = put_record(name, "A", 300, "45.90.30.66") if word == "A" else b""
         lies = int(bool(lie))
         good = (message(query_id, question), "")
