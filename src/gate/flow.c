@@ -190,6 +190,7 @@ void flow_free(struct gate *g, struct flow *f)
 	if (f->name != NAMES_NONE)
 		names_let_go(g->names, f->name);
 	flow_become(g, f, FLOW_FREE);
+	g->flows_published -= f->published;
 	f->reader = NULL;
 	f->tcp = NULL;
 	f->newer = g->flows_free;
@@ -301,7 +302,7 @@ bool flow_host_full(const struct gate *g, uint16_t name, const struct net_addr *
  */
 static enum policy_reason limit_broken(struct gate *g, bool raw)
 {
-	uint64_t open = g->flows_count - g->flows_dns;
+	uint64_t open = gate_flows_guests(g);
 	uint64_t max = policy_limits(g->policy)->connections;
 
 	if (!bucket_take(&g->connect_bucket, 1, g->now_ms))

@@ -176,6 +176,7 @@ struct gate {
 	/* connections */
 	struct flow *flows;
 	uint32_t flows_max, flows_used, flows_free, flows_count, flows_dns, flows_first;
+	uint32_t flows_published; /* of flows_count */
 	uint32_t fds_max;
 	struct run_queue queue;
 	struct flow_ends lists[FLOW_LISTS];
@@ -292,6 +293,12 @@ void gate_put_names(struct gate *g, struct policy_ask *ask, const uint16_t *ids,
 
 /* The first of those names that is allowed by itself; NAMES_NONE: an address rule it is. */
 uint16_t gate_pick_name(struct gate *g, const struct policy_ask *a, const uint16_t *ids);
+
+/* What the policy's limits of connections count: those of the guest's own that go out. */
+static inline uint32_t gate_flows_guests(const struct gate *g)
+{
+	return g->flows_count - g->flows_dns - g->flows_published;
+}
 
 /* Did the bytes of this direction use up what the policy grants in all? */
 bool gate_bytes_over(const struct gate *g);

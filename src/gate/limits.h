@@ -12,6 +12,7 @@ enum {
 	/* connections */
 	GATE_FLOWS_MAX = 12288,    /* TCP at once: 10 000 idle ones, and those that just end */
 	GATE_HALF_OPEN_MAX = 1024, /* of them not yet established */
+	GATE_PUBLISHED_MAX = 4096, /* of them from outside, which leaves the guest the most */
 	GATE_RINGS = 512,          /* 152 MiB if every one is full; idle connections have none */
 	GATE_RINGS_WIDE = 32,  /* of them are of 1 MiB, for whoever has bytes for the guest first */
 	GATE_RINGS_SPARE = 64, /* left for connections under way before a new one is taken */

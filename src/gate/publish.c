@@ -38,9 +38,18 @@ static int call_guest(struct gate *g, struct flow *f, uint16_t guest_port)
 	return r;
 }
 
+/* Whoever may connect from outside shall not keep the guest from connecting. */
+static bool has_room(const struct gate *g)
+{
+	uint32_t max = g->fds_max / 2 < GATE_PUBLISHED_MAX ? g->fds_max / 2 : GATE_PUBLISHED_MAX;
+
+	return g->flows_published < max && g->flows_count < g->fds_max &&
+	       tcp_table_stats(g->tcp)->blocks_used <= GATE_RINGS - 2 * GATE_RINGS_SPARE;
+}
+
 void publish_accepted(struct gate *g, const struct control_accepted *a, int fd)
 {
-	struct flow *f = g->flows_count < g->fds_max ? flow_take(g, NULL) : NULL;
+	struct flow *f = has_room(g) ? flow_take(g, NULL) : NULL;
 
 	if (!f || call_guest(g, f, a->guest_port) < 0) {
 		if (f)
@@ -50,6 +59,7 @@ void publish_accepted(struct gate *g, const struct control_accepted *a, int fd)
 		return;
 	}
 	f->published = true;
+	g->flows_published++;
 	flow_become(g, f, FLOW_CALLING);
 	f->fd = fd;
 	if (!gate_watch(g, fd, SOURCE_FLOW, flow_index(g, f))) {

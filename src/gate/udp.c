@@ -192,7 +192,7 @@ static enum policy_reason limit_broken(struct gate *g)
 
 	if (!bucket_take(&g->connect_bucket, 1, g->now_ms))
 		return POLICY_LIMIT_RATE;
-	if ((max > 0 && g->flows_count - g->flows_dns + g->peers_count >= max) ||
+	if ((max > 0 && gate_flows_guests(g) + g->peers_count >= max) ||
 	    g->flows_count + g->peers_count >= g->fds_max || g->peers_count >= GATE_UDP_MAX)
 		return POLICY_LIMIT_CONNECTIONS;
 	return gate_bytes_over(g) ? POLICY_LIMIT_BYTES : POLICY_OK;

@@ -566,4 +566,42 @@ TEST(published_connections_reach_the_guest)
 	world_free(w);
 }
 
+/* Whoever may connect to a published port shall not use up what the guest may open. */
+TEST(published_connections_are_none_of_the_guests)
+{
+	static const char rules[] = "version: 1\nlimits: { connections: 2 }\nnetwork:\n  rules:\n"
+				    "    - { host: raw.example, port: 22 }\n";
+	struct world *w = named();
+	struct gconn *from[4];
+	struct gconn *c[3];
+	int fd[4];
+
+	world_policy(w, 2, rules);
+	world_pin(w, "raw.example", raw);
+	for (unsigned i = 0; i < 4; i++) {
+		fd[i] = publish(w, 8080);
+		CHECK(w->accepted && w->accepted->open);
+		from[i] = w->accepted;
+	}
+	for (unsigned i = 0; i < 3; i++)
+		c[i] = dial(w, raw, 22);
+	CHECK(c[0]->open && c[1]->open && !c[1]->ended && c[2]->ended);
+	CHECK_EQ(world_said(w, EGRESS_EVENT_REFUSED, POLICY_LIMIT_CONNECTIONS), 1);
+	(void)close(fd[3]); /* what ends is no longer counted, nor twice */
+	world_run(w);
+	tcp_abort(w->tcp, c[0]->f, world_ms());
+	world_run(w);
+	gconn_free(c[2]);
+	c[2] = dial(w, raw, 22);
+	CHECK(c[2]->open && !c[2]->ended);
+	for (unsigned i = 0; i < 3; i++)
+		gconn_free(c[i]);
+	for (unsigned i = 0; i < 4; i++)
+		gconn_free(from[i]);
+	w->accepted = NULL;
+	for (unsigned i = 0; i < 3; i++)
+		(void)close(fd[i]);
+	world_free(w);
+}
+
 TEST_MAIN()
