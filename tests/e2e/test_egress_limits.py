@@ -214,8 +214,8 @@ say("noise"); time.sleep(36000)
 
 
 def test_lim9_a_noisy_neighbour(box, mark, new_box, world):
-    """One sandbox floods with bytes, connections, lookups and refusals; of another's requests every one is answered, the
-    slowest soon enough, and nothing of what it may use is used up."""
+    """One sandbox floods with bytes, connections, lookups and refusals; of another's requests every one is answered,
+    the slowest soon enough, and nothing of what it may use is used up."""
     world.dns(**{"*.dyn.world.test": {"A": [plan.A4]}})
     with new_box(POLICY) as noisy:
         noise = noisy.start("python3", "-c", "import sys; sys.path.insert(0, '/tmp'); from probe import *\n" + NOISE)

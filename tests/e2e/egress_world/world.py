@@ -1,7 +1,8 @@
 """World: makes the namespaces, starts the servers, and is what tests hold in their hands.
 
-As root or, without any right, inside a user namespace; berm then runs in one within it, as the same ordinary user. All of
-it ends with the process that made it: nothing is left on the machine, no named namespace, no file outside its folder.
+As root or, without any right, inside a user namespace; berm then runs in one within it, as the same ordinary user. All
+of it ends with the process that made it: nothing is left on the machine, no named namespace, no file outside its
+folder.
 """
 
 import base64

@@ -7,7 +7,8 @@ import pytest
 import rig
 
 pytestmark = pytest.mark.skipif(bool(rig.WHY_NOT), reason=rig.WHY_NOT or "-")
-RULES = ["host: '**.world.test', port: 443, inspect: true", "host: '**.world.test', deny: true, http: [ { path: /secret/** } ]"]
+RULES = ["host: '**.world.test', port: 443, inspect: true",
+         "host: '**.world.test', deny: true, http: [ { path: /secret/** } ]"]
 SECONDS_MAX = 900
 
 # Eight clients, each with a connection that is kept. Those of odd number ask for what is refused as well.
@@ -72,7 +73,8 @@ def bad(c, k, i):
         with socket.create_connection(("api.world.test", 443)) as raw:
             with ssl.create_default_context().wrap_socket(raw, server_hostname="api.world.test") as s:
                 s.sendall(b"POST /echo HTTP/1.1\r\nHost: api.world.test\r\nContent-Length: 5\r\n"
-                          b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: api.world.test\r\n\r\n")
+                          b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                          b"GET /smuggled HTTP/1.1\r\nHost: api.world.test\r\n\r\n")
                 got = b""
                 while piece := s.recv(65536):
                     got += piece
