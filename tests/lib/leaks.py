@@ -31,7 +31,9 @@ def is_ours_by_name(pid):
     """Jailed processes close their files to their own user as well; so without root any of berm's
     programs that this user runs is taken for one of the test's."""
     try:
-        return os.stat(f"/proc/{pid}").st_uid in (0, os.geteuid()) and comm(pid) in PROGRAMS
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as f:
+            uid = next(line.split()[1] for line in f if line.startswith("Uid:"))  # its files are root's if it is jailed
+        return int(uid) == os.geteuid() and comm(pid) in PROGRAMS
     except OSError:
         return False
 
