@@ -1,5 +1,6 @@
 #include "agent/trust.h"
 
+#include "agent/jks.h"
 #include "base/buf.h"
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
@@ -37,6 +38,16 @@ static const char *const bundle_paths[TRUST_BUNDLES] = {
 	"/etc/pki/tls/certs/ca-bundle.crt",                  /* older ones of that family */
 	"/var/lib/ca-certificates/ca-bundle.pem",            /* SUSE */
 	"/etc/ssl/cert.pem",                                 /* OpenSSL's own default */
+};
+
+/* Java's own stores, at the places where distributions and images keep them. */
+static const char *const java_paths[] = {
+	"etc/ssl/certs/java/cacerts", /* Debian */
+	"etc/pki/java/cacerts",       /* Fedora's old ones */
+	"etc/pki/ca-trust/extracted/java/cacerts",
+	"opt/java/openjdk/lib/security/cacerts", /* images of the JDK */
+	"usr/local/openjdk-17/lib/security/cacerts",
+	"usr/local/openjdk-11/lib/security/cacerts",
 };
 
 void trust_init(struct trust *t)
@@ -230,6 +241,7 @@ static size_t cut_out(char *text, size_t len, const char *what, size_t what_len)
 	return len;
 }
 
+/* A file in the place of another: all of it or nothing. room: TRUST_ROOM bytes more, or NULL. */
 static bool write_new(int root, const char *path, const char *text, size_t len, const char *room,
                       int *ret_fd)
 {
@@ -240,7 +252,7 @@ static bool write_new(int root, const char *path, const char *text, size_t len, 
 	(void)unlinkat(root, name, 0);
 	if (fd_openat(root, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644, &fd, NULL) < 0)
 		return false;
-	if (!write_at(fd, text, len, 0) || !write_at(fd, room, TRUST_ROOM, len) ||
+	if (!write_at(fd, text, len, 0) || (room && !write_at(fd, room, TRUST_ROOM, len)) ||
 	    renameat(root, name, root, path) < 0) {
 		(void)unlinkat(root, name, 0);
 		return false;
@@ -362,6 +374,71 @@ static void set_link(struct trust *t, uint32_t name_hash)
 	t->link[0] = '\0';
 }
 
+/* --- Java --- */
+
+static int read_store(int fd, uint8_t **ret, size_t *ret_len)
+{
+	_own_free_ uint8_t *at = NULL;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > TRUST_BUNDLE_MAX)
+		return -EFBIG;
+	at = malloc((size_t)st.st_size);
+	if (!at || pread(fd, at, (size_t)st.st_size, 0) != st.st_size)
+		return -EIO;
+	*ret_len = (size_t)st.st_size;
+	*ret = steal_ptr(&at);
+	return 0;
+}
+
+static void set_java(const struct trust *t, int root, const char *path, struct span der)
+{
+	_own_fd_ int fd = open_plain(root, path, 0);
+	_own_free_ uint8_t *store = NULL;
+	_own_free_ uint8_t *made = NULL;
+	_own_fd_ int made_fd = -1;
+	struct buf out;
+	size_t len = 0;
+	int r;
+
+	if (fd < 0)
+		return;
+	r = read_store(fd, &store, &len);
+	made = r == 0 ? malloc(len + JKS_ENTRY_MAX) : NULL;
+	if (made) {
+		buf_init(&out, made, len + JKS_ENTRY_MAX);
+		r = jks_put(span_of(store, len), span_of(t->der, t->der_len), der, &out);
+	} else if (r == 0) {
+		r = -ENOMEM;
+	}
+	if (r < 0)
+		log_warn("/%s: Java does not get the certificate: it is %s", path,
+		         r == -EBADMSG ? "no JKS store with the usual password"
+		                       : "too large, or cannot be read");
+	else if (!write_new(root, path, (const char *)made, out.len, NULL, &made_fd))
+		log_warn("/%s: the certificate does not get into it", path);
+}
+
+/* Those that are there; most images have none. */
+static void set_javas(struct trust *t, struct span pem)
+{
+	uint8_t room[JKS_DER_MAX];
+	struct buf der;
+	_own_fd_ int root = -1;
+
+	if (pem.len == 0 && t->der_len == 0)
+		return;
+	buf_init(&der, room, sizeof(room));
+	if (pem.len > 0 && !jks_der(pem, &der)) /* not the gate's, then */
+		der.len = 0;
+	if (open_root(&root) < 0)
+		return;
+	for (size_t i = 0; i < sizeof(java_paths) / sizeof(java_paths[0]); i++)
+		set_java(t, root, java_paths[i], buf_span(&der));
+	memcpy(t->der, room, der.len);
+	t->der_len = der.len;
+}
+
 void trust_adopt(struct trust *t, const struct wire_trust *want, struct wire_trusted *ret_where)
 {
 	static const struct wire_trust nobody;
@@ -381,6 +458,7 @@ void trust_adopt(struct trust *t, const struct wire_trust *want, struct wire_tru
 		if (set_cert(t, i, pem, room) && i == 0)
 			alone = true;
 	(void)set_bundles(t, room, &bundle);
+	set_javas(t, pem);
 	set_link(t, alone && want ? want->name_hash : 0);
 	memcpy(t->room, room, sizeof(room));
 	t->pem_len = pem.len;

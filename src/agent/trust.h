@@ -15,10 +15,13 @@
  * certificates does that), or shifted by an edit, is made anew without the old certificate and with
  * the new one, and takes the name by a rename.
  *
+ * Java's stores (JKS) get an entry more, each in a new file that takes the name: jks.h.
+ *
  * What is no plain file of the root's own mount is left alone.
  */
 #pragma once
 
+#include "agent/jks.h"
 #include "base/err.h"
 #include "wire/wire.h"
 
@@ -46,6 +49,8 @@ struct trust {
 	bool adopted;              /* something was adopted once */
 	char room[TRUST_ROOM];     /* what is in the bundles' rooms now */
 	size_t pem_len;            /* of it; 0: there is no certificate */
+	uint8_t der[JKS_DER_MAX];  /* the same, in Java's stores */
+	size_t der_len;
 };
 
 void trust_init(struct trust *t);

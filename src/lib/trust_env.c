@@ -10,8 +10,8 @@ enum use {
 };
 
 /*
- * Each line: who reads it. Not here are Java (its store is a file of its own, and the variable that
- * names one makes it print a line) and what reads the system's store anyway.
+ * Each line: who reads it. Not here are Java (its store is a file of its own, to which the agent
+ * adds the certificate) and what reads the system's store anyway.
  */
 static const struct {
 	const char *name;

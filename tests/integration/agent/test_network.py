@@ -1,6 +1,8 @@
 """The guest's network card and the certificate it is to trust, as IDENTITY says."""
 
+import base64
 import contextlib
+import hashlib
 import pathlib
 import shutil
 import socket
@@ -235,6 +237,47 @@ def test_a_bundle_that_was_edited_gets_the_new_one(boot, debian_like, certs, how
         if how != "cut short":
             assert blocks(got) == blocks(own) + 1
         assert not ok(p, "ls /etc/ssl/certs | grep new; true")
+
+
+JAVA = "etc/ssl/certs/java/cacerts"
+
+
+def java_store(*pems):
+    """As keytool writes it, with the password "changeit"; the dates apart."""
+    body = wire.struct.pack(">III", 0xfeedfeed, 2, len(pems))
+    for pem in pems:
+        der = base64.b64decode("".join(pem.splitlines()[1:-1]))
+        body += wire.struct.pack(">IH4sQH5sI", 2, 4, b"berm", 0, 5, b"X.509", len(der)) + der
+    return body + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + body).digest()
+
+
+def test_java_finds_it_in_its_own_store(boot, work, certs):
+    root = guest.busybox_root(work / "java")
+    other = "opt/java/openjdk/lib/security/cacerts"
+    for path, data in ((JAVA, java_store()), (other, b"no store of that kind, but one of PKCS #12")):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+
+    def is_now(p, *pems):
+        want = hashlib.sha256(java_store(*pems)).hexdigest()
+        return ok(p, f"sha256sum </{JAVA}").split()[0] == want
+
+    if shutil.which("keytool"):
+        kept = work / "kept.jks"
+        kept.write_bytes(java_store(certs[0][1]))
+        said = subprocess.run(["keytool", "-list", "-keystore", str(kept), "-storepass", "changeit"],
+                              check=True, capture_output=True, text=True).stdout
+        assert "berm, " in said and "trustedCertEntry" in said
+    with joined(boot, image=guest.squashfs(root, root.with_suffix(".sqfs"))) as (g, router):
+        p = g.handshake(network={}, trust=certs[0]).peer
+        assert is_now(p, certs[0][1])
+        assert ok(p, f"cat /{other}").startswith("no store")
+        for epoch, trust in ((2, certs[1]), (3, None)):
+            p.hold()
+            p.held = None
+            p.identity(epoch=epoch, network={}, **({"trust": trust} if trust else {}))
+            assert is_now(p, *([trust[1]] if trust else []))
+        assert ok(p, f"ls /{JAVA}*; stat -c %a /{JAVA}").split() == [f"/{JAVA}", "644"]
 
 
 def test_an_image_that_trusts_nobody(boot, certs):
