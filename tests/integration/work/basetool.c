@@ -7,6 +7,7 @@
  *     basetool check ROOT HOME STATE [--wide]
  *     basetool list OUT               one line a thing: kind mode mtime size digest path
  *     basetool record OUT PATH        the host record of a path
+ *     basetool cat OUT PATH OFF LEN   bytes of a file
  *     basetool report OUT             what did not enter: why dir error bytes path rule
  *     basetool find OUT PATH          why a path is not there
  *
@@ -296,6 +297,29 @@ static int record(const char *folder, const char *path, struct err *e)
 	return r;
 }
 
+static int cat(char **argv, struct err *e)
+{
+	_own_(base_free) struct base *b = NULL;
+	_own_free_ uint8_t *data = NULL;
+	struct base_node node;
+	uint64_t off, len;
+	int r = open_base(argv[0], &b, e);
+
+	if (r == 0)
+		r = base_lookup(b, span_str(argv[1]), &node, e);
+	if (r == 0)
+		r = units_parse_count(argv[2], 0, INT64_MAX, &off, e);
+	if (r == 0)
+		r = units_parse_count(argv[3], 0, INT32_MAX, &len, e);
+	if (r < 0)
+		return r;
+	data = malloc(len + 1);
+	if (!data)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = base_read(b, &node, off, data, len, e);
+	return r < 0 ? r : fd_write_all(STDOUT_FILENO, data, len, e);
+}
+
 static int print_record(void *arg, const struct pack_record *r, struct err *e)
 {
 	(void)arg;
@@ -346,6 +370,8 @@ static int dispatch(int argc, char **argv, struct plan *p, struct err *e)
 		return record(argv[2], argv[3], e);
 	if (strcmp(argv[1], "find") == 0 && argc == 4)
 		return find(argv[2], argv[3], e);
+	if (strcmp(argv[1], "cat") == 0 && argc == 6)
+		return cat(argv + 2, e);
 	r = take_options(p, argv + words, e);
 	if (r < 0)
 		return r;
