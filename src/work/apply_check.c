@@ -54,7 +54,8 @@ static bool opened_by_plan(const struct apply_plan *p, const char *path)
 	for (uint32_t i = 0; i < p->chmod_count; i++) {
 		const struct apply_op *op = &p->ops[p->chmod[i]];
 
-		if ((op->mode & 0300) == 0300 && span_equal(span_str(op->path), dir))
+		if ((op->mode & 0300) == 0300 &&
+		    (span_equal(span_str(op->path), dir) || strcmp(op->path, path) == 0))
 			return true;
 	}
 	return false;
@@ -279,15 +280,22 @@ static int judge_chmod(const struct apply_op *op, const struct checked *c, uint8
 static int check_chmod(struct apply_run *r, struct apply_plan *p, uint32_t i, struct err *e)
 {
 	const struct apply_op *op = &p->ops[i];
+	const struct apply_op *gone = apply_plan_gone(p, span_str(op->path));
 	char host[WPATH_MAX + 1];
+	const char *name = host;
 	struct checked c;
 	int got;
 
-	if (apply_plan_where(p, op->path, NULL, host) != WHERE_HOST) {
-		p->fate[i] = APPLY_BACK_PARENT;
+	if (apply_plan_maker(p, op)) /* undo's: it was opened, and then deleted */
 		return 0;
-	}
-	got = look_closer(r, host, &c, e);
+	/* a directory may be opened for writing in order to be emptied and deleted */
+	if (gone && gone->what == APPLY_RMDIR && (op->mode & 0300) == 0300)
+		name = op->path;
+	else if (apply_plan_where(p, op->path, NULL, host) != WHERE_HOST)
+		p->fate[i] = APPLY_BACK_PARENT;
+	if (p->fate[i] != APPLY_APPLIED)
+		return 0;
+	got = look_closer(r, name, &c, e);
 	if (got < 0)
 		return got;
 	p->found[i] = c.now;

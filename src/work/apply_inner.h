@@ -95,6 +95,8 @@ _must_ int apply_plan_new(const struct apply_op *ops, size_t count, struct apply
 const struct apply_op *apply_plan_made(const struct apply_plan *p, struct span path);
 const struct apply_op *apply_plan_gone(const struct apply_plan *p, struct span host);
 uint8_t apply_plan_fate(const struct apply_plan *p, const struct apply_op *op);
+/* The operation that makes the directory whose mode this CHMOD sets, or NULL: it is there. */
+const struct apply_op *apply_plan_maker(const struct apply_plan *p, const struct apply_op *chmod);
 
 enum apply_where { WHERE_HOST, WHERE_VACANT, WHERE_NO_PARENT };
 

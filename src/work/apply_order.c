@@ -50,6 +50,17 @@ static int host_name(struct apply_plan *p, const struct apply_op *op, const char
 	return keep_name(p, host, ret, e);
 }
 
+/* Of a directory that the plan makes: it gets its mode when all is in it. */
+static void add_made_mode(struct apply_plan *p, uint32_t i, const struct apply_op *maker)
+{
+	const struct apply_op *op = &p->ops[i];
+	struct journal_step s = { .type = STEP_CHMOD, .flags = STEP_LATE };
+
+	s.path = s.other = op->path;
+	add(p, i, s); /* was and now: once it is staged */
+	p->steps[p->steps_count - 1].slot = (uint32_t)(maker - p->ops);
+}
+
 static int add_chmod(struct apply_plan *p, uint32_t i, bool early, struct err *e)
 {
 	const struct apply_op *op = &p->ops[i];
@@ -58,7 +69,14 @@ static int add_chmod(struct apply_plan *p, uint32_t i, bool early, struct err *e
 	struct journal_step s = { .type = STEP_CHMOD, .was = p->found[i], .now = p->found[i] };
 	int r;
 
-	if (opens != early || p->fate[i] != APPLY_APPLIED)
+	if (p->fate[i] != APPLY_APPLIED)
+		return 0;
+	if (apply_plan_maker(p, op)) {
+		if (!early)
+			add_made_mode(p, i, apply_plan_maker(p, op));
+		return 0;
+	}
+	if (opens != early)
 		return 0;
 	r = host_name(p, op, early ? &s.path : &s.other, e);
 	if (r < 0)

@@ -176,6 +176,13 @@ uint8_t apply_plan_fate(const struct apply_plan *p, const struct apply_op *op)
 	return p->fate[op - p->ops];
 }
 
+const struct apply_op *apply_plan_maker(const struct apply_plan *p, const struct apply_op *chmod)
+{
+	const struct apply_op *op = apply_plan_made(p, span_str(chmod->path));
+
+	return op && op->what == APPLY_MKDIR && apply_plan_fate(p, op) == APPLY_APPLIED ? op : NULL;
+}
+
 static int twice(const struct apply_plan *p, const uint32_t *index, uint32_t count, bool gone,
                  struct err *e)
 {

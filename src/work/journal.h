@@ -70,7 +70,7 @@ struct journal_step {
 enum step_flag {
 	STEP_SOFT = 1,  /* a directory that may stay if it is not empty */
 	STEP_EARLY = 4, /* a mode set before any move: path is the name before them */
-	STEP_LATE = 2,  /* a mode of a new directory, set last: undo takes no notice */
+	STEP_LATE = 2,  /* a mode of a new directory, set last */
 };
 
 /* Pure: journal_parse.c and journal_put.c. */

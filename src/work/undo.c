@@ -103,8 +103,7 @@ static void plain(struct undo_plan *u, struct apply_op op)
 
 static void undo_mode(struct undo_plan *u, const struct journal_step *s)
 {
-	if (s->flags & STEP_LATE)
-		return;
+	/* a late one is of a directory that we made: it is opened again, to be emptied */
 	plain(u, (struct apply_op){ .what = APPLY_CHMOD,
 	                            .flags = APPLY_EXACT | APPLY_BREAK_LINKS,
 	                            .mode = s->was.mode,

@@ -562,6 +562,18 @@ def test_a_read_only_directory_opened_by_the_same_plan(w):
     w.done(w.undo())
     assert w.tree()[b"d"][1] == 0o555 and b"closed" not in w.tree()
 
+    # one that is deleted must be opened as well, if its owner may not write it
+    w.fresh_plan()
+    w.delete("d/x")
+    w.rmdir("d")
+    if os.geteuid() != 0:
+        assert w.apply().error == errno.EACCES
+    w.chmod("d", 0o755)
+    w.done(w.apply())
+    assert w.tree() == {}
+    w.done(w.undo())
+    assert w.tree()[b"d"][1] == 0o555 and w.read("d/x") == b"x\n"
+
 
 def test_modes_lose_what_a_guest_may_not_give(w):
     build(w.root, {"s": (0o4755, b"old\n")})
