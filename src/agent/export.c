@@ -275,7 +275,7 @@ static int send_file(struct exporter *x, const struct place *parent, const char 
 {
 	_own_fd_ int fd = -1;
 	struct stat st;
-	bool metacopy;
+	bool metacopy = false;
 	bool whiteout = false;
 	int r = fd_openat(parent->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, &fd,
 	                  e);
@@ -307,6 +307,7 @@ static int send_link(struct exporter *x, const struct place *parent, const char 
 {
 	char target[EXPORT_PATH_MAX + 2];
 	ssize_t n = readlinkat(parent->fd, name, target, sizeof(target));
+	int r;
 
 	if (n <= 0 || n > EXPORT_PATH_MAX)
 		return n < 0 ? fail_here(x, e, "read the link")
@@ -315,7 +316,9 @@ static int send_link(struct exporter *x, const struct place *parent, const char 
 		                       "than there can be",
 		                       x->path);
 	en->target = span_of(target, (size_t)n);
-	return export_tar_entry(&x->tar, en, e);
+	r = export_tar_entry(&x->tar, en, e);
+	en->target = span_of("", 0);
+	return r;
 }
 
 /* --- the walk --- */
