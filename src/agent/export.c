@@ -274,7 +274,7 @@ static int send_file(struct exporter *x, const struct place *parent, const char 
                      struct export_entry *en, struct err *e)
 {
 	_own_fd_ int fd = -1;
-	struct stat st;
+	struct stat st = { 0 };
 	bool metacopy = false;
 	bool whiteout = false;
 	int r = fd_openat(parent->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, &fd,
