@@ -3,9 +3,12 @@
  *
  * Started by the image store with fds (image/unpack.h). It closes the jail around itself before it
  * reads a byte of the archive: what is left is that archive, the staging directory, and memory.
+ *
+ * Its other jobs, each with a jail of its own, are those of unpack_work.h.
  */
 #include "base/log.h"
 #include "base/units.h"
+#include "bin/unpack_work.h"
 #include "image/unpack.h"
 #include "jail/jail.h"
 
@@ -109,6 +112,8 @@ int main(int argc, char **argv)
 	int r;
 
 	log_init("berm-unpack");
+	if (argc == 2 && strcmp(argv[1], "--proposal") == 0)
+		return prepare(&e) < 0 ? 125 : unpack_proposal();
 	r = parse_options(argc, argv, &o, &e);
 	if (r < 0) {
 		log_error("%s", e.text);

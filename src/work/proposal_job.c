@@ -201,7 +201,7 @@ static int record(struct run *run, struct proposal_entry *en, struct err *e)
 		                   .size = en->size,
 		                   .stored_bytes = en->stored_bytes,
 		                   .extent_count = en->extent_count };
-	uint32_t index;
+	uint32_t index = 0;
 	int r;
 
 	n.path = keep(run->path, en->path);

@@ -125,6 +125,20 @@ TEST(names_are_cut_in_the_header_and_whole_in_the_records)
 	free(s);
 }
 
+/* T10: ten million empty entries end at a limit that has a name. */
+TEST(t10_one_entry_more_than_there_may_be)
+{
+	struct proposal_order o = { .entries = 1, .dir = true };
+	struct proposal_entry en = { .kind = PROPOSAL_FILE, .path = span_str("b") };
+	enum proposal_bad bad = PROPOSAL_BAD_NONE;
+
+	o.entries = PROPOSAL_ENTRIES_MAX - 1;
+	CHECK_EQ(proposal_order_next(&o, &en, &bad), 0);
+	en.path = span_str("c");
+	CHECK_EQ(proposal_order_next(&o, &en, &bad), -EBADMSG);
+	CHECK_EQ(bad, PROPOSAL_BAD_ENTRIES);
+}
+
 TEST(every_reason_has_words)
 {
 	for (unsigned i = 0; i <= PROPOSAL_BAD_REASONS; i++)

@@ -1,0 +1,41 @@
+#include "bin/unpack_work.h"
+
+#include "jail/jail.h"
+#include "work/proposal_job.h"
+
+#include <sys/resource.h>
+
+enum { OUT_OF_JAIL = 125 };
+
+/* Not even a directory: fds alone. */
+static int enter_jail(struct err *e)
+{
+	static const struct jail_limit limits[] = {
+		{ RLIMIT_DATA, PROPOSAL_JOB_MEMORY_MAX, "a tree of any size needs no more" },
+		{ RLIMIT_CPU, PROPOSAL_JOB_CPU_S_MAX, "no proposal takes for ever" },
+		{ RLIMIT_FSIZE, PROPOSAL_INDEX_BYTES_MAX, "nor the whole disk" },
+	};
+	static const int keep[] = { PROPOSAL_FD_SPOOL, PROPOSAL_FD_BASE, PROPOSAL_FD_INDEX,
+		                    PROPOSAL_FD_REPORT };
+	const struct jail_params p = { .limits = limits,
+		                       .limit_count = sizeof(limits) / sizeof(limits[0]),
+		                       .keep_fds = keep,
+		                       .keep_fd_count = sizeof(keep) / sizeof(keep[0]) };
+
+	return jail_enter(&jail_profile_unpack, &p, NULL, e);
+}
+
+int unpack_proposal(void)
+{
+	struct err e = { 0 };
+
+	if (enter_jail(&e) < 0) {
+		proposal_job_report(&e);
+		return OUT_OF_JAIL;
+	}
+	if (proposal_job_main(&e) < 0) {
+		proposal_job_report(&e);
+		return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,8 @@
+/*
+ * unpack_work: the jobs of berm-unpack that are about a workspace. Each is a whole process: it
+ * closes its jail around the fds it was started with, and answers with its exit code.
+ */
+#pragma once
+
+/* --proposal: a spooled stream becomes an index. Fds and report: work/proposal_job.h */
+int unpack_proposal(void);
