@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import subprocess
 import threading
 
@@ -483,6 +484,76 @@ def test_p13_the_first_session_is_a_host_edit_for_the_second(w, tmp_path):
     assert got.end == "returned" and got.said["f"] == ["changed"]
     other.done(other.apply("rest"))
     assert w.read("f") == b"first\n" and w.read("g") == b"second\n"
+
+
+# -- at the last moment: the mark is set, and the host does what it likes --------------------------
+
+
+def test_t3_a_directory_becomes_a_link_that_leads_out(w, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "x").write_bytes(b"theirs\n")
+    build(w.root, {"d/x": b"x\n", "d/y": b"y\n", "e": b"e\n"})
+    w.put("d/x", b"ours\n")
+    w.put("d/new", b"ours\n")
+    w.delete("d/y")
+    w.put("e", b"ours\n")
+
+    def turn():
+        os.rename(w.at("d"), w.at("was-d"))
+        os.symlink(outside, w.at("d"))
+
+    w.done(w.race("commit-synced:1", turn, "rest"))
+    assert os.listdir(outside) == ["x"] and (outside / "x").read_bytes() == b"theirs\n"
+    assert w.read("was-d/x") == b"x\n" and w.read("e") == b"ours\n"
+
+
+@pytest.mark.parametrize("mode", [[], ["rest"]])
+@pytest.mark.parametrize("exchange", [[], ["no-exchange"]])
+def test_p2_every_kind_of_meddling(w, mode, exchange):
+    """Both versions are somewhere, and what the host did is in its place."""
+    build(w.root, {"a": b"a\n", "b": b"b\n", "c": b"c\n", "m/f": b"f\n", "s/1": b"1\n",
+                   "t/2": b"2\n", "l": "a", "g": b"g\n"})
+    w.put("a", b"new a\n")
+    w.delete("b")
+    w.put("n", b"new n\n")
+    w.move("m", "moved")
+    w.move("s", "t")
+    w.move("t", "s")
+    w.link("l", "b")
+    w.chmod("c", 0o755)
+    w.put("g", b"new g\n")
+
+    def meddle():
+        w.write("a", b"host a\n")
+        os.unlink(w.at("b"))
+        w.write("b", b"host b\n")
+        w.write("n", b"host n\n")
+        os.mkdir(w.at("moved"))
+        os.unlink(w.at("l"))
+        os.rename(w.at("c"), w.at("c2"))
+
+    got = w.race("commit-synced:1", meddle, *mode, *exchange)
+    assert got.end == ("done" if mode else "returned"), got
+    w.clean()
+    assert w.read("a") == b"host a\n" and w.read("b") == b"host b\n" and w.read("n") == b"host n\n"
+    assert w.read("m/f") == b"f\n" and os.listdir(w.at("moved")) == []
+    assert not os.path.lexists(w.at("l")) and os.stat(w.at("c2")).st_mode & 0o777 == 0o644
+    assert w.read("g") == (b"new g\n" if mode else b"g\n")
+    assert os.listdir(w.at("s")) == ([b"2"] if mode else [b"1"])
+
+
+def test_no_more_than_a_few_descriptors(w):
+    many(w, 300)
+    for i in range(30):
+        w.mkdir(f"new{i}")
+        w.put(f"new{i}/f", b"f\n")
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (14, 14))
+
+    w.done(w.apply(preexec_fn=few))
+    w.done(w.undo(preexec_fn=few))
 
 
 # -- beside them ------------------------------------------------------------------------------------
