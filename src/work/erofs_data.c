@@ -12,7 +12,7 @@
 
 enum {
 	BOUNCE_BYTES = 1 << 20,
-	ROOM_WORTH = 128 << 10, /* a large file is read in no smaller pieces */
+	ROOM_WORTH = 16 << 10, /* a large file is read in no smaller pieces */
 };
 
 /* One call copies at most this much, so that a stop is noticed. */

@@ -8,8 +8,8 @@
 #include <openssl/evp.h>
 
 enum {
-	META_WINDOW_BYTES = 1 << 20, /* metadata not yet written: one large write at a time */
-	DATA_WINDOW_BYTES = 1 << 19, /* stays in a cache between reading and writing */
+	META_WINDOW_BYTES = 1 << 20,  /* metadata not yet written: one large write at a time */
+	DATA_WINDOW_BYTES = 64 << 10, /* stays in a cache between reading and writing */
 };
 
 /* Bytes on their way to one place of the file that only grows. */
