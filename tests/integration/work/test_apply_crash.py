@@ -21,7 +21,7 @@ TIMES_MAX = 5  # of one point: the first ones, and the last
 def fast():
     """Memory, where there is some: what is tested here is order, not disks."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = tempfile.mkdtemp(prefix="berm-test-apply-", dir=base)
+    folder = tempfile.mkdtemp(prefix="test-apply-", dir=base)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -134,7 +134,7 @@ def test_k1_there_are_forty_points_and_each_is_reached(fast):
     w, _ = prepared(fast, "apply")
     w.run("apply", "kill=commit-synced:1")
     reached |= {p for p, n in w.recover("count").points.items() if int(n)}
-    if os.stat("/dev/shm").st_dev != os.stat("/tmp").st_dev:
+    if os.stat(fast).st_dev != os.stat("/tmp").st_dev:
         reached |= across(fast)
     assert names - reached <= {"keep-copied"}, names - reached
     assert len(names) >= POINTS_MIN
@@ -143,7 +143,7 @@ def test_k1_there_are_forty_points_and_each_is_reached(fast):
 def across(fast):
     """The session on another file system than the workspace: what was replaced is copied."""
     w, before = prepared(fast, "apply")
-    with tempfile.TemporaryDirectory(prefix="berm-test-session-", dir="/tmp") as session:
+    with tempfile.TemporaryDirectory(prefix="test-apply-session-", dir="/tmp") as session:
         w.session = session
         got = w.apply("count")
         assert got.end == "done", got
@@ -157,7 +157,7 @@ def test_k1_with_the_session_on_another_file_system(fast):
     if os.stat("/tmp").st_dev == os.stat(fast).st_dev:
         pytest.skip("/tmp and /dev/shm are one file system here")
     w, before = prepared(fast, "apply")
-    with tempfile.TemporaryDirectory(prefix="berm-test-session-", dir="/tmp") as session:
+    with tempfile.TemporaryDirectory(prefix="test-apply-session-", dir="/tmp") as session:
         w.session = session
         whole = w.apply("count")
         after = w.tree()
@@ -165,7 +165,7 @@ def test_k1_with_the_session_on_another_file_system(fast):
         if not at.startswith(("keep", "undo", "stage", "root", "journal", "done", "swap", "out")):
             continue
         w, before = prepared(fast, "apply")
-        with tempfile.TemporaryDirectory(prefix="berm-test-session-", dir="/tmp") as session:
+        with tempfile.TemporaryDirectory(prefix="test-apply-session-", dir="/tmp") as session:
             w.session = session
             assert w.apply(f"kill={at}").code
             w.recover()

@@ -27,7 +27,7 @@ KILLS = ["staged:1", "commit-written:1", "commit-synced:1", "step:3", "out-renam
 
 @pytest.fixture
 def folder():
-    made = tempfile.mkdtemp(prefix="berm-test-fs-")
+    made = tempfile.mkdtemp(prefix="test-apply-fs-")
     os.makedirs(f"{made}/mnt")
     yield made
     for name in ("mnt/w/tree/inside", "mnt", "under", "lower"):

@@ -166,7 +166,7 @@ def seeds():
 @pytest.fixture(scope="module")
 def folder():
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    made = tempfile.mkdtemp(prefix="berm-test-apply-", dir=base)
+    made = tempfile.mkdtemp(prefix="test-apply-", dir=base)
     old = os.umask(0o022)
     yield made
     os.umask(old)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(bool(why), reason=why or "-")
 @pytest.fixture
 def folder():
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    made = tempfile.mkdtemp(prefix="berm-test-power-", dir=base)
+    made = tempfile.mkdtemp(prefix="test-apply-power-", dir=base)
     yield made
     subprocess.run(["umount", "-l", f"{made}/mnt"], check=False, capture_output=True)
     shutil.rmtree(made, ignore_errors=True)
