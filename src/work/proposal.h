@@ -19,7 +19,8 @@
  *           base: that of the same place below its parent's base directory, unless
  *               PROPOSAL_OPAQUE    it has none: all of it is in the proposal
  *               PROPOSAL_REDIRECT  it is the base's directory `target`, which was renamed to here.
- *                                  No two entries have the same target
+ *                                  No two entries have the same target. It may be the same place:
+ *                                  renamed there and back
  *           A WHITEOUT removes what the base has at that name of the parent's base directory. What
  *           is not mentioned is as in the base
  * Limits    the enums below, paths as in work/path.h; one mapping of the index, and no other memory
