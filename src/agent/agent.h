@@ -14,6 +14,7 @@
 #include "agent/port.h"
 #include "agent/stream.h"
 #include "agent/trust.h"
+#include "agent/workspace.h"
 
 enum {
 	AGENT_FREEZE_MS = 2000, /* a process in the kernel may take a while to stop */
@@ -47,6 +48,8 @@ struct agent {
 	struct identity_files names;
 	struct network network;
 	struct trust trust;
+	struct workspace workspace;
+	bool rescue; /* started to export what another guest left: it has no root, and runs nothing */
 	bool boot_id_hidden;
 	struct stream streams[WIRE_STREAMS_MAX];
 	struct child spare;

@@ -115,9 +115,9 @@ static int mount_scratch(struct err *e)
 
 	if (r < 0)
 		return r;
-	/* an option about a journal is refused where there is none */
+	/* a journal is on a disk that outlives its guest; the option is refused where there is none */
 	if (pread(fd, &compat, 1, EXT4_COMPAT_AT) == 1 && compat & EXT4_COMPAT_HAS_JOURNAL)
-		options = "nobarrier,noinit_itable,data=writeback";
+		options = "nobarrier,noinit_itable,data=ordered";
 	if (mount("/dev/vdb", "/scratch", "ext4", MS_NOATIME, options) < 0)
 		return err_sys(e, "mount the scratch disk (vdb, ext4)");
 	if ((mkdir("/scratch/upper", 0755) < 0 || mkdir("/scratch/work", 0755) < 0) &&
@@ -233,6 +233,18 @@ int boot_root(int *ret_scratch_fd, struct err *e)
 	return r;
 }
 
+int boot_rescue(int *ret_scratch_fd, struct err *e)
+{
+	static const struct boot_mount cgroup = { "cgroup2", "/sys/fs/cgroup",
+		                                  "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		                                  "",        true };
+	int r = mount_scratch(e);
+
+	if (r == 0)
+		r = fd_open("/scratch", O_RDONLY | O_DIRECTORY, 0, ret_scratch_fd, e);
+	return r == 0 ? mount_one(&cgroup, e) : r;
+}
+
 static void loopback_up(void)
 {
 	_own_fd_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -259,10 +271,12 @@ void boot_settings(struct agent *a)
 	(void)setrlimit(RLIMIT_NOFILE, &files);
 	(void)sethostname("berm", 4);
 	identity_init(&a->names);
-	identity_open(&a->names);
-	identity_write_names(&a->names, "berm");
 	network_init(&a->network);
 	trust_init(&a->trust);
+	if (a->rescue) /* there is no root whose files could be set */
+		return;
+	identity_open(&a->names);
+	identity_write_names(&a->names, "berm");
 	network_prepare(&a->network);
 	if (a->network.netlink_fd >= 0)
 		trust_prepare(&a->trust);

@@ -255,6 +255,8 @@ int identity_adopt(struct agent *a, const struct wire_identity *id, struct wire_
 		r = adopt_network(a, id, e);
 	if (r == 0)
 		trust_adopt(&a->trust, id->has_trust ? &id->trust : NULL, ret_where);
+	if (r == 0 && id->has_workspace && !a->rescue)
+		r = workspace_mount(&a->workspace, a->scratch_fd, &id->workspace, e);
 	if (r == 0)
 		r = cgroup_limit(&a->cg, id->memory_max, id->pids_max, e);
 	return r;

@@ -285,7 +285,9 @@ static int start(struct agent *a, struct err *e)
 		return r;
 	/* the port's announcement arrives while the disks are mounted; without a port nobody can
 	 * be told why they were not */
-	root = boot_root(&a->scratch_fd, e);
+	root = a->rescue ? boot_rescue(&a->scratch_fd, e) : boot_root(&a->scratch_fd, e);
+	if (root == 0 && a->rescue)
+		root = workspace_find(&a->workspace, a->scratch_fd, e);
 	r = open_port(a, root < 0 ? NULL : e);
 	if (root < 0 || r < 0)
 		return root < 0 ? root : r;
@@ -303,7 +305,16 @@ static int start(struct agent *a, struct err *e)
 	return r;
 }
 
-int main(void)
+/* What the kernel does not know itself of its command line. */
+static bool has_word(int argc, char **argv, const char *word)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], word) == 0)
+			return true;
+	return false;
+}
+
+int main(int argc, char **argv)
 {
 	struct agent *a = calloc(1, sizeof(*a));
 	struct err e = { 0 };
@@ -315,6 +326,8 @@ int main(void)
 	}
 	a->port.fd = a->epoll_fd = a->signal_fd = a->random_fd = a->scratch_fd = -1;
 	a->epoch = 1;
+	workspace_init(&a->workspace);
+	a->rescue = has_word(argc, argv, WORKSPACE_RESCUE_WORD);
 	if (start(a, &e) < 0)
 		agent_die(a, WIRE_FATAL, e.text);
 	stream_refill(a);

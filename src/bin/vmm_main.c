@@ -1,11 +1,12 @@
 /*
  * berm-vmm: one virtual machine on KVM.
  *
- *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] [--net]
+ *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] [--net] [--workspace]
  *	         (--restore [--wset] | --cmdline TEXT [--fresh])
  *
  * Started by the supervisor with every fd placed (engine/kvm.h): /dev/kvm, memory, disks, kernel or
- * saved state, the agent's socket, the control socket, the log, and with --net the gate's socket.
+ * saved state, the agent's socket, the control socket, the log, with --net the gate's socket,
+ * with --workspace that disk.
  * It makes an empty machine and closes its jail before it reads any of them: from here on there is
  * no path, no network of the host's, no new process. Each thread then narrows itself to the calls
  * of its own profile before the guest runs its first instruction.
@@ -34,7 +35,7 @@ enum { EXIT_BERM = 125, EXIT_ENDED = 1, MEMORY_MIB_MAX = 1 << 20, CPUS_MAX = 32 
 struct options {
 	uint64_t memory_mib, cpus, uid;
 	const char *cmdline;
-	bool restore, wset, host_cpu, net;
+	bool restore, wset, host_cpu, net, workspace;
 	bool fresh; /* memory is no file's */
 };
 
@@ -69,6 +70,8 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 			o.host_cpu = true;
 		else if (strcmp(argv[i], "--net") == 0)
 			o.net = true;
+		else if (strcmp(argv[i], "--workspace") == 0)
+			o.workspace = true;
 		else if (i + 1 < argc)
 			r = take_option(&o, argv[i], argv[i + 1], e), i++;
 		else
@@ -131,6 +134,7 @@ static int prepare(const struct options *o, struct machine **ret, struct err *e)
 		.control_fd = KVM_AT_CONTROL,
 		.log_fd = STDOUT_FILENO,
 		.net_fd = o->net ? KVM_AT_NET : -1,
+		.workspace_fd = o->workspace ? KVM_AT_WORKSPACE : -1,
 	};
 	_own_(machine_free) struct machine *m = NULL;
 	int r;

@@ -48,6 +48,12 @@ struct engine_config {
 	 * way round; the socket of a restore is always a new one.
 	 */
 	int net_fd;
+	/*
+	 * The workspace's image, opened for reading only and offered read-only, or -1: there is no such
+	 * disk. As with net_fd a saved guest has one or not; what a restore gives it may be another
+	 * file of the same size, of which nothing was mounted yet.
+	 */
+	int workspace_fd;
 	uint32_t cpus;
 	bool host_cpu; /* kvm: all of the host's CPU, as when it was saved; else the baseline */
 	uid_t uid;     /* what root has it run as; 0: stay who we are */

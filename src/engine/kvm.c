@@ -29,6 +29,8 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 		engine_add(a, "--host-cpu");
 	if (c->net_fd >= 0)
 		engine_add(a, "--net");
+	if (c->workspace_fd >= 0)
+		engine_add(a, "--workspace");
 	if (c->uid > 0) {
 		engine_add(a, "--uid");
 		engine_add(a, "%u", (unsigned)c->uid);
@@ -64,6 +66,7 @@ static void place_fds(struct spawn *s, const struct engine_config *c)
 	s->fds[KVM_AT_KVM] = c->kvm_fd;
 	s->fds[KVM_AT_WSET] = restore ? c->wset_fd : -1;
 	s->fds[KVM_AT_NET] = c->net_fd;
+	s->fds[KVM_AT_WORKSPACE] = c->workspace_fd;
 }
 
 static int kvm_start(const struct engine_config *c, struct engine_vm *ret_vm, struct err *e)

@@ -22,7 +22,8 @@ enum kvm_fd {
 	KVM_AT_INCOMING = 8, /* saved state, or the kernel */
 	KVM_AT_INITRD = 9,
 	KVM_AT_KVM = 10,
-	KVM_AT_WSET = 11, /* pages to bring in before it runs; may be absent */
-	KVM_AT_NET = 12,  /* the gate's socket; absent: no network card */
-	KVM_AT_COUNT = 13,
+	KVM_AT_WSET = 11,      /* pages to bring in before it runs; may be absent */
+	KVM_AT_NET = 12,       /* the gate's socket; absent: no network card */
+	KVM_AT_WORKSPACE = 13, /* read only; absent: no such disk */
+	KVM_AT_COUNT = 14,
 };

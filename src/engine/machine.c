@@ -81,7 +81,9 @@ static void on_gate_lost(void *arg, const char *why)
 /* Does this machine have a device there? */
 static bool has_slot(const struct machine *m, unsigned slot)
 {
-	return slot != SLOT_NET || m->c.net_fd >= 0;
+	if (slot == SLOT_NET)
+		return m->c.net_fd >= 0;
+	return slot != SLOT_WORKSPACE || m->c.workspace_fd >= 0;
 }
 
 static uint64_t slot_address(unsigned slot)
@@ -120,6 +122,14 @@ static int make_card(struct machine *m, const struct virtio_place *at, struct er
 	return r;
 }
 
+static int make_disk(int fd, const char *serial, bool read_only, const struct virtio_place *at,
+                     struct virtio_dev **ret, struct err *e)
+{
+	const struct blk_config bc = { .fd = fd, .read_only = read_only, .serial = serial };
+
+	return blk_new(at, &bc, ret, e);
+}
+
 static int make_device(struct machine *m, unsigned slot, const struct virtio_place *at,
                        struct err *e)
 {
@@ -133,13 +143,11 @@ static int make_device(struct machine *m, unsigned slot, const struct virtio_pla
 			&(struct console_config){ .log_fd = c->log_fd, .agent_fd = c->agent_fd },
 			ret, e);
 	case SLOT_IMAGE:
-		return blk_new(at,
-		               &(struct blk_config){
-				       .fd = c->image_fd, .read_only = true, .serial = "image" },
-		               ret, e);
+		return make_disk(c->image_fd, "image", true, at, ret, e);
 	case SLOT_SCRATCH:
-		return blk_new(at, &(struct blk_config){ .fd = c->scratch_fd, .serial = "scratch" },
-		               ret, e);
+		return make_disk(c->scratch_fd, "scratch", false, at, ret, e);
+	case SLOT_WORKSPACE:
+		return make_disk(c->workspace_fd, "workspace", true, at, ret, e);
 	case SLOT_RNG:
 		return rng_new(at, ret, e);
 	case SLOT_BALLOON:

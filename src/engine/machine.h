@@ -26,7 +26,8 @@ enum machine_slot {
 	SLOT_SCRATCH, /* vdb */
 	SLOT_RNG,
 	SLOT_BALLOON,
-	SLOT_NET, /* only where a network was asked for */
+	SLOT_NET,       /* only where a network was asked for */
+	SLOT_WORKSPACE, /* vdc; only where there is a workspace */
 	SLOT_COUNT,
 };
 
@@ -41,6 +42,7 @@ struct machine_config {
 	/* ram_fd is -1 for a boot whose memory nobody keeps */
 	int kvm_fd, ram_fd, image_fd, scratch_fd, agent_fd, control_fd, log_fd;
 	int net_fd; /* the gate's socket (virtio/net.h); -1: the machine has no network card */
+	int workspace_fd; /* read only; -1: no such disk */
 };
 
 _must_ int machine_new(const struct machine_config *c, struct machine **ret, struct err *e);

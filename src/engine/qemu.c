@@ -24,7 +24,8 @@ enum {
 	AT_INCOMING = QEMU_INCOMING_FD, /* or the kernel */
 	AT_INITRD = 9,
 	AT_NET = 10,
-	AT_COUNT = 11,
+	AT_WORKSPACE = 11,
+	AT_COUNT = 12,
 };
 
 /*
@@ -196,6 +197,8 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 	add_console(a);
 	add_disk(a, "image", AT_IMAGE, true);
 	add_disk(a, "scratch", AT_SCRATCH, false);
+	if (c->workspace_fd >= 0)
+		add_disk(a, "workspace", AT_WORKSPACE, true);
 	if (c->net_fd >= 0)
 		add_card(a);
 	add_start(a, c);
@@ -247,6 +250,7 @@ static int qemu_start(const struct engine_config *c, struct engine_vm *ret_vm, s
 	s.fds[AT_INCOMING] = c->incoming_fd >= 0 ? c->incoming_fd : c->kernel_fd;
 	s.fds[AT_INITRD] = c->incoming_fd >= 0 ? -1 : c->initrd_fd;
 	s.fds[AT_NET] = c->net_fd;
+	s.fds[AT_WORKSPACE] = c->workspace_fd;
 	r = spawn_child(&s, &vm.pid, &vm.pidfd, e);
 	if (r < 0)
 		return r;

@@ -274,11 +274,15 @@ static void builder_init(struct builder *b)
 
 /*
  * The card of a guest that is only saved: nobody in it uses it, and nobody answers. What its guests
- * are joined to later is another socket.
+ * are joined to later is another socket; so it is with the disk of a workspace.
  */
 static int join(struct builder *b, struct guest_files *g, struct err *e)
 {
-	return b->spec->network ? engine_pair(SOCK_STREAM, &b->peer_fd, &g->net_fd, e) : 0;
+	int r = b->spec->workspace ? guest_empty_workspace(&g->workspace_fd, e) : 0;
+
+	if (r == 0 && b->spec->network)
+		r = engine_pair(SOCK_STREAM, &b->peer_fd, &g->net_fd, e);
+	return r;
 }
 
 /* From here on nothing is started and nothing but the templates is written. */

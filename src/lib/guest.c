@@ -8,11 +8,13 @@
 #include "engine/qemu.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -79,14 +81,25 @@ static int wait_child(pid_t pid, int pidfd, int timeout_ms, int *ret_status)
 	return r;
 }
 
-int guest_format_scratch(int fd, struct err *e)
+int guest_empty_workspace(int *ret_fd, struct err *e)
+{
+	_own_fd_ int fd = memfd_create("berm-workspace", MFD_CLOEXEC);
+	char path[40];
+
+	if (fd < 0 || ftruncate(fd, (off_t)GUEST_WORKSPACE_BYTES) < 0)
+		return err_sys(e, "make an empty workspace");
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return fd_open(path, O_RDONLY, 0, ret_fd, e);
+}
+
+int guest_format_scratch(int fd, bool kept, struct err *e)
 {
 	/*
-	 * The disk dies with the guest, so it needs no journal and no backup of anything; what
-	 * is not laid out now need not be copied at each start. Without uninit_bg mke2fs writes
-	 * every inode table, lazy or not: 64 MiB of zeros.
+	 * As a rule the disk dies with the guest, so it needs no journal and no backup of anything;
+	 * what is not laid out now need not be copied at each start. Without uninit_bg mke2fs
+	 * writes every inode table, lazy or not: 64 MiB of zeros.
 	 */
-	static const char *const argv[] = {
+	const char *const argv[] = {
 		"mke2fs",
 		"-q",
 		"-F",
@@ -97,9 +110,10 @@ int guest_format_scratch(int fd, struct err *e)
 		"-b",
 		"4096",
 		"-O",
-		"^has_journal,^resize_inode,^metadata_csum,uninit_bg,sparse_super2",
+		kept ? "has_journal,^resize_inode,^metadata_csum,uninit_bg,sparse_super2"
+		     : "^has_journal,^resize_inode,^metadata_csum,uninit_bg,sparse_super2",
 		"-E",
-		"lazy_itable_init=1,nodiscard,num_backup_sb=0",
+		"lazy_itable_init=1,lazy_journal_init=1,nodiscard,num_backup_sb=0",
 		"-i",
 		"16384",
 		"/proc/self/fd/3",
@@ -147,6 +161,7 @@ static struct engine_config config(const struct paths *p, const struct guest_fil
 		.incoming_fd = -1,
 		.wset_fd = -1,
 		.net_fd = g->net_fd,
+		.workspace_fd = g->workspace_fd,
 		.cpus = spec->limits.cpus,
 		.host_cpu = spec->host_cpu,
 		.uid = uid,
@@ -158,7 +173,8 @@ static struct engine_config config(const struct paths *p, const struct guest_fil
  * sound to measure it with; so it is told. `first` was taken before the scratch disk was made,
  * which takes long enough as a rule.
  */
-static void put_cmdline(struct buf *b, const struct guest_files *g, const struct clock_tsc *first)
+static void put_cmdline(struct buf *b, const struct guest_files *g, bool rescue,
+                        const struct clock_tsc *first)
 {
 	const struct timespec rest = { .tv_nsec = TSC_REST_NS };
 	struct clock_tsc second;
@@ -173,6 +189,8 @@ static void put_cmdline(struct buf *b, const struct guest_files *g, const struct
 	buf_put_str(b, g->cmdline);
 	if (g->engine->id == ENGINE_QEMU && khz > 0)
 		buf_printf(b, " tsc_early_khz=%" PRIu64, khz);
+	if (rescue)
+		buf_put_str(b, " " GUEST_RESCUE_WORD);
 	(void)buf_cstr(b);
 }
 
@@ -187,16 +205,39 @@ int guest_boot_draft(const struct paths *p, const struct guest_files *g, const s
 	int r;
 
 	clock_tsc_take(&first);
-	r = guest_format_scratch(d->scratch_fd, e);
+	r = guest_format_scratch(d->scratch_fd, spec->workspace != NULL, e);
 	if (r < 0)
 		return r;
 	buf_init(&b, cmdline, sizeof(cmdline));
-	put_cmdline(&b, g, &first);
+	put_cmdline(&b, g, false, &first);
 	c.cmdline = cmdline;
 	c.scratch_fd = d->scratch_fd;
 	c.ram_fd = d->ram_fd;
 	c.ram_shared = true;
 	return g->engine->start(&c, ret, e);
+}
+
+/* The file for the guest's disk: a session's own, which stays, or one that goes with the guest. */
+static int scratch_file(const struct guest_files *g, int dir_fd, int *ret_fd, struct err *e)
+{
+	int fd;
+
+	if (g->scratch_fd < 0)
+		return fd_tmpfile(dir_fd, 0600, ret_fd, e);
+	fd = fcntl(g->scratch_fd, F_DUPFD_CLOEXEC, 3); /* its lock goes along */
+	if (fd < 0)
+		return err_sys(e, "hold the scratch disk");
+	*ret_fd = fd;
+	return 0;
+}
+
+static int fresh_scratch(int fd, const struct spec *spec, struct err *e)
+{
+	if (spec->rescue)
+		return 0;
+	if (ftruncate(fd, (off_t)spec->limits.disk_bytes) < 0)
+		return err_sys(e, "size the scratch disk");
+	return guest_format_scratch(fd, spec->workspace != NULL, e);
 }
 
 int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,
@@ -209,13 +250,11 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 	_own_fd_ int ram = -1;
 	struct clock_tsc first;
 	struct buf b;
-	int r = fd_tmpfile(dir_fd, 0600, &scratch, e);
+	int r = scratch_file(g, dir_fd, &scratch, e);
 
 	clock_tsc_take(&first);
-	if (r == 0 && ftruncate(scratch, (off_t)spec->limits.disk_bytes) < 0)
-		r = err_sys(e, "size the scratch disk");
 	if (r == 0)
-		r = guest_format_scratch(scratch, e);
+		r = fresh_scratch(scratch, spec, e);
 	if (r < 0)
 		return r;
 	if (g->engine->id != ENGINE_KVM) {
@@ -224,7 +263,7 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 			return err_sys(e, "make the guest's memory");
 	}
 	buf_init(&b, cmdline, sizeof(cmdline));
-	put_cmdline(&b, g, &first);
+	put_cmdline(&b, g, spec->rescue, &first);
 	c.cmdline = cmdline;
 	c.scratch_fd = scratch;
 	c.ram_fd = ram;
@@ -240,7 +279,7 @@ int guest_restore(const struct paths *p, const struct guest_files *g, const stru
 {
 	struct engine_config c = config(p, g, spec, image_fd, uid);
 	_own_fd_ int scratch = -1;
-	int r = fd_tmpfile(dir_fd, 0600, &scratch, e);
+	int r = scratch_file(g, dir_fd, &scratch, e);
 
 	if (r == 0)
 		r = fd_copy_sparse(from->scratch_fd, scratch, e);

@@ -17,6 +17,9 @@ enum {
 		20000, /* 30 ms as a rule; a disk of 1 TiB on a busy machine takes seconds */
 };
 
+/* A word of the kernel's command line that it hands to the agent: agent/workspace.h */
+#define GUEST_RESCUE_WORD "berm_rescue"
+
 /* What a guest is made with: the engine, the installed kernel, its first program, open. */
 struct guest_files {
 	const struct engine_ops *engine;
@@ -29,7 +32,17 @@ struct guest_files {
 	/* the engine's end of a stream socket to the gate, or -1: no network card. Whoever asks
 	 * for one (spec.network) puts it here before a start, and may close it after */
 	int net_fd;
+	/*
+	 * Of one with spec.workspace: the workspace's image, read only, or
+	 * guest_empty_workspace() where nobody reads it; and the file that becomes the guest's own
+	 * disk. -1: there is none, and a file without a name is made.
+	 */
+	int workspace_fd;
+	int scratch_fd;
 };
+
+/* Every workspace's disk has this size, so that one template serves all: see work/base.h. */
+#define GUEST_WORKSPACE_BYTES (UINT64_C(1) << 40)
 
 void guest_files_init(struct guest_files *g);
 void guest_files_close(struct guest_files *g);
@@ -60,8 +73,14 @@ void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec
 _must_ int guest_put_machine(struct buf *b, const struct guest_files *g, const struct spec *spec,
                              struct err *e);
 
-/* Makes an ext4 file system in an empty file of the right size, with mke2fs. */
-_must_ int guest_format_scratch(int fd, struct err *e);
+/* A file of GUEST_WORKSPACE_BYTES, all hole, read only: the disk of a guest that is only saved. */
+_must_ int guest_empty_workspace(int *ret_fd, struct err *e);
+
+/*
+ * Makes an ext4 file system in an empty file of the right size, with mke2fs. kept: the disk outlives
+ * its guest, however that ends, so it gets a journal.
+ */
+_must_ int guest_format_scratch(int fd, bool kept, struct err *e);
 
 /* Boots with the draft's files, so that it can be saved. */
 _must_ int guest_boot_draft(const struct paths *p, const struct guest_files *g,
@@ -69,7 +88,8 @@ _must_ int guest_boot_draft(const struct paths *p, const struct guest_files *g,
                             struct engine_vm *ret, struct err *e);
 
 /*
- * Boots with anonymous RAM and a fresh scratch disk made in the file system of dir_fd.
+ * Boots with anonymous RAM and a fresh scratch disk made in the file system of dir_fd; of a rescue
+ * (spec.rescue) g->scratch_fd is a copy of the one to rescue from, and stays as it is.
  * ret_scratch_fd: the disk, the caller's; the guest has it open as well.
  */
 _must_ int guest_boot(const struct paths *p, const struct guest_files *g, const struct spec *spec,

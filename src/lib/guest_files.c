@@ -16,9 +16,13 @@
 
 void guest_files_init(struct guest_files *g)
 {
-	*g = (struct guest_files){
-		.kernel_fd = -1, .initrd_fd = -1, .kvm_fd = -1, .qemu_fd = -1, .net_fd = -1
-	};
+	*g = (struct guest_files){ .kernel_fd = -1,
+		                   .initrd_fd = -1,
+		                   .kvm_fd = -1,
+		                   .qemu_fd = -1,
+		                   .net_fd = -1,
+		                   .workspace_fd = -1,
+		                   .scratch_fd = -1 };
 }
 
 void guest_files_close(struct guest_files *g)
@@ -28,6 +32,8 @@ void guest_files_close(struct guest_files *g)
 	own_close_fd(&g->kvm_fd);
 	own_close_fd(&g->qemu_fd);
 	own_close_fd(&g->net_fd);
+	own_close_fd(&g->workspace_fd);
+	own_close_fd(&g->scratch_fd);
 	guest_files_init(g);
 }
 
@@ -122,9 +128,10 @@ static void put_cpu(struct buf *b)
 
 static void put_size(struct buf *b, const struct spec *spec)
 {
-	buf_printf(b, "cpus %" PRIu32 "%s\nmemory %" PRIu64 "\ndisk %" PRIu64 "\nnetwork %s\n",
+	buf_printf(b, "cpus %" PRIu32 "%s\nmemory %" PRIu64 "\ndisk %" PRIu64 "\nnetwork %s\n%s",
 	           spec->limits.cpus, spec->host_cpu ? " host" : "", spec->limits.memory_bytes,
-	           spec->limits.disk_bytes, spec->network ? "card" : "none");
+	           spec->limits.disk_bytes, spec->network ? "card" : "none",
+	           spec->workspace ? "workspace disk\n" : "");
 }
 
 void guest_put_key(struct buf *b, const struct guest_files *g, const struct spec *spec)

@@ -51,6 +51,8 @@ void spec_init(struct spec *s)
 			.pids = 512,
 		},
 		.minimum_level = LEVEL_EMULATED,
+		.collect_bytes = SPEC_COLLECT,
+		.collect_ms = SPEC_COLLECT_MS,
 	};
 }
 
@@ -223,6 +225,28 @@ static int check_warm(const struct spec *s, struct err *e)
 	return 0;
 }
 
+static int check_workspace(const struct spec *s, struct err *e)
+{
+	int r = s->workspace ? wire_parse_mount_point(span_str(s->workspace)) : 0;
+
+	if (r == -EPERM)
+		return err_set(
+			e, -EINVAL,
+			"a workspace at '%s' would hide what the guest needs: choose another "
+			"place, as /workspace",
+			s->workspace);
+	if (r < 0)
+		return err_set(e, -EINVAL,
+		               "a workspace at '%s': must be an absolute path of at most %d bytes, "
+		               "without '.', '..' or '//'",
+		               s->workspace, WIRE_PATH_MAX - 1);
+	if (s->workspace && spec_is_copy(s))
+		return err_set(e, -EINVAL, "a session cannot be a copy of another guest");
+	if (s->rescue && (!s->workspace || !s->cold || s->network || s->argv[0]))
+		return err_set(e, -EINVAL, "a rescue boots for a workspace, and runs nothing");
+	return 0;
+}
+
 int spec_check(const struct spec *s, struct err *e)
 {
 	int r = check_names(s, e);
@@ -233,6 +257,8 @@ int spec_check(const struct spec *s, struct err *e)
 		r = check_command(s, e);
 	if (r == 0)
 		r = check_warm(s, e);
+	if (r == 0)
+		r = check_workspace(s, e);
 	if (r < 0)
 		return r;
 	if (s->engine > SPEC_ENGINE_KVM)

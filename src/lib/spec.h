@@ -42,6 +42,9 @@ enum {
 #define SPEC_PIDS_MAX    UINT64_C(65536)
 #define SPEC_TIME_MAX_MS (UINT64_C(366) * 86400 * 1000) /* a year; timers stay far from overflow */
 #define SPEC_OUTPUT_MAX  (UINT64_C(1) << 50)
+#define SPEC_COLLECT     (UINT64_C(16) << 30) /* spec_init()'s collect_bytes */
+#define SPEC_COLLECT_MS                                                                            \
+	120000U /* and its collect_ms: a guest's whole disk may have to be written */
 
 /* How much of a boundary a run got, or demands. Strongest is largest. */
 enum level { LEVEL_PROCESS = 1, LEVEL_EMULATED = 2, LEVEL_MICROVM = 3 };
@@ -79,6 +82,14 @@ struct spec {
 	bool foreground_tty; /* the caller sits at a terminal: progress is wanted */
 	bool network;        /* a network card, joined to a gate; else there is no such device */
 	uint16_t rows, cols;
+	/*
+	 * Of a session (lib/work_session.h), which brings the disk: where its workspace is mounted in the
+	 * guest; NULL: no workspace. At the end its work is collected, at most so many bytes of it.
+	 */
+	const char *workspace;
+	uint64_t collect_bytes;
+	uint32_t collect_ms; /* for that to begin, and to go on at SUP_COLLECT_RATE */
+	bool rescue; /* of one whose guest died: boots, and only collects; no argv, no network */
 	/*
 	 * Of a copy of a saved guest, which goes on instead of starting argv: what there is to know
 	 * of it. See lib/snapshot.h.

@@ -57,6 +57,10 @@ static const struct field fields[] = {
 	{ 30, KIND_BOOL, true, 0, AT(main_stdin_eof) },
 	{ 31, KIND_BOOL, true, 0, AT(host_cpu) },
 	{ 32, KIND_BOOL, true, 0, AT(network) },
+	{ 33, KIND_TEXT, false, 0, AT(workspace) },
+	{ 34, KIND_U64, true, 0, AT(collect_bytes) },
+	{ 35, KIND_BOOL, true, 0, AT(rescue) },
+	{ 36, KIND_U32, true, 0, AT(collect_ms) },
 };
 #undef AT
 /* clang-format on */

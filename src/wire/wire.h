@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 3,
+	WIRE_VERSION = 4,
 	WIRE_MAGIC = 0xb37e,
 	WIRE_HEADER_BYTES = 16,
 	WIRE_DATA_MAX = 64 << 10,  /* payload of one DATA frame; also of most others */
@@ -96,8 +96,14 @@ enum wire_type {
 	WIRE_PUT = 41,
 	/* host: wire_file; opens. The agent sends DATA on WIRE_OUT: entries, then EOF */
 	WIRE_GET = 42,
-	WIRE_RESULT = 43, /* agent: wire_fail (code 0 is success); closes a PUT or GET */
+	WIRE_RESULT = 43, /* agent: wire_fail (code 0 is success); closes a PUT, GET or COLLECT */
 	WIRE_RESET = 44,  /* both: u32 errno; closes at once, drops what is under way */
+	/*
+	 * host: empty; opens. The workload is stopped for good and the workspace made read-only;
+	 * then DATA on WIRE_OUT: its upper layer as a tar (docs/internals/workspace.md), EOF, and
+	 * RESULT
+	 */
+	WIRE_COLLECT = 45,
 	/* the supervisor's socket only; a command is the host side, the supervisor the agent's */
 	WIRE_INFO = 64,    /* command: empty -> INFO_OK */
 	WIRE_INFO_OK = 65, /* supervisor: JSON text, see session.h */
@@ -158,6 +164,11 @@ struct wire_trust {
 	struct span pem;
 };
 
+/* The workspace disk (vdc), to be mounted with the scratch disk over it. */
+struct wire_workspace {
+	struct span path; /* WIRE_PATH_MAX - 1, as wire_parse_mount_point() wants it */
+};
+
 struct wire_identity {
 	uint64_t realtime_ns; /* since 1970-01-01 UTC */
 	uint32_t pids_max;    /* of the workload; 0 is no limit */
@@ -169,9 +180,10 @@ struct wire_identity {
 	/* WIRE_HOSTNAME_MAX of [A-Za-z0-9._-]; empty keeps the present one */
 	struct span hostname;
 	/* without them the card stays as it is, and a certificate of an earlier life goes */
-	bool has_network, has_trust;
+	bool has_network, has_trust, has_workspace;
 	struct wire_network network;
 	struct wire_trust trust;
+	struct wire_workspace workspace;
 };
 
 /* Where the certificate went, as absolute paths in the guest; both empty: there was none. */
@@ -276,6 +288,11 @@ _must_ int wire_parse_hello(struct span payload, struct wire_hello *ret);
 _must_ int wire_parse_identity(struct span payload, struct wire_identity *ret);
 _must_ int wire_parse_trusted(struct span payload, struct wire_trusted *ret);
 _must_ int wire_parse_cert(struct span pem); /* is it as struct wire_trust wants it? */
+/*
+ * May a workspace be mounted there? Absolute, no empty, "." or ".." part, none over WIRE_NAME_MAX,
+ * and nothing the guest needs is hidden by it. -EBADMSG: no such path; -EPERM: it would hide something.
+ */
+_must_ int wire_parse_mount_point(struct span path);
 _must_ int wire_parse_exec(struct span payload, struct wire_exec *ret);
 _must_ int wire_parse_fail(struct span payload, struct wire_fail *ret);
 _must_ int wire_parse_exit(struct span payload, struct wire_exit *ret);

@@ -36,7 +36,7 @@ static const char *const names[WIRE_TYPE_COUNT] = {
 	[WIRE_END] = "END",           [WIRE_WAIT] = "WAIT",
 	[WIRE_PROGRESS] = "PROGRESS", [WIRE_SNAPSHOT] = "SNAPSHOT",
 	[WIRE_PAUSE] = "PAUSE",       [WIRE_RESUME] = "RESUME",
-	[WIRE_DONE] = "DONE",
+	[WIRE_DONE] = "DONE",         [WIRE_COLLECT] = "COLLECT",
 };
 
 const char *wire_type_name(uint8_t type)

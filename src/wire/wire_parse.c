@@ -33,10 +33,11 @@ enum {
 	FAIL_BYTES_MIN = 4 + 1 + 2,
 	FAIL_BYTES_MAX = FAIL_BYTES_MIN + WIRE_TEXT_MAX,
 	HELLO_BYTES_MAX = 1024, /* a later version's may be longer than ours */
-	IDENTITY_BYTES_MIN = 8 + 4 + 8 + 4 + WIRE_ENTROPY_BYTES + WIRE_MACHINE_ID_BYTES + 2 + 1 + 1,
+	IDENTITY_BYTES_MIN =
+		8 + 4 + 8 + 4 + WIRE_ENTROPY_BYTES + WIRE_MACHINE_ID_BYTES + 2 + 1 + 1 + 1,
 	NETWORK_BYTES = 3 * 4 + 1 + 1 + 2 * 16 + 2,
-	IDENTITY_BYTES_MAX =
-		IDENTITY_BYTES_MIN + WIRE_HOSTNAME_MAX + NETWORK_BYTES + 4 + 2 + WIRE_CERT_MAX,
+	IDENTITY_BYTES_MAX = IDENTITY_BYTES_MIN + WIRE_HOSTNAME_MAX + NETWORK_BYTES + 4 + 2 +
+	                     WIRE_CERT_MAX + 2 + WIRE_PATH_MAX,
 	TRUSTED_BYTES_MIN = 2 + 2,
 	PREFIX4_MIN = 8,
 	PREFIX4_MAX = 30,
@@ -105,6 +106,7 @@ static const struct rule rules[WIRE_TYPE_COUNT] = {
 	               FILE_BYTES_MIN + WIRE_PATH_MAX + WIRE_USER_MAX },
 	[WIRE_RESULT] = { AGENTS, true, 0, 0, FAIL_BYTES_MIN, FAIL_BYTES_MAX },
 	[WIRE_RESET] = { ALL, true, 0, 0, 4, 4 },
+	[WIRE_COLLECT] = { HOST, true, 0, 0, 0, 0 },
 
 	[WIRE_INFO] = { COMMAND, false, 0, 0, 0, 0 },
 	[WIRE_INFO_OK] = { SUPERVISOR, false, 0, 0, 2, WIRE_JSON_MAX },
@@ -302,6 +304,66 @@ static bool take_trust(struct span *s, struct wire_trust *ret)
 	       wire_parse_cert(ret->pem) == 0;
 }
 
+/* Is it that directory, or (if it has a slash at its end) anything below it? */
+static bool is_place(struct span path, const char *place)
+{
+	size_t len = strlen(place);
+
+	if (place[len - 1] != '/')
+		return span_is(path, place);
+	return path.len > len && memcmp(path.at, place, len) == 0;
+}
+
+static bool in_places(struct span path, const char *const *places, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (is_place(path, places[i]))
+			return true;
+	return false;
+}
+
+/* What a command finds there it needs, or the kernel and the agent do. */
+static bool hides(struct span path)
+{
+	static const char *const taken[] = {
+		"/bin",     "/boot",  "/dev",   "/etc",   "/home", "/lib",  "/lib32",  "/lib64",
+		"/libx32",  "/proc",  "/root",  "/run",   "/sbin", "/sys",  "/tmp",    "/usr",
+		"/var",     "/bin/",  "/boot/", "/dev/",  "/etc/", "/lib/", "/lib32/", "/lib64/",
+		"/libx32/", "/proc/", "/run/",  "/sbin/", "/sys/", "/usr/",
+	};
+	static const char *const free[] = { "/usr/src/", "/usr/local/src/" };
+
+	return in_places(path, taken, sizeof(taken) / sizeof(taken[0])) &&
+	       !in_places(path, free, sizeof(free) / sizeof(free[0]));
+}
+
+static bool part_ok(struct span part)
+{
+	return part.len > 0 && part.len <= WIRE_NAME_MAX && !span_is(part, ".") &&
+	       !span_is(part, "..");
+}
+
+int wire_parse_mount_point(struct span path)
+{
+	struct span rest = path;
+	struct span part;
+
+	if (path.len < 2 || path.len >= WIRE_PATH_MAX || has_nul(path) || path.at[0] != '/' ||
+	    path.at[path.len - 1] == '/')
+		return -EBADMSG;
+	rest.at++;
+	rest.len--;
+	while (take_until(&rest, '/', &part))
+		if (!part_ok(part))
+			return -EBADMSG;
+	return hides(path) ? -EPERM : 0;
+}
+
+static bool take_workspace(struct span *s, struct wire_workspace *ret)
+{
+	return take_text(s, WIRE_PATH_MAX, &ret->path) && wire_parse_mount_point(ret->path) == 0;
+}
+
 static bool take_parts(struct span *s, struct wire_identity *ret)
 {
 	uint8_t has;
@@ -312,6 +374,9 @@ static bool take_parts(struct span *s, struct wire_identity *ret)
 	if (!take_flag(s, &has) || (has && !take_trust(s, &ret->trust)))
 		return false;
 	ret->has_trust = has;
+	if (!take_flag(s, &has) || (has && !take_workspace(s, &ret->workspace)))
+		return false;
+	ret->has_workspace = has;
 	return s->len == 0;
 }
 

@@ -131,6 +131,9 @@ void wire_put_identity(struct buf *out, uint32_t epoch, const struct wire_identi
 		buf_put_le32(out, id->trust.name_hash);
 		put_text(out, id->trust.pem, WIRE_CERT_MAX);
 	}
+	buf_put_u8(out, id->has_workspace);
+	if (id->has_workspace)
+		put_text(out, id->workspace.path, WIRE_PATH_MAX);
 	frame_end(out, start);
 }
 

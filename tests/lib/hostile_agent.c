@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 enum {
-	VERSION = 3,
+	VERSION = 4,
 	HELLO = 1,
 	FATAL = 4,
 	IDENTITY_OK = 6,

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-VERSION = 3
+VERSION = 4
 MAGIC = 0xB37E
 HEADER = struct.Struct("<HBBIII")
 DATA_MAX = 64 << 10
@@ -18,7 +18,7 @@ TYPES = dict(
     STATS_OK=10, FREEZE=11, FREEZE_OK=12, THAW=13, THAW_OK=14, QUIESCE=15, QUIESCE_OK=16,
     POWEROFF=17, EVENT=18, HOLD=19, HOLD_OK=20, RELEASE=21, RELEASE_OK=22, EXEC=32, EXEC_OK=33,
     EXEC_ERR=34, DATA=35, EOF=36, CREDIT=37, RESIZE=38,
-    SIGNAL=39, EXIT=40, PUT=41, GET=42, RESULT=43, RESET=44, INFO=64, INFO_OK=65, ATTACH=66,
+    SIGNAL=39, EXIT=40, PUT=41, GET=42, RESULT=43, RESET=44, COLLECT=45, INFO=64, INFO_OK=65, ATTACH=66,
     STOP=67, KILL=68, END=69, WAIT=70, PROGRESS=71, SNAPSHOT=72, PAUSE=73, RESUME=74, DONE=75,
 )
 globals().update(TYPES)
@@ -79,15 +79,16 @@ def network_part(ip4="100.96.0.2", router4="100.96.0.1", dns4="100.96.0.1", pref
 
 
 def identity_payload(realtime_ns=None, pids_max=0, memory_max=0, entropy=None, machine_id=b"\1" * 16,
-                     hostname="guest", keep_stream=0, network=None, trust=None):
-    """network: fields of network_part(); trust: (name hash, PEM)."""
+                     hostname="guest", keep_stream=0, network=None, trust=None, workspace=None):
+    """network: fields of network_part(); trust: (name hash, PEM); workspace: where it is mounted."""
     if realtime_ns is None:
         realtime_ns = time.time_ns()
     entropy = entropy or bytes(range(64))
     return (struct.pack("<QIQI", realtime_ns, pids_max, memory_max, keep_stream) + entropy +
             machine_id + str16(hostname) +
             (b"\0" if network is None else b"\1" + network_part(**network)) +
-            (b"\0" if trust is None else b"\1" + struct.pack("<I", trust[0]) + str16(trust[1])))
+            (b"\0" if trust is None else b"\1" + struct.pack("<I", trust[0]) + str16(trust[1])) +
+            (b"\0" if workspace is None else b"\1" + str16(workspace)))
 
 
 def parse_trusted(p):

@@ -49,6 +49,9 @@ static void texts_ok(enum payload_kind kind, const union any_payload *p, struct 
 		text_ok(p->identity.hostname, in, WIRE_HOSTNAME_MAX);
 		text_ok(p->identity.trust.pem, in, WIRE_CERT_MAX);
 		must(!p->identity.has_trust || wire_parse_cert(p->identity.trust.pem) == 0);
+		text_ok(p->identity.workspace.path, in, WIRE_PATH_MAX - 1);
+		must(!p->identity.has_workspace ||
+		     wire_parse_mount_point(p->identity.workspace.path) == 0);
 		must(!p->identity.has_network || p->identity.network.prefix4 <= 30);
 	} else if (kind == P_TRUSTED) {
 		text_ok(p->trusted.cert, in, WIRE_NAME_MAX);

@@ -11,7 +11,7 @@ import time
 
 PORT = 3
 MAGIC = 0xB37E
-VERSION = 3
+VERSION = 4
 IN, OUT, ERR = 0, 1, 2
 NO_PATHS = bytes(4)  # of an IDENTITY_OK: no certificate
 here = os.path.dirname(os.path.abspath(__file__))

@@ -41,6 +41,8 @@ static struct spec full(void)
 		.epoch = 3,
 		.main_pid = 41,
 		.main_stdin_eof = true,
+		.collect_bytes = 1004,
+		.collect_ms = 1005,
 	};
 
 	return s;
@@ -96,6 +98,10 @@ static void check_same(const struct spec *a, const struct spec *b)
 	CHECK_EQ(a->epoch, b->epoch);
 	CHECK_EQ(a->main_pid, b->main_pid);
 	CHECK_EQ(a->main_stdin_eof, b->main_stdin_eof);
+	CHECK_EQ(a->collect_bytes, b->collect_bytes);
+	CHECK_EQ(a->collect_ms, b->collect_ms);
+	CHECK_EQ(a->rescue, b->rescue);
+	CHECK_STR(a->workspace, b->workspace);
 }
 
 /* Parses a copy that ends at an unreadable page. */
@@ -445,6 +451,67 @@ TEST(no_main_command_is_an_empty_list)
 	CHECK_OK(spec_check(&s, &e), &e);
 	s.stdin_open = true;
 	bad(s, "no command for it");
+}
+
+static struct spec session(void)
+{
+	struct spec s = full();
+
+	s.epoch = 0;
+	s.from = NULL;
+	s.workspace = "/workspace";
+	return s;
+}
+
+static struct spec rescue(void)
+{
+	static const char *const none[] = { NULL };
+	struct spec s = session();
+
+	s.rescue = s.cold = true;
+	s.argv = none;
+	s.tty = s.stdin_open = false;
+	return s;
+}
+
+TEST(s18_a_workspace_has_a_place)
+{
+	static const char *const hiding[] = { "/usr/bin", "/etc", "/proc/1", "/home" };
+	static const char *const wrong[] = { "", "/", "work", "/a/../b", "/a/", "//a" };
+	struct spec s = session();
+	struct err e = { 0 };
+
+	CHECK_OK(spec_check(&s, &e), &e);
+	for (size_t i = 0; i < sizeof(hiding) / sizeof(hiding[0]); i++) {
+		s.workspace = hiding[i];
+		bad(s, "hide what the guest needs");
+	}
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		s.workspace = wrong[i];
+		bad(s, "absolute path");
+	}
+	s = full();
+	s.workspace = "/workspace";
+	bad(s, "cannot be a copy");
+}
+
+TEST(a_rescue_runs_nothing)
+{
+	struct spec s = rescue();
+	struct err e = { 0 };
+
+	CHECK_OK(spec_check(&s, &e), &e);
+	s.network = true;
+	bad(s, "runs nothing");
+	s = rescue();
+	s.workspace = NULL;
+	bad(s, "runs nothing");
+	s = rescue();
+	s.cold = false;
+	bad(s, "runs nothing");
+	s = session();
+	s.rescue = s.cold = true;
+	bad(s, "runs nothing");
 }
 
 TEST(names_have_a_grammar)

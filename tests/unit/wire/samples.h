@@ -91,6 +91,7 @@ static const struct sample samples[] = {
 	{ WIRE_GET, WIRE_FROM_HOST, P_FILE },
 	{ WIRE_RESULT, WIRE_FROM_AGENT, P_FAIL },
 	{ WIRE_RESET, WIRE_FROM_AGENT, P_U32 },
+	{ WIRE_COLLECT, WIRE_FROM_HOST, P_NONE },
 	{ WIRE_INFO, WIRE_FROM_COMMAND, P_NONE },
 	{ WIRE_INFO_OK, WIRE_FROM_SUPERVISOR, P_NONE },
 	{ WIRE_ATTACH, WIRE_FROM_COMMAND, P_U8 },
@@ -124,6 +125,7 @@ static const struct wire_identity sample_identity = {
 	.hostname = { (const uint8_t *)"fork-1.x", 8 },
 	.has_network = true,
 	.has_trust = true,
+	.has_workspace = true,
 	.network = { .ip4 = { 100, 96, 0, 2 },
 	             .router4 = { 100, 96, 0, 1 },
 	             .dns4 = { 100, 96, 0, 1 },
@@ -133,8 +135,10 @@ static const struct wire_identity sample_identity = {
 	             .router6 = { 0xfd, [15] = 1 },
 	             .mtu = 65520 },
 	.trust = { .name_hash = 0x1a2b3c4d,
-	           .pem = { (const uint8_t *)SAMPLE_CERT, sizeof(SAMPLE_CERT) - 1 } }
+	           .pem = { (const uint8_t *)SAMPLE_CERT, sizeof(SAMPLE_CERT) - 1 } },
+	.workspace = { .path = { (const uint8_t *)"/workspace", 10 } }
 };
+enum { SAMPLE_WORKSPACE_BYTES = 1 + 2 + 10 }; /* of it in the frame: its last */
 static const struct wire_exec sample_exec = { .flags = WIRE_EXEC_TTY | WIRE_EXEC_STDIN,
 	                                      .rows = 24,
 	                                      .cols = 80,
@@ -159,7 +163,7 @@ static const struct wire_stats sample_stats = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
 
 static inline uint32_t sample_stream(uint8_t type)
 {
-	bool stream = (type >= WIRE_EXEC && type <= WIRE_RESET) || type == WIRE_ATTACH;
+	bool stream = (type >= WIRE_EXEC && type <= WIRE_COLLECT) || type == WIRE_ATTACH;
 
 	return stream ? SAMPLE_STREAM : 0;
 }

@@ -99,7 +99,7 @@ TEST(each_side_may_send_only_its_own)
 			legal += r == 0;
 		}
 	}
-	CHECK_EQ(legal, 65); /* the two sides of 15 types, all four of 2, one of 27 */
+	CHECK_EQ(legal, 66); /* the two sides of 15 types, all four of 2, one of 28 */
 	for (size_t k = 0; k < 4; k++) {
 		uint8_t raw[] = {
 			0x7e, 0xb3, WIRE_FREEZE_OK, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0
@@ -250,7 +250,8 @@ TEST(identity_fields_and_hostnames)
 	struct wire_identity id = { 0 };
 	struct span p = payload_of(&m, WIRE_IDENTITY);
 	/* behind the host name: two flags, the network, the certificate */
-	uint8_t *name = m.bytes + m.buf.len - (1 + 48 + 1 + 4 + 2 + sizeof(SAMPLE_CERT) - 1) - 8;
+	uint8_t *name = m.bytes + m.buf.len - SAMPLE_WORKSPACE_BYTES -
+	                (1 + 48 + 1 + 4 + 2 + sizeof(SAMPLE_CERT) - 1) - 8;
 
 	CHECK_EQ(wire_parse_identity(p, &id), 0);
 	CHECK_EQ(id.realtime_ns, 1700000000123456789);
@@ -276,7 +277,8 @@ static int with_network_byte(size_t at, uint8_t value)
 	struct made m;
 	struct wire_identity id = { 0 };
 	struct span p = payload_of(&m, WIRE_IDENTITY);
-	uint8_t *network = m.bytes + m.buf.len - (48 + 1 + 4 + 2 + sizeof(SAMPLE_CERT) - 1);
+	uint8_t *network = m.bytes + m.buf.len - SAMPLE_WORKSPACE_BYTES -
+	                   (48 + 1 + 4 + 2 + sizeof(SAMPLE_CERT) - 1);
 
 	network[at] = value;
 	return wire_parse_identity(p, &id);
@@ -330,6 +332,70 @@ TEST(identity_network)
 	CHECK_EQ(with_network_byte(MTU + 1, 4), -EBADMSG); /* under 1280 */
 }
 
+static int mount_point(const char *path)
+{
+	return wire_parse_mount_point(span_str(path));
+}
+
+TEST(identity_workspace)
+{
+	struct made m;
+	struct wire_identity id = { 0 };
+	struct span p = payload_of(&m, WIRE_IDENTITY);
+
+	CHECK_EQ(wire_parse_identity(p, &id), 0);
+	CHECK(id.has_workspace);
+	CHECK_SPAN(id.workspace.path, "/workspace");
+	m.bytes[m.buf.len - 10] = 'w'; /* not absolute */
+	CHECK_EQ(wire_parse_identity(p, &id), -EBADMSG);
+	m.bytes[m.buf.len - 10] = '/';
+	memcpy(m.bytes + m.buf.len - 10, "/proc/work", 10);
+	CHECK_EQ(wire_parse_identity(p, &id), -EBADMSG);
+}
+
+TEST(s18_where_a_workspace_may_be)
+{
+	char path[WIRE_PATH_MAX + 1];
+
+	CHECK_EQ(mount_point("/workspace"), 0);
+	CHECK_EQ(mount_point("/home/u/src/caf\xe9"), 0);
+	CHECK_EQ(mount_point("/root/x"), 0);
+	CHECK_EQ(mount_point("/tmp/x"), 0);
+	CHECK_EQ(mount_point("/var/lib/x"), 0);
+	CHECK_EQ(mount_point("/usr/src/linux"), 0);
+	CHECK_EQ(mount_point("/usr/local/src/x"), 0);
+	CHECK_EQ(mount_point("/binary"), 0);
+	CHECK_EQ(mount_point("/..."), 0);
+	CHECK_EQ(mount_point("/usr"), -EPERM);
+	CHECK_EQ(mount_point("/usr/src"), -EPERM);
+	CHECK_EQ(mount_point("/etc"), -EPERM);
+	CHECK_EQ(mount_point("/etc/x"), -EPERM);
+	CHECK_EQ(mount_point("/proc"), -EPERM);
+	CHECK_EQ(mount_point("/proc/1/root"), -EPERM);
+	CHECK_EQ(mount_point("/dev/shm"), -EPERM);
+	CHECK_EQ(mount_point("/sys/fs/cgroup"), -EPERM);
+	CHECK_EQ(mount_point("/run/berm"), -EPERM);
+	CHECK_EQ(mount_point("/home"), -EPERM);
+	CHECK_EQ(mount_point("/"), -EBADMSG);
+	CHECK_EQ(mount_point(""), -EBADMSG);
+	CHECK_EQ(mount_point("workspace"), -EBADMSG);
+	CHECK_EQ(mount_point("/workspace/"), -EBADMSG);
+	CHECK_EQ(mount_point("//workspace"), -EBADMSG);
+	CHECK_EQ(mount_point("/a//b"), -EBADMSG);
+	CHECK_EQ(mount_point("/a/./b"), -EBADMSG);
+	CHECK_EQ(mount_point("/a/../b"), -EBADMSG);
+	CHECK_EQ(mount_point("/a/.."), -EBADMSG);
+	CHECK_EQ(wire_parse_mount_point(span_of("/a\0b", 4)), -EBADMSG);
+	memset(path, 'a', sizeof(path));
+	path[0] = '/';
+	CHECK_EQ(wire_parse_mount_point(span_of(path, WIRE_NAME_MAX + 1)), 0);
+	CHECK_EQ(wire_parse_mount_point(span_of(path, WIRE_NAME_MAX + 2)), -EBADMSG);
+	for (size_t i = 0; i < WIRE_PATH_MAX; i += 100)
+		path[i] = '/';
+	CHECK_EQ(wire_parse_mount_point(span_of(path, WIRE_PATH_MAX - 1)), 0);
+	CHECK_EQ(wire_parse_mount_point(span_of(path, WIRE_PATH_MAX)), -EBADMSG);
+}
+
 TEST(identity_without_parts)
 {
 	uint8_t raw[SAMPLE_BYTES_MAX];
@@ -339,7 +405,7 @@ TEST(identity_without_parts)
 	struct span s;
 	struct buf b;
 
-	in.has_network = in.has_trust = false;
+	in.has_network = in.has_trust = in.has_workspace = false;
 	buf_init(&b, raw, sizeof(raw));
 	wire_put_identity(&b, SAMPLE_EPOCH, &in);
 	s = buf_span(&b);

@@ -1,0 +1,173 @@
+#include "agent/workspace.h"
+
+#include "base/fdio.h"
+#include "base/own.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+enum { OPTIONS_MAX = 256 };
+
+static const char disk[] = "/dev/vdc";
+static const char base[] = "/run/berm/base";
+
+void workspace_init(struct workspace *w)
+{
+	*w = (struct workspace){ .upper_fd = -1 };
+}
+
+/* A guest of a template looked at an empty disk, and its kernel may still know what it saw. */
+static int forget_disk(struct err *e)
+{
+	_own_fd_ int fd = -1;
+	int r = fd_open(disk, O_RDONLY, 0, &fd, e);
+
+	if (r < 0)
+		return r;
+	if (ioctl(fd, BLKFLSBUF, 0) < 0)
+		return err_sys(e, "forget what was read of %s", disk);
+	return 0;
+}
+
+static int make_dir(int dir_fd, const char *name, struct err *e)
+{
+	if (mkdirat(dir_fd, name, 0755) < 0 && errno != EEXIST)
+		return err_sys(e, "make %s", name);
+	return 0;
+}
+
+static int mount_base(struct err *e)
+{
+	int r = make_dir(AT_FDCWD, "/run/berm", e);
+
+	if (r == 0)
+		r = make_dir(AT_FDCWD, base, e);
+	if (r == 0)
+		r = forget_disk(e);
+	if (r < 0)
+		return r;
+	if (mount(disk, base, "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, "") < 0)
+		return err_sys(e, "mount the workspace's image (vdc, erofs)");
+	return 0;
+}
+
+static int make_layers(int scratch_fd, struct err *e)
+{
+	int r = make_dir(scratch_fd, "workspace", e);
+
+	if (r == 0)
+		r = make_dir(scratch_fd, "workspace/upper", e);
+	return r == 0 ? make_dir(scratch_fd, "workspace/work", e) : r;
+}
+
+static int open_upper(int scratch_fd, int *ret_fd, struct err *e)
+{
+	return fd_openat(scratch_fd, "workspace/upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
+	                 ret_fd, e);
+}
+
+/* The next directory of the path, made if there is none. A link of the image is not followed. */
+static int enter(int *dir_fd, const char *name, const char *path, struct err *e)
+{
+	_own_fd_ int fd = -1;
+	int r;
+
+	if (mkdirat(*dir_fd, name, 0755) < 0 && errno != EEXIST)
+		return err_sys(e, "make '%s' for the workspace '%s'", name, path);
+	r = fd_openat(*dir_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0, &fd, NULL);
+	if (r == -ENOTDIR || r == -ELOOP)
+		return err_set(e, r,
+		               "the workspace cannot be at '%s': the image has a file or a link in "
+		               "the place of the directory '%s'",
+		               path, name);
+	if (r < 0)
+		return err_set(e, r, "the workspace cannot be at '%s': %s", path, strerror(-r));
+	(void)close(*dir_fd);
+	*dir_fd = steal_fd(&fd);
+	return 0;
+}
+
+static int open_place(const char *path, int *ret_fd, struct err *e)
+{
+	char part[WIRE_NAME_MAX + 1];
+	const char *at = path;
+	_own_fd_ int fd = -1;
+	int r = fd_open("/", O_PATH | O_DIRECTORY, 0, &fd, e);
+
+	while (r == 0 && *at) {
+		size_t len;
+
+		at++; /* its slash; wire_parse_mount_point() saw to it that there is one, and a part */
+		len = strcspn(at, "/");
+		(void)snprintf(part, sizeof(part), "%.*s", (int)len, at);
+		at += len;
+		r = enter(&fd, part, path, e);
+	}
+	if (r == 0)
+		*ret_fd = steal_fd(&fd);
+	return r;
+}
+
+/*
+ * Without metacopy a file whose mode was changed is in the upper layer with its data. A renamed
+ * directory is there as a name and where it came from, not as a copy of all in it. Not volatile:
+ * what a program has synced is on the disk when the guest dies.
+ */
+static int mount_overlay(int scratch_fd, int at_fd, struct err *e)
+{
+	char options[OPTIONS_MAX];
+	char at[40];
+
+	(void)snprintf(options, sizeof(options),
+	               "lowerdir=%s,upperdir=/proc/self/fd/%d/workspace/upper,"
+	               "workdir=/proc/self/fd/%d/workspace/work,"
+	               "metacopy=off,redirect_dir=on,xino=on,index=off",
+	               base, scratch_fd, scratch_fd);
+	(void)snprintf(at, sizeof(at), "/proc/self/fd/%d", at_fd);
+	if (mount("workspace", at, "overlay", MS_NODEV | MS_NOSUID, options) < 0)
+		return err_sys(e, "mount the workspace");
+	return 0;
+}
+
+int workspace_mount(struct workspace *w, int scratch_fd, const struct wire_workspace *want,
+                    struct err *e)
+{
+	_own_fd_ int at_fd = -1;
+	_own_fd_ int upper_fd = -1;
+	char path[WIRE_PATH_MAX] = { 0 };
+	int r;
+
+	memcpy(path, want->path.at, want->path.len);
+	if (w->mounted)
+		return strcmp(w->path, path) == 0
+		               ? 0
+		               : err_set(e, -EBUSY, "the workspace is at '%s' already", w->path);
+	r = mount_base(e);
+	if (r == 0)
+		r = make_layers(scratch_fd, e);
+	if (r == 0)
+		r = open_upper(scratch_fd, &upper_fd, e);
+	if (r == 0)
+		r = open_place(path, &at_fd, e);
+	if (r == 0)
+		r = mount_overlay(scratch_fd, at_fd, e);
+	if (r < 0)
+		return r;
+	w->upper_fd = steal_fd(&upper_fd);
+	w->mounted = true;
+	memcpy(w->path, path, sizeof(path));
+	return 0;
+}
+
+int workspace_find(struct workspace *w, int scratch_fd, struct err *e)
+{
+	int r = open_upper(scratch_fd, &w->upper_fd, e);
+
+	return r == -ENOENT ? err_set(e, r, "this disk never had a workspace on it") : r;
+}
