@@ -43,6 +43,7 @@ static void init(struct sup *s, const char *id)
 	engine_vm_init(&s->vm);
 	guest_files_init(&s->files);
 	sup_egress_init(s);
+	sup_session_init(s);
 	sup_save_init(s);
 	buf_init(&s->said, s->words, sizeof(s->words));
 	(void)snprintf(s->result.id, sizeof(s->result.id), "%s", id);

@@ -49,9 +49,9 @@ struct engine_config {
 	 */
 	int net_fd;
 	/*
-	 * The workspace's image, opened for reading only and offered read-only, or -1: there is no such
-	 * disk. As with net_fd a saved guest has one or not; what a restore gives it may be another
-	 * file of the same size, of which nothing was mounted yet.
+	 * The workspace's image, opened for reading only and offered read-only, or -1: there is no
+	 * such disk. As with net_fd a saved guest has one or not; what a restore gives it may be
+	 * another file of the same size, of which nothing was mounted yet.
 	 */
 	int workspace_fd;
 	uint32_t cpus;

@@ -77,8 +77,8 @@ _must_ int guest_put_machine(struct buf *b, const struct guest_files *g, const s
 _must_ int guest_empty_workspace(int *ret_fd, struct err *e);
 
 /*
- * Makes an ext4 file system in an empty file of the right size, with mke2fs. kept: the disk outlives
- * its guest, however that ends, so it gets a journal.
+ * Makes an ext4 file system in an empty file of the right size, with mke2fs. kept: the disk
+ * outlives its guest, however that ends, so it gets a journal.
  */
 _must_ int guest_format_scratch(int fd, bool kept, struct err *e);
 

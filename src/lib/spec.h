@@ -83,8 +83,9 @@ struct spec {
 	bool network;        /* a network card, joined to a gate; else there is no such device */
 	uint16_t rows, cols;
 	/*
-	 * Of a session (lib/work_session.h), which brings the disk: where its workspace is mounted in the
-	 * guest; NULL: no workspace. At the end its work is collected, at most so many bytes of it.
+	 * Of a session (lib/work_session.h), which brings the disk: where its workspace is mounted
+	 * in the guest; NULL: no workspace. At the end its work is collected, at most so many bytes
+	 * of it.
 	 */
 	const char *workspace;
 	uint64_t collect_bytes;

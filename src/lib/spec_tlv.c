@@ -59,8 +59,8 @@ static const struct field fields[] = {
 	{ 32, KIND_BOOL, true, 0, AT(network) },
 	{ 33, KIND_TEXT, false, 0, AT(workspace) },
 	{ 34, KIND_U64, true, 0, AT(collect_bytes) },
-	{ 35, KIND_BOOL, true, 0, AT(rescue) },
-	{ 36, KIND_U32, true, 0, AT(collect_ms) },
+	{ 35, KIND_U32, true, 0, AT(collect_ms) },
+	{ 36, KIND_BOOL, true, 0, AT(rescue) },
 };
 #undef AT
 /* clang-format on */

@@ -15,6 +15,7 @@
 #include "base/spawn.h"
 #include "engine/saved.h"
 #include "lib/state.h"
+#include "lib/work_session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,7 @@ struct making {
 	bool embedded;            /* by a program that is not berm */
 	const struct saved *from; /* what it is a copy of, or NULL */
 	const struct egress_plan *net;
+	const struct work_session *session; /* or NULL */
 	int dir_fd, lock_fd;
 };
 
@@ -146,7 +148,8 @@ static int spawn_supervisor(const struct paths *p, const struct making *m, int c
 		.fds = { -1, -1, debugging ? STDERR_FILENO : -1, control_fd, spec_fd, m->state_fd,
 		         m->dir_fd, disk_fd, m->lock_fd, m->from ? m->from->ram_fd : -1,
 		         m->from ? m->from->state_fd : -1, m->from ? m->from->scratch_fd : -1,
-		         net_fd },
+		         net_fd, m->session ? m->session->dir_fd : -1,
+		         m->session ? m->session->lock_fd : -1 },
 		.fd_count = START_FD_COUNT,
 		.own_session = true,
 		.outlive = true, /* it sees for itself that control_fd closes */
@@ -203,6 +206,8 @@ static int make_and_start(const struct paths *p, struct making *m, int disk_fd,
 		r = err_set(e, -EINVAL, "a copy of a guest needs what it is a copy of");
 	if (r == 0 && m->net && !spec->network)
 		r = err_set(e, -EINVAL, "a network was planned for, and the guest has no card");
+	if (r == 0 && (spec->workspace != NULL) != (m->session != NULL))
+		r = err_set(e, -EINVAL, "a workspace is a session's");
 	m->name = spec->name;
 	m->dir_fd = -1;
 	m->lock_fd = -1;
@@ -232,6 +237,25 @@ int start_embedded(const struct paths *p, int state_fd, int disk_fd, const struc
 	_own_(making_fini) struct making m = { .state_fd = state_fd, .net = net, .embedded = true };
 
 	return make_and_start(p, &m, disk_fd, spec, ret, e);
+}
+
+int start_session(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+                  const struct egress_plan *net, struct work_session *s, struct started *ret,
+                  struct err *e)
+{
+	_own_(making_fini) struct making m = { .state_fd = state_fd, .net = net, .session = s };
+	int r = s->lock_fd >= 0 ? work_session_vm_dead(s, e)
+	                        : err_set(e, -EINVAL, "session %s is not locked", s->info.id);
+
+	if (r == 0 && s->info.state != (spec->rescue ? SESSION_UNCOLLECTED : SESSION_PACKED))
+		r = err_set(e, -EINVAL, "session %s is %s", s->info.id,
+		            work_session_state_name(s->info.state));
+	m.dir_fd = m.lock_fd = -1;
+	if (r == 0)
+		r = make_and_start(p, &m, disk_fd, spec, ret, e);
+	if (r == 0)
+		work_session_unlock(s);
+	return r;
 }
 
 int start_copy(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,

@@ -21,7 +21,10 @@ enum start_fd {
 	START_FD_SAVED = 10, /* device state */
 	START_FD_SCRATCH = 11,
 	START_FD_EGRESS = 12, /* of one with a network: egress_plan_send() */
-	START_FD_COUNT = 13,
+	/* of a session (spec.workspace) */
+	START_FD_SESSION = 13,      /* its directory */
+	START_FD_SESSION_LOCK = 14, /* held, as START_FD_LOCK is */
+	START_FD_COUNT = 15,
 };
 
 /* On their way: each reads all of its memory, and uses a CPU for it. */
@@ -54,6 +57,16 @@ struct saved;
 _must_ int start_copy(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
                       const struct saved *from, const struct egress_plan *net, bool embedded,
                       struct started *ret, struct err *e);
+
+/*
+ * The same for a session that is locked and packed (or, with spec.rescue, uncollected). From here
+ * on the lock is the supervisor's: s has it no longer. It writes session.json, and lets go of the
+ * lock before END is told. On failure s is as it was.
+ */
+struct work_session;
+_must_ int start_session(const struct paths *p, int state_fd, int disk_fd, const struct spec *spec,
+                         const struct egress_plan *net, struct work_session *s, struct started *ret,
+                         struct err *e);
 
 /*
  * The same for a program that is not berm: the supervisor is nobody's child here (orphan in

@@ -12,6 +12,7 @@
  * sup_save.c    what a snapshot has done away from the loop: hashing, saving, copying, flushing.
  * sup_info.c    answers INFO.
  * sup_net.c, sup_egress.c, sup_ports.c   the guest's network: see sup_egress.h.
+ * sup_collect.c of a session: before the end, the guest's work is fetched.
  * sup_end.c     decides once how it ended, kills, cleans up, tells everybody.
  *
  * A stream joins one command's connection with one agent's stream; credit passes through, so the
@@ -53,6 +54,7 @@
 #include "lib/result.h"
 #include "lib/snapshot_note.h"
 #include "lib/sup_egress.h"
+#include "lib/work_session.h"
 
 #include <uv.h>
 
@@ -86,11 +88,23 @@ enum {
 	SUP_WORDS_READS_MAX = 32,     /* 4 KiB each: more than its pipe holds */
 	SUP_ANSWER_BYTES = 1024,      /* what one frame of the agent may have us send to it */
 	SUP_GRANT_BYTES = WIRE_WINDOW_BYTES / 8, /* credit is given back in such parts */
+	SUP_COLLECT_RATE = 64,                   /* bytes a ms of a session's work, at the least */
 	/* kept free towards each command for what must not be lost: EXEC_OK, RESETs, REFUSE, END */
 	SUP_RESERVE_BYTES = RESULT_JSON_MAX + 4096,
 };
 
-enum sup_kind { SUP_MAIN = 1, SUP_EXEC = 2, SUP_FILES = 3 };
+enum sup_kind { SUP_MAIN = 1, SUP_EXEC = 2, SUP_FILES = 3, SUP_COLLECT = 4 };
+
+/* With spec.workspace: its session, and how far its work has come. See sup_collect.c. */
+struct sup_session {
+	struct work_session rec; /* dir_fd -1: this is no session */
+	bool collecting;
+	bool whole;   /* the agent said that it is, too */
+	int spool_fd; /* spool.part, or -1 */
+	uint64_t bytes, began_ms;
+	uint32_t owed;              /* written, and not yet granted again */
+	char why[SESSION_TEXT_MAX]; /* it is not whole; "": nothing went wrong yet */
+};
 
 struct sup_client;
 
@@ -226,6 +240,7 @@ struct sup {
 	struct sup_client clients[SUP_CLIENTS_MAX];
 	struct sup_client *owner;
 
+	struct sup_session session;
 	struct sup_egress net;       /* with spec.network */
 	struct wire_trusted trusted; /* where the guest has the gate's certificate */
 	char trusted_paths[2][WIRE_NAME_MAX];
@@ -310,6 +325,17 @@ void sup_save_drop(struct sup *s); /* what is left of it */
 /* DONE, with what was saved as open files: -EPIPE if they cannot be sent. */
 _must_ int sup_save_send(struct sup *s, struct sup_client *c);
 
+/* sup_collect.c */
+void sup_session_init(struct sup *s);
+_must_ int sup_open_session(struct sup *s, struct err *e); /* its disks, before the engine starts */
+/* Instead of the end: true, and the end comes when the work is there, or cannot be had. */
+bool sup_collect_begin(struct sup *s, uint8_t reason);
+/* Another end while it is under way: true if that is so grave that the end comes now. */
+bool sup_collect_break(struct sup *s, uint8_t reason, const char *why);
+void sup_collect_data(struct sup *s, struct sup_stream *st, const struct wire_frame *f);
+void sup_collect_result(struct sup *s, struct sup_stream *st, const struct wire_frame *f);
+void sup_session_end(struct sup *s); /* the engine is dead, or will not die */
+
 /* sup_info.c */
 void sup_ask_stats(struct sup *s);
 void sup_info_step(struct sup *s);    /* one more of those asked has answered */
@@ -329,5 +355,6 @@ bool sup_drain_log(struct sup *s); /* true: there may be more */
  * builds a new one. Returns what to add to the message, or "".
  */
 const char *sup_distrust(struct sup *s);
+void sup_end_now(struct sup *s); /* as was decided */
 void sup_cleanup(struct sup *s); /* engine, cgroup, files: nothing is left but the connections */
 void sup_tell_end(struct sup *s);

@@ -264,7 +264,13 @@ static void ready(struct sup *s)
 	(void)uv_timer_stop(&s->deadline);
 	s->state = SUP_READY;
 	s->boot_ms = (uint32_t)(clock_mono_ms() - s->started_ms);
-	sup_start_main(s);
+	if (!s->spec.rescue) {
+		sup_start_main(s);
+		return;
+	}
+	s->next_agent_id = SUP_MAIN_STREAM + 1; /* there is no main command, and never was */
+	s->state = SUP_RUNNING;
+	sup_end(s, RESULT_EXITED, 0, "%s", "");
 }
 
 static void on_hello(struct sup *s, const struct wire_frame *f)
@@ -363,6 +369,8 @@ static void on_stream_end(struct sup *s, struct sup_stream *st, const struct wir
 	struct wire_fail fail;
 
 	st->used = false;
+	if (st->kind == SUP_COLLECT)
+		sup_collect_result(s, st, f);
 	if (st->kind != SUP_MAIN)
 		return;
 	if (f->type == WIRE_EXIT && wire_parse_exit(f->payload, &x) == 0)
@@ -384,9 +392,9 @@ static const char *wrong_end(const struct sup_stream *st, const struct wire_fram
 		return wire_parse_exit(f->payload, &x) < 0 ? "an EXIT that cannot be read" : NULL;
 	case WIRE_EXEC_ERR:
 	case WIRE_RESULT:
-		if (f->type == WIRE_EXEC_ERR && (st->started || st->kind == SUP_FILES))
+		if (f->type == WIRE_EXEC_ERR && (st->started || st->kind >= SUP_FILES))
 			return "EXEC_ERR out of place";
-		if (f->type == WIRE_RESULT && st->kind != SUP_FILES)
+		if (f->type == WIRE_RESULT && st->kind < SUP_FILES)
 			return "RESULT of a command";
 		return wire_parse_fail(f->payload, &fail) < 0 ? "an end that cannot be read" : NULL;
 	default: /* RESET */
@@ -401,7 +409,7 @@ static const char *wrong(const struct sup_stream *st, const struct wire_frame *f
 
 	switch (f->type) {
 	case WIRE_DATA:
-		if (!st->started && st->kind != SUP_FILES)
+		if (!st->started && st->kind < SUP_FILES)
 			return "output of a command that has not started";
 		if (st->ended[f->channel])
 			return "output after its EOF";
@@ -415,7 +423,7 @@ static const char *wrong(const struct sup_stream *st, const struct wire_frame *f
 			return "more credit than the window";
 		return NULL;
 	case WIRE_EXEC_OK:
-		return st->started || st->kind == SUP_FILES ? "EXEC_OK out of place" : NULL;
+		return st->started || st->kind >= SUP_FILES ? "EXEC_OK out of place" : NULL;
 	default:
 		return wrong_end(st, f);
 	}
@@ -471,7 +479,10 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 	}
 	if (f->type == WIRE_CREDIT && wire_parse_u32(f->payload, &bytes) < 0)
 		return HANDLED; /* not so: it was read before */
-	if (st->kind != SUP_MAIN)
+	if (st->kind == SUP_COLLECT) {
+		sup_collect_data(s, st, f);
+		h = HANDLED;
+	} else if (st->kind != SUP_MAIN)
 		h = pass_on(st, f);
 	else if (f->type == WIRE_DATA)
 		return main_data(s, st, f);

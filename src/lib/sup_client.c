@@ -99,7 +99,7 @@ static enum handled open_stream(struct sup_client *c, const struct wire_frame *f
 	struct sup_stream *st;
 	size_t start = s->agent->out.len;
 
-	if (s->state == SUP_ENDING) {
+	if (s->state == SUP_ENDING || s->session.collecting) {
 		reset(c, f->stream, ESHUTDOWN);
 		return HANDLED;
 	}
@@ -256,14 +256,17 @@ static void stop(struct sup *s, uint32_t grace_ms)
 {
 	uint64_t wait_ms = (uint64_t)grace_ms + SUP_POWEROFF_EXTRA_MS;
 
-	if (grace_ms == 0 || s->state < SUP_READY) {
+	if (grace_ms == 0 || s->state < SUP_READY || s->session.collecting) {
 		sup_end(s, RESULT_STOPPED, 137, "%s", "");
 		return;
 	}
 	/* the guest is told once; a second STOP may bring the end nearer, never put it off */
 	if (s->stop_grace_ms > 0 && uv_timer_get_due_in(&s->deadline) <= wait_ms)
 		return;
-	if (s->stop_grace_ms == 0)
+	/* a session's guest stays until its work is here: only its command is told */
+	if (s->stop_grace_ms == 0 && s->spec.workspace && main_stream(s))
+		wire_put_u32(&s->agent->out, WIRE_SIGNAL, 0, SUP_MAIN_STREAM, s->epoch, SIGTERM);
+	else if (s->stop_grace_ms == 0)
 		wire_put_u32(&s->agent->out, WIRE_POWEROFF, 0, 0, s->epoch, grace_ms);
 	s->stop_grace_ms = grace_ms;
 	(void)uv_timer_start(&s->deadline, on_poweroff_deadline, wait_ms, 0);

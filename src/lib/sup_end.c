@@ -120,6 +120,7 @@ void sup_cleanup(struct sup *s)
 	struct buf b;
 
 	end_engine(s);
+	sup_session_end(s);
 	sup_end_network(s);
 	s->result.ended_ns = clock_real_ns();
 	if (s->has_cgroup)
@@ -169,19 +170,10 @@ static void reset_streams(struct sup *s)
 	}
 }
 
-void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt, ...)
+void sup_end_now(struct sup *s)
 {
-	va_list ap;
-
 	if (s->state == SUP_ENDING)
 		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(s->result.message, sizeof(s->result.message), fmt, ap);
-	va_end(ap);
-	s->result.reason = reason;
-	s->result.exit_code = exit_code;
-	if (s->main_ms > 0)
-		s->result.wall_ms = clock_mono_ms() - s->main_ms;
 	s->state = SUP_ENDING;
 	reset_streams(s);
 	sup_op_end(s);
@@ -191,4 +183,28 @@ void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt,
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++)
 		if (s->clients[i].used && s->clients[i].poll_open)
 			sup_watch_client(&s->clients[i]);
+}
+
+void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt, ...)
+{
+	char text[RESULT_MESSAGE_MAX];
+	va_list ap;
+
+	if (s->state == SUP_ENDING)
+		return;
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (s->session.collecting) { /* how it ended is decided already */
+		if (sup_collect_break(s, reason, text))
+			sup_end_now(s);
+		return;
+	}
+	memcpy(s->result.message, text, sizeof(text));
+	s->result.reason = reason;
+	s->result.exit_code = exit_code;
+	if (s->main_ms > 0)
+		s->result.wall_ms = clock_mono_ms() - s->main_ms;
+	if (!sup_collect_begin(s, reason))
+		sup_end_now(s);
 }

@@ -191,6 +191,11 @@ static bool may_begin(struct sup_client *c, uint8_t type)
 		refuse(c, -EAGAIN, "the sandbox is still starting: try again in a moment");
 	else if (s->stop_grace_ms > 0)
 		refuse(c, -ESHUTDOWN, "the sandbox is being stopped");
+	else if (s->session.collecting)
+		refuse(c, -ESHUTDOWN, "the session is ending");
+	else if (type == WIRE_SNAPSHOT && s->spec.workspace)
+		refuse(c, -ENOTSUP,
+		       "a session's sandbox cannot be copied: its workspace is its own");
 	else if (!s->engine->pause || !s->engine->snapshot || !s->engine->resume)
 		refuse(c, -ENOTSUP, "%s cannot stop and save a guest", s->engine->words);
 	else if (s->op.type != 0)

@@ -116,7 +116,7 @@ void sup_reset_orphans(struct sup *s)
 	for (size_t i = 0; i < SUP_STREAMS_MAX; i++) {
 		struct sup_stream *st = &s->streams[i];
 
-		if (!st->used || st->client || st->kind == SUP_MAIN)
+		if (!st->used || st->client || st->kind == SUP_MAIN || st->kind == SUP_COLLECT)
 			continue;
 		if (sup_held(s)) /* release() comes here again */
 			return;

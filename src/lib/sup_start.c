@@ -195,6 +195,9 @@ void sup_put_identity(struct sup *s)
 
 	random_bytes(id.entropy, sizeof(id.entropy));
 	random_bytes(id.machine_id, sizeof(id.machine_id));
+	id.has_workspace = s->spec.workspace && !s->spec.rescue;
+	if (id.has_workspace)
+		id.workspace.path = span_str(s->spec.workspace);
 	sup_put_network(s, &id);
 	wire_put_identity(&s->agent->out, s->epoch, &id);
 	explicit_bzero(id.entropy, sizeof(id.entropy));
@@ -387,6 +390,8 @@ static int start_engine(struct sup *s, struct err *e)
 {
 	int r = guest_files_open(&s->paths, s->engine, &s->files, e);
 
+	if (r == 0 && s->spec.workspace)
+		r = sup_open_session(s, e);
 	if (r < 0)
 		return r;
 	if (s->spec.cold)

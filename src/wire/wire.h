@@ -290,7 +290,8 @@ _must_ int wire_parse_trusted(struct span payload, struct wire_trusted *ret);
 _must_ int wire_parse_cert(struct span pem); /* is it as struct wire_trust wants it? */
 /*
  * May a workspace be mounted there? Absolute, no empty, "." or ".." part, none over WIRE_NAME_MAX,
- * and nothing the guest needs is hidden by it. -EBADMSG: no such path; -EPERM: it would hide something.
+ * and nothing the guest needs is hidden by it. -EBADMSG: no such path; -EPERM: it would hide
+ * something.
  */
 _must_ int wire_parse_mount_point(struct span path);
 _must_ int wire_parse_exec(struct span payload, struct wire_exec *ret);

@@ -59,7 +59,7 @@ def test_the_guest_gets_its_network_and_certificate(gated):
         result, out = s.finish()
     assert result["reason"] == "exited", result
     network = wire.network_part()
-    assert out.endswith(b"\1" + network + b"\1\4\3\2\1" + wire.str16(CERT))
+    assert out.endswith(b"\1" + network + b"\1\4\3\2\1" + wire.str16(CERT) + b"\0")
 
 
 def test_without_a_network_there_is_no_gate(gated):
