@@ -49,7 +49,8 @@ struct agent {
 	struct network network;
 	struct trust trust;
 	struct workspace workspace;
-	bool rescue; /* started to export what another guest left: it has no root, and runs nothing */
+	/* started to export what another guest left: it has no root, and runs nothing */
+	bool rescue;
 	bool boot_id_hidden;
 	struct stream streams[WIRE_STREAMS_MAX];
 	struct child spare;

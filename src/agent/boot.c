@@ -115,7 +115,9 @@ static int mount_scratch(struct err *e)
 
 	if (r < 0)
 		return r;
-	/* a journal is on a disk that outlives its guest; the option is refused where there is none */
+	/*
+	 * a journal is on a disk that outlives its guest; the option is refused where there is none
+	 */
 	if (pread(fd, &compat, 1, EXT4_COMPAT_AT) == 1 && compat & EXT4_COMPAT_HAS_JOURNAL)
 		options = "nobarrier,noinit_itable,data=ordered";
 	if (mount("/dev/vdb", "/scratch", "ext4", MS_NOATIME, options) < 0)

@@ -4,9 +4,9 @@
  * Theory of operation: the root is an overlay of the image (vda, squashfs, read-only) and a
  * directory of the scratch disk (vdb, ext4), which dies with the VM: nothing in the root needs to
  * survive a crash, so barriers are off and the overlay is volatile. (A session's disk lives on, and
- * has a journal for what the workspace's own overlay keeps on it: workspace.h.) The kernel's file systems are mounted
- * once in the initramfs and moved along. The agent's own binary stays in the initramfs, below the
- * new root.
+ * has a journal for what the workspace's own overlay keeps on it: workspace.h.) The kernel's file
+ * systems are mounted once in the initramfs and moved along. The agent's own binary stays in the
+ * initramfs, below the new root.
  *
  * The image may be weird. What is in the way of a mount point (a link, a file) is replaced in the
  * overlay; what is only nice to have is logged to the console and done without.

@@ -1,5 +1,6 @@
 #include "agent/child.h"
 
+#include "agent/collect.h"
 #include "agent/files.h"
 #include "agent/run.h"
 #include "base/fdio.h"
@@ -134,6 +135,8 @@ _Noreturn static void child_main(const struct ends *x, struct mail *mail)
 		run_exec(mail);
 	case WIRE_PUT:
 		files_put_main(span_of(mail->payload, mail->bytes));
+	case WIRE_COLLECT:
+		collect_main(span_of(mail->payload, mail->bytes));
 	default:
 		files_get_main(span_of(mail->payload, mail->bytes));
 	}

@@ -32,7 +32,7 @@ enum {
 
 /* What a child finds in its mail. Written before it is woken, and by nobody afterwards. */
 struct mail {
-	uint8_t type;   /* WIRE_EXEC, WIRE_PUT or WIRE_GET */
+	uint8_t type;   /* WIRE_EXEC, WIRE_PUT, WIRE_GET or WIRE_COLLECT */
 	int32_t pty;    /* number of the pty to run on, or -1 */
 	uint32_t bytes; /* of the payload */
 	uint8_t payload[WIRE_EXEC_MAX];

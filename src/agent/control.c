@@ -1,6 +1,7 @@
 #include "agent/control.h"
 
 #include "agent/agent.h"
+#include "agent/collect.h"
 #include "agent/identity.h"
 #include "agent/power.h"
 #include "agent/stats.h"
@@ -201,6 +202,12 @@ static int on_open(struct agent *a, const struct wire_frame *f)
 	return 0;
 }
 
+static int on_collect(struct agent *a, const struct wire_frame *f)
+{
+	collect_begin(a, f);
+	return 0;
+}
+
 struct control_rule {
 	int (*run)(struct agent *a, const struct wire_frame *f);
 	bool any_epoch;
@@ -222,6 +229,7 @@ static const struct control_rule rules[WIRE_TYPE_COUNT] = {
 	[WIRE_EXEC] = { on_exec },
 	[WIRE_PUT] = { on_open },
 	[WIRE_GET] = { on_open },
+	[WIRE_COLLECT] = { on_collect },
 	[WIRE_DATA] = { stream_frame },
 	[WIRE_EOF] = { stream_frame },
 	[WIRE_CREDIT] = { stream_frame },

@@ -485,8 +485,10 @@ static void end_output(struct agent *a, struct stream *s, unsigned i)
 		s->child.out_fd = -1;
 	else
 		s->child.err_fd = -1;
-	/* a GET has one output, a PUT none: the other ends are the helper's own business */
-	if (s->type == WIRE_EXEC || (s->type == WIRE_GET && i == 0))
+	/*
+	 * a GET and a COLLECT have one output, a PUT none: other ends are the helper's own business
+	 */
+	if (s->type == WIRE_EXEC || (s->type != WIRE_PUT && i == 0))
 		wire_put(port_out_lazy(&a->port), WIRE_EOF, (uint8_t)(WIRE_OUT + i), s->id,
 		         a->epoch, span_of(NULL, 0));
 }

@@ -103,7 +103,8 @@ static int open_place(const char *path, int *ret_fd, struct err *e)
 	while (r == 0 && *at) {
 		size_t len;
 
-		at++; /* its slash; wire_parse_mount_point() saw to it that there is one, and a part */
+		/* its slash; wire_parse_mount_point() saw to it that there is one, and a part */
+		at++;
 		len = strcspn(at, "/");
 		(void)snprintf(part, sizeof(part), "%.*s", (int)len, at);
 		at += len;
