@@ -175,7 +175,7 @@ static int take_event(struct reader *r, const yaml_event_t *ev)
 		             "an alias (*name); write the value out, or quote it");
 	case YAML_DOCUMENT_START_EVENT:
 		if (r->documents++ > 0)
-			return fault(r, &ev->start_mark, "a second document; a policy is one");
+			return fault(r, &ev->start_mark, "a second document; there may be one");
 		return 0;
 	case YAML_NO_EVENT:
 	case YAML_STREAM_START_EVENT:
@@ -214,7 +214,7 @@ static int read_events(struct reader *r)
 		yaml_event_delete(&ev);
 	}
 	if (res == 0 && !r->tree->root)
-		return err_set(r->e, -EINVAL, "%s: is empty; a policy begins with version: 1",
+		return err_set(r->e, -EINVAL, "%s: is empty; it begins with version: 1",
 		               r->label);
 	return res;
 }
