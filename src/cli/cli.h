@@ -43,6 +43,7 @@ enum cli_complete {
 	COMPLETE_IMAGE,
 	COMPLETE_SNAPSHOT,
 	COMPLETE_PRESET,
+	COMPLETE_AGENT,
 	COMPLETE_COPY, /* a live sandbox with a colon behind it, or a file */
 	COMPLETE_VERB,
 	COMPLETE_SHELL, /* bash, zsh, fish */

@@ -1,3 +1,4 @@
+#include "cli/agents.h"
 #include "cli/reach.h"
 #include "cli/verbs.h"
 #include "image/store.h"
@@ -72,6 +73,18 @@ static int list_presets(struct cli *c)
 	return 0;
 }
 
+static int list_agents(struct cli *c)
+{
+	_own_(agent_places_close) struct agent_places p;
+	_own_free_ struct agent_list *list = NULL;
+
+	if (agent_places_open(&p, c, NULL) < 0 || agent_list(&p.where, &list, NULL) < 0)
+		return CLI_EXIT_ERROR;
+	for (unsigned i = 0; i < list->count; i++)
+		(void)printf("%s\n", list->rows[i].name);
+	return 0;
+}
+
 static int print_script(const char *shell, struct err *e)
 {
 	_own_free_ char *storage = malloc(CLI_SCRIPT_MAX);
@@ -102,6 +115,8 @@ static int run_complete(struct cli *c, const struct args *a)
 		return list_snapshots(c);
 	if (strcmp(what, "presets") == 0)
 		return list_presets(c);
+	if (strcmp(what, "agents") == 0)
+		return list_agents(c);
 	if (strcmp(what, "copy") == 0)
 		return list_sandboxes(c, false, ":");
 	return print_script(what, &e) < 0 ? cli_fail(&e) : 0;

@@ -27,6 +27,8 @@ static const char *live_list(enum cli_complete what)
 		return "berm __complete snapshots";
 	case COMPLETE_PRESET:
 		return "berm __complete presets";
+	case COMPLETE_AGENT:
+		return "berm __complete agents";
 	case COMPLETE_COPY:
 		return "berm __complete copy";
 	case COMPLETE_NONE:

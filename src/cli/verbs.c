@@ -22,6 +22,7 @@ const struct verb *const cli_verbs[] = {
 	&verb_policy,
 	&verb_secret,
 	&verb_forward,
+	&verb_agent,
 	&verb_doctor,
 	&verb_help,
 	&verb_version,

@@ -26,6 +26,8 @@ extern const struct verb verb_policy;
 extern const struct verb verb_policy_show; /* of verb_policy */
 extern const struct verb verb_policy_set;
 extern const struct verb verb_secret;
+extern const struct verb verb_agent;
+extern const struct verb verb_agent_doctor; /* of verb_agent */
 extern const struct verb verb_forward;
 extern const struct verb verb_doctor;
 extern const struct verb verb_help;
