@@ -72,7 +72,8 @@ struct pack_entry {
 
 /*
  * Content that takes the place of what the host has, or comes in addition: how sanitised git
- * configuration and a worktree's repository enter. All of it is borrowed until pack_run() returns.
+ * configuration and a worktree's repository enter. All of it is borrowed until pack_run() returns,
+ * but a judge's only until it is asked about something that is neither it nor beneath it.
  */
 struct pack_graft {
 	struct span name;
