@@ -115,8 +115,9 @@ struct tcp_table {
 	uint32_t *heap; /* flows by heap_ms; indices plus one */
 	uint32_t mask;
 	uint32_t heap_count;
-	uint32_t free;   /* linked by hash_next */
-	uint8_t *blocks; /* the narrow ones, then the wide ones */
+	uint32_t flows_used; /* those behind were never touched */
+	uint32_t free;       /* of those before, linked by hash_next */
+	uint8_t *blocks;     /* the narrow ones, then the wide ones */
 	uint32_t *free_blocks;
 	struct tcp_pool pools[TCP_WIDTHS];
 	struct tcp_list waiters;

@@ -13,6 +13,7 @@ struct udp_flows {
 	uint32_t *buckets;
 	uint32_t mask;
 	uint32_t count;
+	uint32_t max, used; /* of flows; those from used on were never touched */
 	uint32_t free;
 	uint32_t oldest;
 	uint32_t newest;
@@ -46,10 +47,7 @@ int udp_flows_new(uint32_t max, const struct siphash_key *key, struct udp_flows 
 	u->buckets = calloc(buckets, sizeof(*u->buckets));
 	if (!u->flows || !u->buckets)
 		return err_set(e, -ENOMEM, "out of memory for %u UDP flows", max);
-	for (uint32_t i = max; i > 0; i--) {
-		u->flows[i - 1].next = u->free;
-		u->free = i;
-	}
+	u->max = max;
 	*ret = steal_ptr(&u);
 	return 0;
 }
@@ -95,15 +93,27 @@ static void link_newest(struct udp_flows *u, struct udp_flow *f)
 	u->newest = index_of(u, f);
 }
 
+/* NULL: all are in use. */
+static struct udp_flow *take_free(struct udp_flows *u)
+{
+	struct udp_flow *f = NULL;
+
+	if (u->free != 0) {
+		f = &u->flows[u->free - 1];
+		u->free = f->next;
+	} else if (u->used < u->max) {
+		f = &u->flows[u->used++];
+	}
+	return f;
+}
+
 struct udp_flow *udp_flows_add(struct udp_flows *u, const struct net_tuple *t, uint64_t now_ms)
 {
 	uint32_t *bucket = bucket_of(u, t);
-	struct udp_flow *f;
+	struct udp_flow *f = take_free(u);
 
-	if (u->free == 0)
+	if (!f)
 		return NULL;
-	f = &u->flows[u->free - 1];
-	u->free = f->next;
 	*f = (struct udp_flow){ .tuple = *t, .used_ms = now_ms, .next = *bucket };
 	*bucket = index_of(u, f);
 	link_newest(u, f);
