@@ -137,7 +137,8 @@ void sup_egress_init(struct sup *s);
 _must_ int sup_open_network(struct sup *s, struct err *e);  /* before the engine: its socket */
 _must_ int sup_start_network(struct sup *s, struct err *e); /* once the engine's process runs */
 _must_ int sup_brief_network(struct sup *s, struct err *e); /* into the cgroup; what they serve */
-_must_ int sup_await_network(struct sup *s, struct err *e); /* before the guest's identity */
+_must_ int sup_await_gate(struct sup *s, struct err *e);    /* before the guest's identity */
+_must_ int sup_await_network(struct sup *s, struct err *e); /* before any of its commands */
 void sup_put_network(const struct sup *s, struct wire_identity *id);
 _must_ bool sup_take_trusted(struct sup *s, struct span payload); /* false: the agent lies */
 /* To the EXEC in the agent's buffer: the certificate's variables and the placeholders. */

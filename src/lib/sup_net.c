@@ -17,11 +17,15 @@
  *
  * Gate and vault are started right after the engine, which takes longest to be ready. Of each
  * socket between two of the three each holds an end and nobody else does once all run, so that
- * each learns of the others' end. What they have to say at the start (the gate's certificate, the
- * vault's placeholders, that both judge by the policy) is awaited while the engine reads its state;
- * the certificate lies in the guest's new identity. From then on the end of either is the
- * sandbox's: a guest without them would wait for answers for ever, and nothing may take their
- * place.
+ * each learns of the others' end. The gate's certificate is awaited while the engine reads its
+ * state: it lies in the guest's new identity. The rest of what they have to say at the start (the
+ * vault's placeholders, that both judge by the policy) is awaited before the loop begins, so before
+ * the guest is given a command; meanwhile it takes its new identity. A guest that ran, a copy's,
+ * goes on by itself then, so it gets its identity only after all of that. Frames that come sooner
+ * wait for the gate, which judges nothing without a policy.
+ *
+ * From then on the end of either is the sandbox's: a guest without them would wait for answers for
+ * ever, and nothing may take their place.
  *
  * At the sandbox's end both are asked once more for their counters, after the engine is gone: what
  * they had to record lies before their answer.
@@ -131,9 +135,9 @@ int sup_start_network(struct sup *s, struct err *e)
 		return r;
 	vault_fd = fds[0];
 	gate_fd = fds[1];
-	r = start_vault(s, gate_fd, e);
+	r = start_gate(s, vault_fd, e); /* first: it is waited for first */
 	if (r == 0)
-		r = start_gate(s, vault_fd, e);
+		r = start_vault(s, gate_fd, e);
 	close_link(s);
 	return r;
 }
@@ -179,7 +183,8 @@ static bool vault_due(const struct sup_egress *n)
 	return !n->vault.ready || n->answers_due > 0 || n->import_due;
 }
 
-int sup_await_network(struct sup *s, struct err *e)
+/* vault_too: else only until the certificate is there. */
+static int await(struct sup *s, bool vault_too, struct err *e)
 {
 	const uint64_t deadline_ms = clock_mono_ms() + COMPANION_READY_MS;
 	struct sup_egress *n = &s->net;
@@ -193,7 +198,7 @@ int sup_await_network(struct sup *s, struct err *e)
 		r = hear(s, &n->gate, e);
 		if (r == 0)
 			r = hear(s, &n->vault, e);
-		if (r < 0 || (!gate_due(n) && !vault_due(n)))
+		if (r < 0 || (!gate_due(n) && !(vault_too && vault_due(n))))
 			break;
 		if (!gate_due(n)) { /* who is late is named first */
 			both[0] = &n->vault.c;
@@ -202,6 +207,16 @@ int sup_await_network(struct sup *s, struct err *e)
 		r = companion_wait(both, COMPANIONS_MAX, false, deadline_ms, e);
 	}
 	return r;
+}
+
+int sup_await_gate(struct sup *s, struct err *e)
+{
+	return await(s, false, e);
+}
+
+int sup_await_network(struct sup *s, struct err *e)
+{
+	return await(s, true, e);
 }
 
 void sup_put_network(const struct sup *s, struct wire_identity *id)

@@ -245,7 +245,7 @@ static int restore_from(struct sup *s, const struct guest_files *g, const struct
 	if (r == -EPIPE)
 		return err_set(e, r, "the guest's machine ended as it was started");
 	if (r == 0)
-		r = sup_await_network(s, e);
+		r = spec_is_copy(&s->spec) ? sup_await_network(s, e) : sup_await_gate(s, e);
 	if (r < 0)
 		return r;
 	s->epoch = epoch;
@@ -293,9 +293,7 @@ static int boot(struct sup *s, const struct guest_files *g, struct err *e)
 	if (r == 0)
 		r = guest_boot(&s->paths, g, &s->spec, s->disk_fd, s->dir_fd, s->uid, &s->vm,
 		               &s->scratch_fd, e);
-	if (r == 0)
-		r = start_rest(s, e);
-	return r == 0 ? sup_await_network(s, e) : r;
+	return r == 0 ? start_rest(s, e) : r;
 }
 
 /*
@@ -437,6 +435,8 @@ int sup_start(struct sup *s, struct err *e)
 		r = fd_packet_listen(s->dir_fd, EGRESS_SOCKET, SUP_BACKLOG, &s->net.listen_fd, e);
 	if (r == 0)
 		r = fd_unix_listen(s->dir_fd, "control.sock", SUP_BACKLOG, &s->listen_fd, e);
+	if (r == 0)
+		r = sup_await_network(s, e); /* as late as can be: no command before the loop */
 	if (r == 0)
 		r = close_jail(s, e);
 	return r;

@@ -12,6 +12,7 @@ import gates
 import pytest
 import sandboxes
 import starts
+import test_sup_template
 import wire
 from test_sup_gate import environment, gated  # noqa: F401
 
@@ -50,10 +51,10 @@ ready()
 """
 
 
-def start(sup, behaviour=SERVES, gate="ready()\n", vault="ready()\n", **more):
+def start(sup, behaviour=SERVES, gate="ready()\n", vault="ready()\n", cold=True, **more):
     sup.play(behaviour)
     gates.play(sup.folder, gate, vault)
-    return starts.Sandbox(sup, "tiny", ["true"], cold=True, engine=starts.QEMU, **more)
+    return starts.Sandbox(sup, "tiny", ["true"], cold=cold, engine=starts.QEMU, **more)
 
 
 def folder(sup, s):
@@ -167,6 +168,27 @@ def test_the_guest_waits_for_all_of_it(gated, late):
         with open(os.path.join(gated.folder, "mark-go"), "w"):
             pass
         assert s.finish()[0]["reason"] == "exited"
+
+
+@pytest.mark.parametrize("late, seen", [("gate", []), ("vault", ["identity"])])
+def test_a_restored_guest_takes_its_identity_while_the_vault_starts(gated, late, seen):
+    def marks():
+        return [m for m in ("identity", "exec") if os.path.exists(os.path.join(gated.folder, f"mark-{m}"))]
+
+    wait = "import time\nwhile not os.path.exists(here + '/mark-go'): time.sleep(0.02)\nready()\n"
+    scripts = {"gate": "ready()\n", "vault": "ready()\n", late: wait}
+    behaviour = test_sup_template.MACHINE + test_sup_template.HONEST + \
+        "mark('mark-identity')\nsay(IDENTITY_OK)\nreceive(EXEC)\nmark('mark-exec')\n" \
+        "say(EXEC_OK, 1, payload=u32(42))\nend()\n"
+    with start(gated, behaviour, cold=False, **scripts) as s:
+        sandboxes.wait_for("both", lambda: len(gates.processes()) >= 2)
+        sandboxes.wait_for("the guest", lambda: marks() == seen)
+        with pytest.raises(AssertionError):
+            sandboxes.wait_for("more", lambda: marks() != seen, 0.3)
+        with open(os.path.join(gated.folder, "mark-go"), "w"):
+            pass
+        result, _ = s.finish()
+    assert (result["reason"], result["exit_code"]) == ("exited", 0), result
 
 
 def fails(sup, vault, message, gate="ready()\n", **more):

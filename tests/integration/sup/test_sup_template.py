@@ -33,9 +33,12 @@ def play_qmp(answers=()):
 def build():
     boot()
     while True:
-        t, stream, _, _ = receive(EXEC, QUIESCE)
+        t, stream, _, _ = receive(EXEC, IDENTITY, QUIESCE)
         if t == QUIESCE:
             break
+        if t == IDENTITY:  # once more, with the network
+            say(IDENTITY_OK)
+            continue
         say(EXEC_OK, stream, payload=u32(9))
         say(EXIT, stream, payload=exit_payload(0))
     say(QUIESCE_OK)
