@@ -262,11 +262,28 @@ static int read_value(struct egress *g, const struct cli *c, const struct policy
 	return 0;
 }
 
+static void warn_ports(const struct egress *g)
+{
+	for (unsigned i = 0; i < g->ports_count; i++) {
+		char room[PUBLISH_TEXT_MAX];
+		struct buf b;
+
+		if (publish_is_local(&g->ports[i]))
+			continue;
+		buf_init(&b, room, sizeof(room));
+		publish_put(&b, &g->ports[i]);
+		log_warn("-p %s: every host that reaches this machine there can connect",
+		         buf_cstr(&b));
+	}
+}
+
 int egress_prepare(struct egress *g, const struct cli *c, const json_t *have, struct err *e)
 {
 	_own_(policy_free) struct policy *policy = NULL;
 	int r = 0;
 
+	if (!c->json)
+		warn_ports(g);
 	if (!g->draft)
 		return 0;
 	r = egress_compile(g, &g->tlv, &g->tlv_len, &policy, e);

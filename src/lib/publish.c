@@ -63,6 +63,13 @@ int publish_parse(const char *text, struct publish *ret, struct err *e)
 	return 0;
 }
 
+bool publish_is_local(const struct publish *p)
+{
+	static const uint8_t local6[sizeof(p->addr)] = { [15] = 1 };
+
+	return p->family == 6 ? memcmp(p->addr, local6, sizeof(local6)) == 0 : p->addr[0] == 127;
+}
+
 void publish_put(struct buf *b, const struct publish *p)
 {
 	char room[INET6_ADDRSTRLEN];

@@ -23,5 +23,8 @@ struct publish {
 /* "[ADDRESS:]HOST:GUEST"; IPv6 in brackets. Without an address it is 127.0.0.1. */
 _must_ int publish_parse(const char *text, struct publish *ret, struct err *e);
 
+/* Can nobody but this machine's own programs reach it? */
+bool publish_is_local(const struct publish *p);
+
 /* The same again: "127.0.0.1:8080:80", "[::1]:8080:80". */
 void publish_put(struct buf *b, const struct publish *p);

@@ -183,6 +183,16 @@ def test_wrong_flags_of_a_run(berm, bb, flags, what):
     assert berm.sandboxes() == []
 
 
+def test_a_port_for_other_machines_is_warned_of(berm, bb):
+    flags = ["-p", "127.0.0.1:0:80", "-p", "[::1]:0:80", "-p", "0.0.0.0:0:80", "-p", "[::]:0:81"]
+    r = berm.run("run", *flags, bb, "true")
+    assert r.returncode == 0, r.stderr
+    warned = [line for line in r.stderr.splitlines() if "can connect" in line]
+    assert len(warned) == 2 and "-p 0.0.0.0:0:80: every host" in warned[0] and "[::]:0:81" in warned[1], r.stderr
+    r = berm.run("run", "--json", *flags, bb, "true")
+    assert r.returncode == 0 and "can connect" not in r.stderr, r.stderr
+
+
 def test_a_value_does_not_come_along_under_another_name(berm, bb):
     flags = ["--allow", "a.example.com", "--secret", "TOKEN@a.example.com:env=MY_TOKEN"]
     env = {"MY_TOKEN": SECRET}

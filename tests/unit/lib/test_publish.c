@@ -63,4 +63,31 @@ TEST(refused)
 	}
 }
 
+TEST(what_other_machines_reach)
+{
+	static const struct {
+		const char *text;
+		bool local;
+	} rows[] = {
+		{ "0:80", true },
+		{ "127.0.0.1:0:80", true },
+		{ "127.9.0.1:0:80", true },
+		{ "[::1]:0:80", true },
+		{ "0.0.0.0:0:80", false },
+		{ "128.0.0.1:0:80", false },
+		{ "[::]:0:80", false },
+		{ "10.0.0.1:0:80", false },
+		{ "[fe80::1]:0:80", false },
+		{ "[7f00::1]:0:80", false },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct publish p = { 0 };
+		struct err e = { 0 };
+
+		CHECK_OK(publish_parse(rows[i].text, &p, &e), &e);
+		CHECK_EQ(publish_is_local(&p), rows[i].local);
+	}
+}
+
 TEST_MAIN()
