@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -204,6 +205,19 @@ int cgroup_create(const struct cgroup_env *env, const struct cgroup_host *host, 
 	return 0;
 }
 
+/* The kernel's cpu controller may know no groups of real-time processes, and says only EINVAL. */
+static int refused(pid_t pid, int r, struct err *e)
+{
+	int policy = r == -EINVAL ? sched_getscheduler(pid) & ~SCHED_RESET_ON_FORK : SCHED_OTHER;
+
+	if (policy != SCHED_FIFO && policy != SCHED_RR)
+		return r;
+	return err_set(e, r,
+	               "this host's cpu controller takes no process with real-time scheduling "
+	               "(%s): start berm without it, 'chrt -o 0 berm ...'",
+	               policy == SCHED_RR ? "SCHED_RR" : "SCHED_FIFO");
+}
+
 int cgroup_add(const struct cgroup *cg, pid_t pid, struct err *e)
 {
 	char word[WORD_MAX];
@@ -216,7 +230,7 @@ int cgroup_add(const struct cgroup *cg, pid_t pid, struct err *e)
 			continue;
 		r = cgroup_write(NULL, cg->dir[t], "cgroup.procs", word, e);
 		if (r < 0)
-			return r;
+			return refused(pid, r, e);
 	}
 	return 0;
 }

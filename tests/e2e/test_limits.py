@@ -213,3 +213,12 @@ def test_more_memory_than_the_host_has(berm, bb):
     """Accepted or refused, but with a word and not by a host that dies."""
     got = berm.run("run", "--cold", "--memory", "64GiB", bb, "echo", "alive", timeout=90)
     assert got.stdout == "alive\n" or (got.returncode == 125 and one_line(got.stderr))
+
+
+def test_real_time_scheduling_is_named(berm, bb):
+    """Where the kernel groups real-time processes it takes none into ours, and says only EINVAL."""
+    if berm.shell("chrt -r 1 true").returncode != 0:
+        pytest.skip("this user may not ask for real-time scheduling")
+    tried = berm.shell('chrt -r 1 "$BERM" run $IMAGE true', IMAGE=bb)
+    if tried.returncode != 0:
+        assert tried.returncode == 125 and "real-time scheduling (SCHED_RR)" in one_line(tried.stderr), tried.stderr
