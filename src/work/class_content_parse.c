@@ -36,7 +36,15 @@ static bool has_ending(struct span path, const char *ending)
 {
 	size_t n = strlen(ending);
 
-	return path.len > n && strncasecmp((const char *)path.at + path.len - n, ending, n) == 0;
+	if (path.len <= n)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		uint8_t c = path.at[path.len - n + i];
+
+		if ((c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c) != ending[i])
+			return false;
+	}
+	return true;
 }
 
 static bool is_archive_name(struct span path)
