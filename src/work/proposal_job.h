@@ -28,7 +28,6 @@ enum {
 
 enum {
 	PROPOSAL_JOB_CPU_S_MAX = 3600, /* a terabyte at 300 MB/s */
-	PROPOSAL_REPORT_MAX = 4 + ERR_TEXT_MAX,
 };
 
 /* Of the heap: the table and the set are 64 MiB at their largest, while the set grows. */

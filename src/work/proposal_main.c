@@ -1,6 +1,7 @@
 #include "work/proposal_job.h"
 
 #include "work/base.h"
+#include "work/workjob.h"
 
 #include <errno.h>
 
@@ -39,11 +40,5 @@ int proposal_job_main(struct err *e)
 
 void proposal_job_report(const struct err *e)
 {
-	uint8_t raw[PROPOSAL_REPORT_MAX];
-	struct buf b;
-
-	buf_init(&b, raw, sizeof(raw));
-	buf_put_le32(&b, (uint32_t)(e->code < 0 ? -e->code : EIO));
-	buf_put(&b, e->text, e->len);
-	(void)!write(PROPOSAL_FD_REPORT, b.at, b.len); /* under PIPE_BUF: whole or not at all */
+	workjob_report(PROPOSAL_FD_REPORT, e);
 }
