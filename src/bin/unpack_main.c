@@ -114,6 +114,8 @@ int main(int argc, char **argv)
 	log_init("berm-unpack");
 	if (argc == 2 && strcmp(argv[1], "--proposal") == 0)
 		return prepare(&e) < 0 ? 125 : unpack_proposal();
+	if (argc == 3 && strcmp(argv[1], "--commits") == 0)
+		return prepare(&e) < 0 ? 125 : unpack_commits(argv[2]);
 	r = parse_options(argc, argv, &o, &e);
 	if (r < 0) {
 		log_error("%s", e.text);

@@ -6,3 +6,6 @@
 
 /* --proposal: a spooled stream becomes an index. Fds and report: work/proposal_job.h */
 int unpack_proposal(void);
+
+/* --commits GIT_DIR: what a guest committed becomes a stream of objects. work/gitobj_job.h */
+int unpack_commits(const char *git_dir);
