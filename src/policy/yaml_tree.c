@@ -214,8 +214,7 @@ static int read_events(struct reader *r)
 		yaml_event_delete(&ev);
 	}
 	if (res == 0 && !r->tree->root)
-		return err_set(r->e, -EINVAL, "%s: is empty; it begins with version: 1",
-		               r->label);
+		return err_set(r->e, -EINVAL, "%s: is empty; it begins with version: 1", r->label);
 	return res;
 }
 
