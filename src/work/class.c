@@ -154,24 +154,12 @@ static bool is_git_name(struct span name)
 	return false;
 }
 
-/* What HFS+ passes over: U+200C to 200F, 202A to 202E, 206A to 206F, FEFF. c has three bytes. */
-static bool is_invisible(const uint8_t *c)
-{
-	if (c[0] == 0xef)
-		return c[1] == 0xbb && c[2] == 0xbf;
-	if (c[0] != 0xe2)
-		return false;
-	if (c[1] == 0x80)
-		return (c[2] >= 0x8c && c[2] <= 0x8f) || (c[2] >= 0xaa && c[2] <= 0xae);
-	return c[1] == 0x81 && c[2] >= 0xaa && c[2] <= 0xaf;
-}
-
 static struct span without_invisible(struct span name, uint8_t storage[WPATH_NAME_MAX])
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < name.len; i++) {
-		if (name.len - i >= 3 && is_invisible(name.at + i))
+		if (wpath_is_invisible(span_of(name.at + i, name.len - i)))
 			i += 2;
 		else
 			storage[n++] = name.at[i];

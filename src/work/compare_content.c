@@ -118,7 +118,7 @@ static int host_is_base(const struct compare_options *opt, struct host *h, const
 	char mine[BASE_LINK_MAX + 1], theirs[BASE_LINK_MAX + 1];
 	struct host_record was;
 	_own_fd_ int fd = -1;
-	size_t mine_len, theirs_len;
+	size_t mine_len = 0, theirs_len = 0;
 	int r;
 
 	if (c->host.kind != c->base.kind)

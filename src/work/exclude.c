@@ -189,7 +189,7 @@ static int load_patterns(struct exclude *x, int dir_fd, struct span dir, struct 
 {
 	_own_free_ char *text = NULL;
 	char source[WPATH_MAX + sizeof("/" IGNORE_FILE)];
-	unsigned refused;
+	unsigned refused = 0;
 	size_t len;
 	struct buf b;
 	int r = read_patterns(dir_fd, &text, &len, e);

@@ -1,4 +1,5 @@
 #include "work/gitobj_parse.h"
+#include "work/path.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,24 +23,18 @@ bool gitobj_entry_type(const struct gitobj_entry *en, enum gitobj_type *ret)
 
 /* -- names */
 
-/* Small letters, without what HFS+ passes over: U+200C to F, 202A to E, 206A to F, FEFF. */
+/* Small letters, without what HFS+ passes over. */
 static struct span fold(struct span name, uint8_t room[FOLDED_MAX])
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < name.len && n < FOLDED_MAX; i++) {
-		const uint8_t *c = name.at + i;
-		bool three = name.len - i >= 3;
+		uint8_t c = name.at[i];
 
-		if (three && c[0] == 0xe2 &&
-		    ((c[1] == 0x80 &&
-		      ((c[2] >= 0x8c && c[2] <= 0x8f) || (c[2] >= 0xaa && c[2] <= 0xae))) ||
-		     (c[1] == 0x81 && c[2] >= 0xaa && c[2] <= 0xaf)))
-			i += 2;
-		else if (three && c[0] == 0xef && c[1] == 0xbb && c[2] == 0xbf)
+		if (wpath_is_invisible(span_of(name.at + i, name.len - i)))
 			i += 2;
 		else
-			room[n++] = *c >= 'A' && *c <= 'Z' ? (uint8_t)(*c - 'A' + 'a') : *c;
+			room[n++] = c >= 'A' && c <= 'Z' ? (uint8_t)(c - 'A' + 'a') : c;
 	}
 	return span_of(room, n);
 }

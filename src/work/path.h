@@ -77,3 +77,9 @@ bool wpath_beneath(struct span dir, struct span path, struct span *ret_rest);
 
 /* Puts dir/name: all or nothing, as every put. */
 void wpath_put(struct buf *out, struct span dir, struct span name);
+
+/*
+ * Does HFS+ pass over what is at the front of `rest` when it compares names? Then it is three bytes
+ * long: U+200C to 200F, 202A to 202E, 206A to 206F, FEFF. Git's protectHFS has the same list.
+ */
+bool wpath_is_invisible(struct span rest);

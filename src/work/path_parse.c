@@ -168,3 +168,18 @@ void wpath_put(struct buf *out, struct span dir, struct span name)
 		out->over = true;
 	}
 }
+
+bool wpath_is_invisible(struct span rest)
+{
+	const uint8_t *c = rest.at;
+
+	if (rest.len < 3)
+		return false;
+	if (c[0] == 0xef)
+		return c[1] == 0xbb && c[2] == 0xbf;
+	if (c[0] != 0xe2)
+		return false;
+	if (c[1] == 0x80)
+		return (c[2] >= 0x8c && c[2] <= 0x8f) || (c[2] >= 0xaa && c[2] <= 0xae);
+	return c[1] == 0x81 && c[2] >= 0xaa && c[2] <= 0xaf;
+}
