@@ -51,7 +51,7 @@ static int run(struct err *e)
 	_own_free_ struct hunk *hunks = calloc(HUNK_COUNT_MAX, sizeof(*hunks));
 	_own_free_ char *old = NULL, *new = NULL;
 	size_t old_len, new_len;
-	uint32_t count;
+	uint32_t count = 0;
 	int r;
 
 	if (hunks == NULL)
