@@ -214,9 +214,9 @@ say("noise"); time.sleep(36000)
 
 
 def test_lim9_a_noisy_neighbour(box, mark, new_box, world):
-    """One sandbox floods with bytes, connections, lookups and refusals; another's requests go on being answered, none is
-    refused, and nothing of what it may use is used up. A few may be too slow for their client where two guests share
-    two processors."""
+    """One sandbox floods with bytes, connections, lookups and refusals; another's requests go on being answered, none
+    is refused, and nothing of what it may use is used up. A few may be too slow for their client where two guests
+    share two processors."""
     world.dns(**{"*.dyn.world.test": {"A": [plan.A4]}})
     with new_box(POLICY) as noisy:
         noise = noisy.start("python3", "-c", "import sys; sys.path.insert(0, '/tmp'); from probe import *\n" + NOISE)
