@@ -173,7 +173,8 @@ bool class_in_git(struct span path)
 	struct span name;
 
 	while (wpath_next(&path, &name)) {
-		if (is_git_name(without_invisible(name, storage)))
+		/* a part that no file system has is not copied, and never plain */
+		if (name.len > sizeof(storage) || is_git_name(without_invisible(name, storage)))
 			return true;
 	}
 	return false;

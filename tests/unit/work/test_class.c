@@ -129,6 +129,18 @@ TEST(v11_members_and_near_misses)
 		check(l, files[i].path, WORK_FILE, files[i].class);
 }
 
+TEST(a_part_that_is_too_long_is_never_plain)
+{
+	_own_(class_list_free) struct class_list *l = installed();
+	char path[WPATH_MAX + 1];
+
+	memset(path, 'a', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	check(l, path, WORK_FILE, CLASS_X0);
+	path[WPATH_NAME_MAX] = '\0';
+	check(l, path, WORK_FILE, CLASS_PLAIN);
+}
+
 TEST(a_link_stands_for_what_is_behind_it)
 {
 	_own_(class_list_free) struct class_list *l = installed();
