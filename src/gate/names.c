@@ -398,6 +398,16 @@ unsigned names_addrs(const struct names *n, uint16_t id, enum names_family famil
 	return count;
 }
 
+void names_told(struct names *n, uint16_t id, enum names_family family)
+{
+	for (uint32_t i = at(n, id)->half[family].pins; i != HOLE; i = n->pins[i - 1].next_half) {
+		if (!n->pins[i - 1].current)
+			continue;
+		unhash_pin(n, i);
+		hash_pin(n, i);
+	}
+}
+
 uint32_t names_ttl_s(const struct names *n, uint16_t id, enum names_family family, uint64_t now_ms)
 {
 	const struct half *h = &at(n, id)->half[family];

@@ -74,7 +74,13 @@ unsigned names_addrs(const struct names *n, uint16_t id, enum names_family famil
 /* Seconds for which the answer still holds. */
 uint32_t names_ttl_s(const struct names *n, uint16_t id, enum names_family family, uint64_t now_ms);
 
-/* The names an address is pinned to, the last answered first. */
+/*
+ * The guest is told these addresses out of memory: among the names pinned to them this one comes
+ * first from now on, for it is the one that is about to be used.
+ */
+void names_told(struct names *n, uint16_t id, enum names_family family);
+
+/* The names an address is pinned to, the last that the guest was told first. */
 unsigned names_pinned(const struct names *n, const struct net_addr *addr, uint64_t now_ms,
                       uint16_t ret[POLICY_CANDIDATES_MAX]);
 bool names_is_pinned(const struct names *n, uint16_t id, const struct net_addr *addr,

@@ -111,6 +111,7 @@ static void answer_known(struct gate *g, const struct asker *to, const struct dn
 	switch (names_state(g->names, id, family, g->now_ms)) {
 	case NAMES_GOOD:
 		count = names_addrs(g->names, id, family, addrs, EGRESS_ADDRESSES_MAX);
+		names_told(g->names, id, family);
 		answer_addrs(g, to, q, addrs, count, ttl_s);
 		break;
 	case NAMES_NODATA:

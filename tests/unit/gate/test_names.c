@@ -104,7 +104,7 @@ TEST(what_an_answer_no_longer_has_stays_pinned_for_its_time)
 	names_free(n);
 }
 
-TEST(an_address_has_many_names_and_the_last_answered_comes_first)
+TEST(an_address_has_many_names_and_the_last_told_comes_first)
 {
 	struct names *n = table();
 	struct net_addr a = net_addr4(198, 51, 100, 7);
@@ -120,6 +120,10 @@ TEST(an_address_has_many_names_and_the_last_answered_comes_first)
 	CHECK_EQ(names_pinned(n, &a, 1, ids), POLICY_CANDIDATES_MAX);
 	CHECK_EQ(ids[0], last);
 	CHECK(names_is_pinned(n, first, &a, 1));
+	names_told(n, first, NAMES_IP4); /* out of memory: no new answer */
+	CHECK_EQ(names_pinned(n, &a, 1, ids), POLICY_CANDIDATES_MAX);
+	CHECK_EQ(ids[0], first);
+	CHECK_EQ(ids[1], last);
 	names_good(n, first, NAMES_IP4, &a, 1, 60, 1);
 	CHECK_EQ(names_pinned(n, &a, 2, ids), POLICY_CANDIDATES_MAX);
 	CHECK_EQ(ids[0], first);
