@@ -1,5 +1,7 @@
 #include "base/buf.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,40 +97,20 @@ void buf_put_str16(struct buf *b, struct span s)
 	buf_put_span(b, s);
 }
 
-/*
- * Length of the valid UTF-8 sequence at the front of s, or 0. Refuses overlong forms,
- * surrogates and anything above U+10FFFF. Source: Unicode 15, table 3-7.
- */
-static size_t utf8_len(struct span s)
+static void put_json_hidden(struct buf *b, uint32_t v)
 {
-	static const struct {
-		uint8_t first, last; /* of the lead byte */
-		uint8_t low, high;   /* of the second byte */
-		uint8_t len;
-	} rows[] = {
-		{ 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 },
-		{ 0xe1, 0xec, 0x80, 0xbf, 3 }, { 0xed, 0xed, 0x80, 0x9f, 3 },
-		{ 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 },
-		{ 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
-	};
-
-	if (s.at[0] < 0x80)
-		return 1;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		if (s.at[0] < rows[i].first || s.at[0] > rows[i].last)
-			continue;
-		if (s.len < rows[i].len || s.at[1] < rows[i].low || s.at[1] > rows[i].high)
-			return 0;
-		for (size_t k = 2; k < rows[i].len; k++)
-			if ((s.at[k] & 0xc0) != 0x80)
-				return 0;
-		return rows[i].len;
-	}
-	return 0;
+	if (v < 0x10000)
+		buf_printf(b, "\\u%04x", v);
+	else
+		buf_printf(b, "\\u%04x\\u%04x", 0xd800 + ((v - 0x10000) >> 10),
+		           0xdc00 + ((v - 0x10000) & 0x3ff));
 }
 
 static void put_json_char(struct buf *b, struct span s)
 {
+	uint32_t v = 0;
+
+	(void)utf8_front(s, &v);
 	switch (s.at[0]) {
 	case '"':
 		buf_put_str(b, "\\\"");
@@ -145,11 +127,9 @@ static void put_json_char(struct buf *b, struct span s)
 	default:
 		break;
 	}
-	/* what a terminal would obey is escaped, as JSON may be looked at on one: C0, DEL and C1 */
-	if (s.at[0] < 0x20 || s.at[0] == 0x7f)
-		buf_printf(b, "\\u%04x", s.at[0]);
-	else if (s.len == 2 && s.at[0] == 0xc2 && s.at[1] < 0xa0)
-		buf_printf(b, "\\u%04x", s.at[1]);
+	/* what a terminal would obey or hide is escaped, as JSON may be looked at on one */
+	if (utf8_deceives(v))
+		put_json_hidden(b, v);
 	else
 		buf_put_span(b, s);
 }
@@ -158,7 +138,7 @@ void buf_put_json_str(struct buf *b, struct span s)
 {
 	buf_put_u8(b, '"');
 	while (s.len > 0 && !b->over) {
-		size_t n = utf8_len(s);
+		size_t n = utf8_front(s, NULL);
 		struct span c;
 
 		if (n == 0) {
@@ -177,12 +157,11 @@ void buf_put_json_str(struct buf *b, struct span s)
 void buf_put_escaped(struct buf *b, struct span s)
 {
 	while (s.len > 0 && !b->over) {
-		size_t n = utf8_len(s);
-		/* U+0080..U+009F are terminal controls too (C1), in UTF-8 c2 80 .. c2 9f */
-		bool c1 = n == 2 && s.at[0] == 0xc2 && s.at[1] < 0xa0;
+		uint32_t v = 0;
+		size_t n = utf8_front(s, &v);
 
-		if (n == 0 || c1 || s.at[0] < 0x20 || s.at[0] == 0x7f) {
-			buf_printf(b, "\\x%02x", s.at[0]);
+		if (n == 0 || utf8_deceives(v)) {
+			buf_printf(b, "\\x%02x", s.at[0]); /* what follows is no sequence now */
 			n = 1;
 		} else {
 			buf_put(b, s.at, n);

@@ -45,10 +45,13 @@ void buf_printf(struct buf *b, const char *fmt, ...) _printf_(2, 3);
 /* A le16 length, then the bytes; over 65535 bytes it does not fit. Read back by take_str16(). */
 void buf_put_str16(struct buf *b, struct span s);
 
-/* A JSON string with its quotes. Bytes that are no valid UTF-8 become U+FFFD. */
+/* A JSON string with its quotes; the same characters are \uNNNN. No valid UTF-8 becomes U+FFFD. */
 void buf_put_json_str(struct buf *b, struct span s);
 
-/* Text for a terminal: control bytes, DEL and non-UTF-8 become \xNN, so nothing moves the cursor.
+/*
+ * Text for a terminal: control characters, non-UTF-8, and what is not seen or turns text round
+ * (zero width, right to left marks) become \xNN a byte. So nothing moves the cursor, and what is
+ * read is what is there.
  */
 void buf_put_escaped(struct buf *b, struct span s);
 

@@ -108,6 +108,25 @@ int fd_read_all(int fd, void *ret, size_t len, struct err *e)
 	return 0;
 }
 
+int fd_read_at(int fd, uint64_t off, void *ret, size_t len, size_t *ret_len)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = pread(fd, (uint8_t *)ret + got, len - got, (off_t)(off + got));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	*ret_len = got;
+	return 0;
+}
+
 int fd_write_all(int fd, const void *data, size_t len, struct err *e)
 {
 	const uint8_t *at = data;

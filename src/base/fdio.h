@@ -38,6 +38,9 @@ _must_ int fd_make_dirs(const char *path, int *ret_fd, struct err *e);
 _must_ int fd_read_all(int fd, void *ret, size_t len, struct err *e);
 _must_ int fd_write_all(int fd, const void *data, size_t len, struct err *e);
 
+/* len bytes from off on, fewer only at the end of the file. 0 or -errno, which errno says too. */
+_must_ int fd_read_at(int fd, uint64_t off, void *ret, size_t len, size_t *ret_len);
+
 /*
  * The whole of something small, NUL-ended; ret_text is the caller's to free, ret_len may be NULL.
  * -EFBIG over max bytes. What is opened already is read from where it stands.

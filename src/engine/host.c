@@ -80,38 +80,17 @@ int host_qemu_version(const char *program, struct probe_qemu *ret, struct err *e
 	return 0;
 }
 
-static int read_at(int fd, void *at, size_t len, uint64_t offset, size_t *ret_len, struct err *e)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = pread(fd, (uint8_t *)at + got, len - got, (off_t)(offset + got));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read");
-		if (n == 0)
-			break;
-		got += (size_t)n;
-	}
-	*ret_len = got;
-	return 0;
-}
-
 static int find_entry(int fd, const struct elf_file *f, uint8_t *room, uint64_t *ret_entry,
                       struct err *e)
 {
 	for (unsigned i = 0; i < f->segment_count; i++) {
 		const struct elf_segment *g = &f->segments[i];
 		size_t len = 0;
-		int r;
 
 		if (g->kind != ELF_NOTE || g->file_bytes > ELF_NOTES_MAX || g->offset > INT64_MAX)
 			continue;
-		r = read_at(fd, room, (size_t)g->file_bytes, g->offset, &len, e);
-		if (r < 0)
-			return r;
+		if (fd_read_at(fd, g->offset, room, (size_t)g->file_bytes, &len) < 0)
+			return err_sys(e, "read");
 		if (elf_parse_pvh_entry(span_of(room, len), ret_entry) == 0)
 			return 0;
 	}
@@ -123,13 +102,11 @@ int host_kernel_entry(int fd, uint64_t *ret_entry, struct err *e)
 	_own_free_ uint8_t *room = malloc(ELF_NOTES_MAX);
 	struct elf_file f;
 	size_t len = 0;
-	int r;
 
 	if (!room)
 		return err_set(e, -ENOMEM, "out of memory");
-	r = read_at(fd, room, ELF_START_BYTES, 0, &len, e);
-	if (r < 0)
-		return r;
+	if (fd_read_at(fd, 0, room, ELF_START_BYTES, &len) < 0)
+		return err_sys(e, "read");
 	if (elf_parse(span_of(room, len), &f) < 0)
 		return err_set(e, -ENOEXEC, "it is not an x86-64 kernel in ELF format");
 	return find_entry(fd, &f, room, ret_entry, e);

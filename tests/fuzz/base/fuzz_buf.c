@@ -43,6 +43,7 @@ static void check_clean(struct span s)
 
 		assert(n > 0);
 		assert(v >= 0x20 && v != 0x7f && (v < 0x80 || v >= 0xa0));
+		assert((v < 0x200b || v > 0x200f) && (v < 0x2028 || v > 0x202e) && v != 0xfeff);
 		s.at += n;
 		s.len -= n;
 	}

@@ -308,6 +308,27 @@ TEST(escapes_c1_controls_and_keeps_letters)
 	CHECK_SPAN(escaped(&b, span_str("\x1b[2J\r\n")), "\\x1b[2J\\x0d\\x0a");
 }
 
+/* Marks of direction, what has no width, tags: nobody sees them, so all would trust the rest. */
+TEST(z2_what_is_not_seen_is_escaped)
+{
+	uint8_t room[ROOM];
+	struct buf b;
+
+	buf_init(&b, room, sizeof(room));
+	CHECK_SPAN(escaped(&b, span_str("a\xe2\x80\xae"
+	                                "b\xe2\x81\xa6")),
+	           "a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6");
+	CHECK_SPAN(escaped(&b, span_str("\xe2\x80\x8b\xef\xbb\xbf\xc2\xad")),
+	           "\\xe2\\x80\\x8b\\xef\\xbb\\xbf\\xc2\\xad");
+	CHECK_SPAN(escaped(&b, span_str("\xf3\xa0\x81\x81")), "\\xf3\\xa0\\x81\\x81");
+	CHECK_SPAN(escaped(&b, span_str("\xe2\x80\xa8")), "\\xe2\\x80\\xa8");
+	/* neighbours of them are letters and signs as others */
+	CHECK_SPAN(escaped(&b, span_str("\xe2\x80\x90\xe2\x80\xa7\xe2\x80\xaf")),
+	           "\xe2\x80\x90\xe2\x80\xa7\xe2\x80\xaf");
+	CHECK_SPAN(json(&b, span_str("\xe2\x80\xae\xf3\xa0\x81\x81\xc2\xad")),
+	           "\"\\u202e\\udb40\\udc41\\u00ad\"");
+}
+
 /* Whatever the room, an escaped text is a whole number of escapes. */
 TEST(escapes_are_never_cut)
 {

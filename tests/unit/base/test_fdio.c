@@ -199,6 +199,26 @@ TEST(read_all_wants_it_all)
 	(void)close(fds[1]);
 }
 
+TEST(read_at_is_short_at_the_end_only)
+{
+	_own_fd_ int dir = tmpdir_fd();
+	_own_fd_ int fd = -1;
+	struct err e = { 0 };
+	char room[8] = { 0 };
+	size_t got = 99;
+
+	put_file(dir, "f", "12345");
+	CHECK_OK(fd_openat(dir, "f", O_RDONLY, 0, &fd, &e), &e);
+	CHECK(fd_read_at(fd, 1, room, 3, &got) == 0 && got == 3);
+	CHECK_STR(room, "234");
+	CHECK(fd_read_at(fd, 4, room, 3, &got) == 0 && got == 1);
+	CHECK(fd_read_at(fd, 5, room, 3, &got) == 0 && got == 0);
+	CHECK(lseek(fd, 0, SEEK_CUR) == 0); /* where others read on is as it was */
+	got = 99;
+	CHECK(fd_read_at(-1, 0, room, 3, &got) == -EBADF && errno == EBADF && got == 99);
+	CHECK(fd_read_at(-1, 0, room, 0, &got) == 0 && got == 0);
+}
+
 TEST(read_file_holds_its_maximum)
 {
 	_own_fd_ int dir = tmpdir_fd();
