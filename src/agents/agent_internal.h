@@ -49,6 +49,10 @@ int agent_bad(const struct agent_ctx *c, const struct yaml_node *at, const char 
 _must_ int agent_map(struct agent_ctx *c, const struct yaml_node *n, const char *what,
                      const struct agent_key *keys);
 
+/* The same of a whole file, which says its version. */
+_must_ int agent_read(struct agent_ctx *c, struct span text, const char *what,
+                      const struct agent_key *keys);
+
 /* One of some words. */
 _must_ int agent_word(struct agent_ctx *c, const struct yaml_node *n, const char *const *words,
                       const char *what, unsigned *ret);

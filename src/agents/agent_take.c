@@ -407,13 +407,13 @@ static const struct agent_key root_table[] = {
 	{ NULL, NULL },
 };
 
-int agent_take(struct agent *a, const char *label, unsigned source, struct span text, struct err *e)
+int agent_read(struct agent_ctx *c, struct span text, const char *what,
+               const struct agent_key *keys)
 {
 	_own_(yaml_tree_free) struct yaml_tree *tree = NULL;
-	struct agent_ctx c = { .a = a, .label = label, .source = source, .e = e };
 	bool version = false;
 	const struct yaml_node *root;
-	int r = yaml_tree_parse(label, text, &tree, e);
+	int r = yaml_tree_parse(c->label, text, &tree, c->e);
 
 	if (r < 0)
 		return r;
@@ -422,6 +422,13 @@ int agent_take(struct agent *a, const char *label, unsigned source, struct span 
 	     k = k->next->next)
 		version |= span_is(k->text, "version");
 	if (root->kind == YAML_MAP && !version)
-		return agent_fault(&c, root, "no version; a profile begins with version: 1");
-	return agent_map(&c, root, "an agent's profile", root_table);
+		return agent_fault(c, root, "no version; %s begins with version: 1", what);
+	return agent_map(c, root, what, keys);
+}
+
+int agent_take(struct agent *a, const char *label, unsigned source, struct span text, struct err *e)
+{
+	struct agent_ctx c = { .a = a, .label = label, .source = source, .e = e };
+
+	return agent_read(&c, text, "an agent's profile", root_table);
 }

@@ -202,24 +202,6 @@ static const struct agent_key root_table[] = {
 	{ NULL, NULL },
 };
 
-static int read_root(struct agent_ctx *c, struct span text)
-{
-	_own_(yaml_tree_free) struct yaml_tree *tree = NULL;
-	bool version = false;
-	const struct yaml_node *root;
-	int r = yaml_tree_parse(c->label, text, &tree, c->e);
-
-	if (r < 0)
-		return r;
-	root = yaml_root(tree);
-	for (const struct yaml_node *k = root->kind == YAML_MAP ? root->first : NULL; k;
-	     k = k->next->next)
-		version |= span_is(k->text, "version");
-	if (root->kind == YAML_MAP && !version)
-		return agent_fault(c, root, "no version; it begins with version: 1");
-	return agent_map(c, root, "a workspace's file", root_table);
-}
-
 /* --- taking what is less --- */
 
 struct limit {
@@ -360,7 +342,7 @@ int agent_tighten_text(struct agent *a, struct span text, struct err *e)
 
 	if (!n)
 		return err_set(e, -ENOMEM, "out of memory");
-	r = read_root(&c, text);
+	r = agent_read(&c, text, "a workspace's file", root_table);
 	if (r == -ENOMEM)
 		return err_set(e, r, "out of memory");
 	if (r < 0)

@@ -298,7 +298,8 @@ int cgroup_kill(const struct cgroup *cg, struct err *e)
 			(void)cgroup_write(NULL, freezer, "freezer.state", "THAWED", NULL);
 		if (left <= 0)
 			break;
-		pause_ms(1);
+		/* what was killed still has to die, which takes it a while on a busy machine */
+		pause_ms(i < CGROUP_KILL_ROUNDS / 2 ? 1 : CGROUP_KILL_PAUSE_MS);
 	}
 	if (left < 0)
 		return err_set(e, left, "list cgroup '%s': %s", dir, strerror(-left));

@@ -19,11 +19,12 @@
 #include "jail/jail.h"
 
 enum {
-	CGROUP_NAME_MAX = 64,      /* "berm-" and an id */
-	CGROUP_WHY_MAX = 160,      /* one sentence */
-	CGROUP_REMOVE_TRIES = 200, /* EBUSY until the last exit is accounted: 1 ms apart */
-	CGROUP_KILL_ROUNDS = 100,  /* a fork bomb is frozen or out of pids long before */
-	CGROUP_SWEEP_MAX = 4096,   /* directory entries looked at in one sweep */
+	CGROUP_NAME_MAX = 64,       /* "berm-" and an id */
+	CGROUP_WHY_MAX = 160,       /* one sentence */
+	CGROUP_REMOVE_TRIES = 200,  /* EBUSY until the last exit is accounted: 1 ms apart */
+	CGROUP_KILL_ROUNDS = 100,   /* a fork bomb is frozen or out of pids long before */
+	CGROUP_KILL_PAUSE_MS = 100, /* between the later half of them */
+	CGROUP_SWEEP_MAX = 4096,    /* directory entries looked at in one sweep */
 	CGROUP_CPU_PERIOD_US = 100000,
 };
 

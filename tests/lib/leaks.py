@@ -4,6 +4,7 @@ import ctypes
 import os
 import stat
 import struct
+import tempfile
 import time
 
 from bermtest import SETTLE_SECONDS, stretched
@@ -126,8 +127,9 @@ def mounts():
 
 
 def shared_memory():
+    """And temporary files: of this run alone if it has a TMPDIR of its own."""
     return {n for n in os.listdir("/dev/shm") if "berm" in n} | {
-        n for n in os.listdir("/tmp") if n.startswith("berm-") and not n.startswith("berm-kernel")
+        n for n in os.listdir(tempfile.gettempdir()) if n.startswith("berm-") and not n.startswith("berm-kernel")
     }
 
 

@@ -75,6 +75,19 @@ static inline bool tap_ip4(int s, struct ifreq *ifr)
 	return ioctl(s, SIOCADDRT, &route) == 0;
 }
 
+/* An address is nobody's until the kernel's own worker has looked at it, detection or not. */
+static inline bool tap_ip6_ready(int s, const struct in6_addr *addr)
+{
+	struct sockaddr_in6 at = { .sin6_family = AF_INET6, .sin6_addr = *addr };
+
+	for (int i = 0; i < 5000; i++) {
+		if (bind(s, (struct sockaddr *)&at, sizeof(at)) == 0)
+			return true;
+		(void)usleep(1000);
+	}
+	return false;
+}
+
 /* False: this kernel has no IPv6; the tests with it are left out. */
 static inline bool tap_ip6(const struct ifreq *ifr)
 {
@@ -93,7 +106,8 @@ static inline bool tap_ip6(const struct ifreq *ifr)
 	route.rtmsg_ifindex = index.ifr_ifindex;
 	memcpy(&req.ifr6_addr, c.guest6.at, 16);
 	memcpy(&route.rtmsg_gateway, c.router6.at, 16);
-	ok = ok && ioctl(s, SIOCSIFADDR, &req) == 0 && ioctl(s, SIOCADDRT, &route) == 0;
+	ok = ok && ioctl(s, SIOCSIFADDR, &req) == 0 && ioctl(s, SIOCADDRT, &route) == 0 &&
+	     tap_ip6_ready(s, &req.ifr6_addr);
 	(void)close(s);
 	return ok;
 }
