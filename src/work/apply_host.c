@@ -237,21 +237,12 @@ int apply_content_open(const struct apply_content *c, int *ret_fd, struct err *e
 
 static int read_at(int fd, void *ret, size_t len, uint64_t at, struct err *e)
 {
-	uint8_t *to = ret;
+	size_t got;
 
-	while (len > 0) {
-		ssize_t n = pread(fd, to, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read");
-		if (n == 0)
-			return err_set(e, -ENODATA, "the data ends too early");
-		to += n;
-		at += (uint64_t)n;
-		len -= (size_t)n;
-	}
+	if (fd_read_at(fd, at, ret, len, &got) < 0)
+		return err_sys(e, "read");
+	if (got < len)
+		return err_set(e, -ENODATA, "the data ends too early");
 	return 0;
 }
 

@@ -78,6 +78,22 @@ static int move(int from_fd, const char *from, int to_fd, const char *to, enum m
 	return 0;
 }
 
+/* The slot's object goes to its place, for the first time or again; what is in the way stays. */
+static int put_in_place(struct apply_run *r, const struct step_view *v, const char *slot,
+                        enum apply_point reached, enum apply_stepped *ret, struct err *e)
+{
+	enum moved moved;
+	int got = move(r->stage_fd, slot, v->at.dir_fd, v->at.name, &moved, e);
+
+	if (got < 0)
+		return got;
+	if (moved == MOVED_NOT) {
+		*ret = STEPPED_NOT;
+		return 0;
+	}
+	return apply_at(r->on, reached, e);
+}
+
 static bool is_new(const struct apply_seen *seen, const struct journal_step *s)
 {
 	return seen->kind == s->now.kind && seen->ino == s->now.ino;
@@ -129,19 +145,9 @@ static int forward_out(struct apply_run *r, const struct journal_step *s, struct
 static int forward_in(struct apply_run *r, struct step_view *v, enum apply_stepped *ret,
                       struct err *e)
 {
-	enum moved moved;
-	int got;
-
 	if (v->in_slot.kind == APPLY_ABSENT)
 		return 0;
-	got = move(r->stage_fd, v->slot, v->at.dir_fd, v->at.name, &moved, e);
-	if (got < 0)
-		return got;
-	if (moved == MOVED_NOT) {
-		*ret = STEPPED_NOT;
-		return 0;
-	}
-	return apply_at(r->on, AP_IN_RENAMED, e);
+	return put_in_place(r, v, v->slot, AP_IN_RENAMED, ret, e);
 }
 
 /* Without exchange: out, then in. A reader may for a moment find nothing. */
@@ -425,23 +431,12 @@ int apply_step_forward(struct apply_run *r, const struct journal_step *s, enum a
 
 /* -- back -------------------------------------------------------------------------------------- */
 
-/* The slot's object goes back to where it was; what is in the way stays. */
 static int back_out(struct apply_run *r, struct step_view *v, const char *slot,
                     const struct apply_seen *seen, enum apply_stepped *ret, struct err *e)
 {
-	enum moved moved;
-	int got;
-
 	if (seen->kind == APPLY_ABSENT)
 		return 0;
-	got = move(r->stage_fd, slot, v->at.dir_fd, v->at.name, &moved, e);
-	if (got < 0)
-		return got;
-	if (moved == MOVED_NOT) {
-		*ret = STEPPED_NOT;
-		return 0;
-	}
-	return apply_at(r->on, AP_BACK_RENAMED, e);
+	return put_in_place(r, v, slot, AP_BACK_RENAMED, ret, e);
 }
 
 /* The new object goes back to its slot, if it is as we made it. */

@@ -15,21 +15,12 @@ enum { READ_CHUNK_BYTES = 64 << 10 };
 
 static int read_at(int fd, uint64_t off, void *ret, size_t len, const char *what, struct err *e)
 {
-	uint8_t *to = ret;
+	size_t got;
 
-	while (len > 0) {
-		ssize_t n = pread(fd, to, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read %s", what);
-		if (n == 0)
-			return err_set(e, -EBADMSG, "%s is damaged: it is too short", what);
-		to += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
+	if (fd_read_at(fd, off, ret, len, &got) < 0)
+		return err_sys(e, "read %s", what);
+	if (got < len)
+		return err_set(e, -EBADMSG, "%s is damaged: it is too short", what);
 	return 0;
 }
 
@@ -67,7 +58,7 @@ int base_node_at(struct base *b, uint64_t nid, struct base_node *ret, struct err
 	uint64_t at;
 	int r;
 
-	if (!ck_mul(nid, EROFS_SLOT_BYTES, &at) ||
+	if (!ck_mul(nid, EROFS_SLOT_BYTES, &at) || !ck_add(at, b->super.meta_at, &at) ||
 	    at % EROFS_BLOCK_BYTES > EROFS_BLOCK_BYTES - EROFS_INODE_BYTES)
 		return base_damaged(e, "an inode is where none can be");
 	r = base_block(b, at / EROFS_BLOCK_BYTES, &block, e);
@@ -203,6 +194,15 @@ int base_image_fd(const struct base *b)
 	return b->image_fd;
 }
 
+bool base_places(const struct base *b, struct erofs_places *ret)
+{
+	if (b->manifest_fd < 0 || b->manifest.meta_end == 0)
+		return false;
+	*ret = (struct erofs_places){ b->super.meta_at, b->manifest.meta_end,
+		                      b->manifest.data_end };
+	return true;
+}
+
 void base_totals(const struct base *b, struct base_totals *ret)
 {
 	*ret = (struct base_totals){ .inodes = b->super.inodes,
@@ -256,7 +256,7 @@ static int read_chunk(struct base *b, const struct base_node *node, uint64_t off
 	unsigned bits = EROFS_BLOCK_BITS + node->where_;
 	uint64_t within = off & ((UINT64_C(1) << bits) - 1);
 	uint64_t left = (UINT64_C(1) << bits) - within;
-	uint64_t at = node->nid * EROFS_SLOT_BYTES + EROFS_INODE_BYTES + (off >> bits) * 4;
+	uint64_t at = base_inode_at(b, node) + EROFS_INODE_BYTES + (off >> bits) * 4;
 	uint32_t block = 0;
 	const uint8_t *meta = NULL;
 	struct span entry;
@@ -281,7 +281,7 @@ static int read_chunk(struct base *b, const struct base_node *node, uint64_t off
 int base_read(struct base *b, const struct base_node *node, uint64_t off, void *ret, size_t len,
               struct err *e)
 {
-	uint64_t inode_at = node->nid * EROFS_SLOT_BYTES;
+	uint64_t inode_at = base_inode_at(b, node);
 	uint8_t *to = ret;
 	int r = 0;
 
@@ -354,26 +354,6 @@ int base_digest(struct base *b, const struct base_node *node, uint8_t ret[BASE_S
 	return 0;
 }
 
-/* Up to `len` bytes, fewer only at the file's end. */
-static int read_some(int fd, uint64_t off, uint8_t *to, size_t len, size_t *ret, struct err *e)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = pread(fd, to + got, len - got, (off_t)(off + got));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read a file to compare it");
-		if (n == 0)
-			break;
-		got += (size_t)n;
-	}
-	*ret = got;
-	return 0;
-}
-
 int base_same_content(struct base *b, const struct base_node *node, int fd, struct err *e)
 {
 	_own_free_ uint8_t *both = malloc((size_t)2 * READ_CHUNK_BYTES);
@@ -387,16 +367,17 @@ int base_same_content(struct base *b, const struct base_node *node, int fd, stru
 		uint64_t left = node->size - off;
 		size_t n = left < READ_CHUNK_BYTES ? (size_t)left : READ_CHUNK_BYTES;
 
-		r = read_some(fd, off, other, n, &got, e);
-		if (r == 0 && got != n)
+		if (fd_read_at(fd, off, other, n, &got) < 0)
+			return err_sys(e, "read a file to compare it");
+		if (got != n)
 			return 0;
-		if (r == 0)
-			r = base_read(b, node, off, both, n, e);
+		r = base_read(b, node, off, both, n, e);
 		if (r < 0)
 			return r;
 		if (memcmp(both, other, n) != 0)
 			return 0;
 	}
-	r = read_some(fd, node->size, other, 1, &got, e);
-	return r < 0 ? r : got == 0;
+	if (fd_read_at(fd, node->size, other, 1, &got) < 0)
+		return err_sys(e, "read a file to compare it");
+	return got == 0;
 }

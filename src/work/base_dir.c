@@ -21,7 +21,7 @@ static int dir_block(struct base *b, const struct base_node *dir, uint64_t i, st
 	int r;
 
 	if (dir->layout_ == EROFS_INLINE)
-		at = dir->nid * EROFS_SLOT_BYTES + EROFS_INODE_BYTES;
+		at = base_inode_at(b, dir) + EROFS_INODE_BYTES;
 	r = base_block(b, at / EROFS_BLOCK_BYTES, &block, e);
 	if (r < 0)
 		return r;
@@ -123,6 +123,36 @@ int base_lookup_at(struct base *b, const struct base_node *dir, struct span name
 	if (r == -ENOENT)
 		return err_set(e, r, "no such name in the workspace's image");
 	return r < 0 ? r : node_of(b, &found, ret, e);
+}
+
+int base_cursor_find(struct base *b, struct base_cursor *c, struct span name, struct base_node *ret,
+                     struct err *e)
+{
+	struct erofs_dirent at;
+	struct span block;
+	uint32_t count;
+
+	for (; c->block < dir_blocks(&c->dir); c->block++, c->entry = 0) {
+		int r = dir_block(b, &c->dir, c->block, &block, e);
+
+		if (r == 0 && erofs_parse_dir(block, &count) < 0)
+			r = base_damaged(e, "a directory makes no sense");
+		for (; r == 0 && c->entry < count; c->entry++) {
+			int order;
+
+			r = entry(block, c->entry, &at, e);
+			if (r < 0)
+				return r;
+			order = wpath_name_cmp(at.name, name);
+			if (order == 0)
+				return node_of(b, &at, ret, e);
+			if (order > 0)
+				return -ENOENT;
+		}
+		if (r < 0)
+			return r;
+	}
+	return -ENOENT;
 }
 
 int base_lookup(struct base *b, struct span path, struct base_node *ret, struct err *e)

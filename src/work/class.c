@@ -231,27 +231,3 @@ struct class_verdict class_by_path(const struct class_list *l, struct span path,
 		                                                            : path.at[i]);
 	return ask(l, span_of(lower, path.len), kind);
 }
-
-bool class_in_bare_repository(struct span path, class_exists_fn *exists, void *arg)
-{
-	static const char *const parts[] = { "HEAD", "objects", "refs" };
-
-	for (struct span dir = path;; dir = wpath_parent(dir)) {
-		uint8_t storage[WPATH_MAX + 16];
-		size_t found = 0;
-
-		for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-			struct buf b;
-
-			buf_init(&b, storage, sizeof(storage));
-			buf_put_span(&b, dir);
-			buf_put_str(&b, dir.len > 0 ? "/" : "");
-			buf_put_str(&b, parts[i]);
-			found += exists(arg, buf_span(&b));
-		}
-		if (found == sizeof(parts) / sizeof(parts[0]))
-			return true;
-		if (dir.len == 0)
-			return false;
-	}
-}

@@ -10,8 +10,8 @@
  *   X4   steers an agent or editor outside
  *
  * A change has the first of these that holds. X0 to X2 and X4 go by the path: what lies in a git
- * directory (by name, and by shape: HEAD, objects and refs side by side), then a list of patterns,
- * which is data. X3 goes by what the thing is.
+ * directory by its name (by its shape, only who knows the tree can say: compare and review), then a
+ * list of patterns, which is data. X3 goes by what the thing is.
  *
  * No list is complete, which is why what is inside git directories is never applied as files
  * whatever is decided here.
@@ -72,12 +72,6 @@ struct class_verdict class_by_path(const struct class_list *l, struct span path,
 
 /* Is one of the path's parts a git directory's name, however it is spelled? */
 bool class_in_git(struct span path);
-
-/* Does anything stand at this path, in the tree as it would be? */
-typedef bool class_exists_fn(void *arg, struct span path);
-
-/* Is a directory on the way to the path a repository by its shape? */
-bool class_in_bare_repository(struct span path, class_exists_fn *exists, void *arg);
 
 /* One side of a change, for what it holds. */
 struct class_side {

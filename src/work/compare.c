@@ -111,6 +111,9 @@ int compare_put(struct compare *c, const struct change *change, struct err *e)
 		r = compare_keep(c, change->from, &kept.from, e);
 	if (r == 0)
 		r = compare_keep(c, change->hint, &kept.hint, e);
+	kept.place = span_equal(change->place, change->path) ? kept.path : kept.from;
+	if (r == 0 && !span_equal(change->place, kept.place))
+		r = compare_keep(c, change->place, &kept.place, e);
 	if (r == 0)
 		c->changes[c->count++] = kept;
 	return r;

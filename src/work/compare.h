@@ -15,8 +15,9 @@
  * merged (merge.h), or that it is there already.
  *
  * A directory that was renamed is one change; what was changed in it has its old place in `from`,
- * which is where the host has it. Deleting a directory is one change for it and one for each thing
- * in it.
+ * which is where the host has it. If the host has renamed it to the same place, or an apply has,
+ * `place` is there: a directory is known by its inode, whatever it is called. Deleting a directory
+ * is one change for it and one for each thing in it.
  *
  * Hostile   the proposal; the host's tree is the user's, and may change meanwhile: whoever applies
  *           looks again
@@ -96,8 +97,10 @@ enum {
 
 struct change {
 	struct span path; /* where the guest has it; of a DELETE, where it was */
-	struct span from; /* where base and host have it, if elsewhere; else as path */
-	struct span hint; /* CHANGE_WHY_HOST_RENAMED; else "" */
+	struct span
+		from; /* where the base has it, and the host had it, if elsewhere; else as path */
+	struct span place; /* where the host has it now: as from, unless it has renamed it too */
+	struct span hint;  /* CHANGE_WHY_HOST_RENAMED; else "" */
 	uint8_t op, state, why;
 	uint8_t proposal_why; /* enum proposal_why */
 	uint8_t flags;

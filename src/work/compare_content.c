@@ -102,12 +102,12 @@ static int host_is_guest(const struct compare_options *opt, struct host *h, cons
 		return 1;
 	proposal_node(opt->proposal, c->proposal_index, &p);
 	if (c->host.kind == WORK_LINK) {
-		r = host_read_link(h, c->from, target, &len, e);
+		r = host_read_link(h, c->place, target, &len, e);
 		return r < 0 ? r : span_equal(p.target, span_of(target, len));
 	}
 	if ((uint64_t)st->st_size != p.size)
 		return 0;
-	r = host_open(h, c->from, st, &fd, e);
+	r = host_open(h, c->place, st, &fd, e);
 	return r < 0 ? r : fd_is_guest(opt, &p, fd, e);
 }
 
@@ -131,14 +131,14 @@ static int host_is_base(const struct compare_options *opt, struct host *h, const
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (c->host.kind == WORK_LINK) {
-		r = host_read_link(h, c->from, mine, &mine_len, e);
+		r = host_read_link(h, c->place, mine, &mine_len, e);
 		if (r == 0)
 			r = base_read_link(opt->base, &c->base_node, theirs, &theirs_len, e);
 		return r < 0 ? r : span_equal(span_of(mine, mine_len), span_of(theirs, theirs_len));
 	}
 	if ((uint64_t)st->st_size != c->base.size)
 		return 0;
-	r = host_open(h, c->from, st, &fd, e);
+	r = host_open(h, c->place, st, &fd, e);
 	return r < 0 ? r : base_same_content(opt->base, &c->base_node, fd, e);
 }
 
@@ -149,7 +149,7 @@ static int host_is_text(struct host *h, const struct change *c, const struct sta
 	uint8_t head[8 << 10];
 	_own_fd_ int fd = -1;
 	ssize_t n;
-	int r = host_open(h, c->from, st, &fd, e);
+	int r = host_open(h, c->place, st, &fd, e);
 
 	if (r < 0)
 		return r;
@@ -233,7 +233,7 @@ static int without_host(const struct compare_options *opt, struct host *h, struc
 		return outcome(c, CHANGE_PROPOSED, CHANGE_WHY_NONE);
 	if (!c->guest.exists)
 		return outcome(c, CHANGE_THERE, CHANGE_WHY_NONE);
-	if (find_hint(opt, h, c, hint))
+	if (span_equal(c->place, c->from) && find_hint(opt, h, c, hint))
 		return outcome(c, CHANGE_CONFLICT, CHANGE_WHY_HOST_RENAMED);
 	return outcome(c, CHANGE_CONFLICT, CHANGE_WHY_HOST_DELETED);
 }
@@ -249,7 +249,8 @@ static int both_added(const struct compare_options *opt, struct host *h, struct 
 	same = host_is_guest(opt, h, c, st, e);
 	if (same < 0)
 		return same;
-	c->result_mode = c->host.mode;
+	if (same)
+		c->result_mode = c->host.mode;
 	return same ? outcome(c, CHANGE_THERE, CHANGE_WHY_NONE)
 	            : outcome(c, CHANGE_CONFLICT, CHANGE_WHY_HOST_CREATED);
 }
@@ -284,7 +285,7 @@ static int host_untouched(const struct compare_options *opt, struct host *h, str
 	if (c->op == CHANGE_MODE && !merged)
 		return outcome(c, CHANGE_CONFLICT, CHANGE_WHY_HOST_EDITED);
 	if (c->op == CHANGE_DELETE && c->base.kind == WORK_DIR) {
-		more = host_has_more(h, c->from, opt->base, &c->base_node, e);
+		more = host_has_more(h, c->place, opt->base, &c->base_node, e);
 		if (more < 0)
 			return more;
 		c->flags = (uint8_t)(c->flags | (more ? CHANGE_DIR_KEEPS : 0));
@@ -309,7 +310,7 @@ static int host_edited(const struct compare_options *opt, struct host *h, struct
 		return same;
 	if (c->base.kind == c->guest.kind)
 		(void)merge_mode(c);
-	if (same && c->result_mode == c->host.mode)
+	if (same && (c->guest.kind == WORK_LINK || c->result_mode == c->host.mode))
 		return outcome(c, CHANGE_THERE, CHANGE_WHY_NONE);
 	if (same) {
 		c->op = CHANGE_MODE;
@@ -330,8 +331,11 @@ static int check_rename(const struct compare_options *opt, struct host *h, struc
 {
 	struct base_node node;
 	struct stat st;
-	int r = host_stat(h, c->path, &st, e);
+	int r;
 
+	if (span_equal(c->path, c->place)) /* the host has done the same */
+		return outcome(c, CHANGE_THERE, CHANGE_WHY_NONE);
+	r = host_stat(h, c->path, &st, e);
 	if (r == HOST_NO_WAY)
 		return outcome(c, CHANGE_CONFLICT, CHANGE_WHY_HOST_WAY);
 	if (r != HOST_THERE)
@@ -346,7 +350,7 @@ int compare_with_host(const struct compare_options *opt, struct host *h, struct 
                       uint8_t hint[WPATH_MAX], struct err *e)
 {
 	struct stat st;
-	int found = host_stat(h, c->from, &st, e), same;
+	int found = host_stat(h, c->place, &st, e), same;
 
 	c->result_mode = c->guest.mode;
 	if (found < 0)

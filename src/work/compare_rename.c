@@ -83,7 +83,8 @@ static struct candidate *find(struct candidate *new, size_t n, uint64_t size,
 static void join(struct change *gone, struct change *new)
 {
 	new->op = CHANGE_RENAME;
-	new->from = gone->path;
+	new->from = gone->from;
+	new->place = gone->place;
 	new->base = gone->base;
 	new->host = gone->host;
 	new->identity = gone->identity;

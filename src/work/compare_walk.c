@@ -9,9 +9,16 @@ struct walk {
 	const struct compare_options *opt;
 	struct compare *out;
 	struct host host;
-	struct span *moved; /* base directories that stand elsewhere now; sorted by wpath_cmp() */
+	struct moved *moved; /* sorted by wpath_cmp() of from */
 	size_t moved_count;
-	uint8_t hint[WPATH_MAX];
+	bool any_there;
+	uint8_t hint[WPATH_MAX], place[WPATH_MAX];
+};
+
+/* A directory of the base that stands elsewhere now. */
+struct moved {
+	struct span from, to;
+	bool there; /* on the host as well */
 };
 
 /* What holds for all in a directory. */
@@ -34,15 +41,34 @@ struct place {
 
 /* ---- which directories were renamed ---- */
 
-static int by_wpath(const void *a, const void *b)
+static int by_from(const void *a, const void *b)
 {
-	return wpath_cmp(*(const struct span *)a, *(const struct span *)b);
+	return wpath_cmp(((const struct moved *)a)->from, ((const struct moved *)b)->from);
+}
+
+/* Has the host the very directory where the guest has it? Its inode says so. */
+static int is_there(struct walk *w, struct moved *m, struct err *e)
+{
+	struct base_node node;
+	struct host_record was;
+	struct stat st;
+	struct err ignored;
+	int r;
+
+	if (base_lookup(w->opt->base, m->from, &node, &ignored) < 0 ||
+	    base_host_record(w->opt->base, &node, &was, &ignored) < 0)
+		return 0;
+	r = host_stat(&w->host, m->to, &st, e);
+	m->there = r == HOST_THERE && S_ISDIR(st.st_mode) && st.st_ino == was.ino;
+	w->any_there = w->any_there || m->there;
+	return r < 0 ? r : 0;
 }
 
 static int find_moved(struct walk *w, struct err *e)
 {
 	struct proposal_totals totals;
 	struct proposal_node n;
+	int r;
 
 	proposal_totals(w->opt->proposal, &totals);
 	for (uint32_t i = 0; i < totals.entries; i++) {
@@ -56,17 +82,65 @@ static int find_moved(struct walk *w, struct err *e)
 		return err_set(e, -ENOMEM, "no memory for the list of renamed directories");
 	for (uint32_t i = 0, k = 0; i < totals.entries; i++) {
 		proposal_node(w->opt->proposal, i, &n);
-		if ((n.flags & PROPOSAL_REDIRECT) != 0)
-			w->moved[k++] = n.target;
+		if ((n.flags & PROPOSAL_REDIRECT) == 0)
+			continue;
+		w->moved[k].from = n.target;
+		w->moved[k].to = n.path;
+		r = is_there(w, &w->moved[k++], e);
+		if (r < 0)
+			return r;
 	}
-	qsort(w->moved, w->moved_count, sizeof(w->moved[0]), by_wpath);
+	qsort(w->moved, w->moved_count, sizeof(w->moved[0]), by_from);
 	return 0;
 }
 
-static bool was_moved(const struct walk *w, struct span base_path)
+static const struct moved *was_moved(const struct walk *w, struct span base_path)
 {
-	return w->moved_count > 0 &&
-	       bsearch(&base_path, w->moved, w->moved_count, sizeof(w->moved[0]), by_wpath) != NULL;
+	struct moved key = { .from = base_path };
+
+	return w->moved_count == 0
+	               ? NULL
+	               : bsearch(&key, w->moved, w->moved_count, sizeof(w->moved[0]), by_from);
+}
+
+/* Where the host has what the base has at `from`. */
+static bool place_of(struct walk *w, struct span from, struct buf *out)
+{
+	for (struct span dir = from; w->any_there && dir.len > 0; dir = wpath_parent(dir)) {
+		const struct moved *m = was_moved(w, dir);
+		struct span rest;
+
+		if (m == NULL || !m->there || !wpath_beneath(dir, from, &rest))
+			continue;
+		buf_put_span(out, m->to);
+		buf_put_str(out, rest.len > 0 ? "/" : "");
+		buf_put_span(out, rest);
+		return buf_ok(out);
+	}
+	buf_put_span(out, from);
+	return buf_ok(out);
+}
+
+/* Of what the base does not have, the directory counts. */
+static int set_place(struct walk *w, struct change *c, struct err *e)
+{
+	struct span last = wpath_last(c->from);
+	struct buf b;
+	bool ok;
+
+	c->place = c->from;
+	if (!w->any_there)
+		return 0;
+	buf_init(&b, w->place, sizeof(w->place));
+	ok = place_of(w, c->base.exists ? c->from : wpath_parent(c->from), &b);
+	if (!c->base.exists) {
+		buf_put_str(&b, b.len > 0 ? "/" : "");
+		buf_put_span(&b, last);
+	}
+	if (!ok || !buf_ok(&b))
+		return err_set(e, -E2BIG, "a path is over %d bytes after a renaming", WPATH_MAX);
+	c->place = buf_span(&b);
+	return 0;
 }
 
 /* ---- one change ---- */
@@ -100,8 +174,10 @@ static bool is_text(const struct walk *w, const struct base_node *b)
 
 static int put(struct walk *w, struct change *c, const struct around *a, struct err *e)
 {
-	int r = 0;
+	int r = set_place(w, c, e);
 
+	if (r < 0)
+		return r;
 	c->result_mode = c->guest.mode;
 	if (c->proposal_why != PROPOSAL_WHY_NONE && c->guest.kind == 0) {
 		c->state = CHANGE_STAYS_OUT;
@@ -172,7 +248,7 @@ static int remove_one(struct removal *rm, const struct base_node *b, struct err 
 		            .proposal_index = UINT32_MAX };
 	int r;
 
-	if (was_moved(rm->w, c.from))
+	if (was_moved(rm->w, c.from) != NULL)
 		return 0;
 	if (span_equal(c.path, c.from))
 		c.from = c.path;
@@ -305,28 +381,27 @@ static int visit_leaf(struct walk *w, const struct pair *p, struct err *e)
 static int walk_dir(struct walk *w, const struct proposal_node *dir, const struct place *pl,
                     unsigned depth, struct err *e);
 
-/* HEAD, objects and refs side by side, in the proposal or in the base below it. */
+/* In the proposal, or in the base below it. */
+static bool has_part(const struct walk *w, const struct proposal_node *dir, const struct place *pl,
+                     const char *name)
+{
+	struct proposal_node child;
+	struct base_node b;
+
+	for (uint32_t k = dir->index + 1; proposal_child(w->opt->proposal, dir, &k, &child);)
+		if (span_is(child.name, name))
+			return child.kind != PROPOSAL_WHITEOUT;
+	return pl->has_base && !pl->opaque &&
+	       base_lookup_at(w->opt->base, &pl->base, span_str(name), &b, NULL) == 0;
+}
+
+/* As setup.c of git has it: "commondir" names where objects, refs and the configuration are. */
 static bool is_repository(const struct walk *w, const struct proposal_node *dir,
                           const struct place *pl)
 {
-	static const char *const parts[] = { "HEAD", "objects", "refs" };
-	struct proposal_node child;
-	size_t found = 0;
-
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		struct base_node b;
-		bool here = false;
-
-		for (uint32_t k = dir->index + 1;
-		     !here && proposal_child(w->opt->proposal, dir, &k, &child);)
-			here = span_is(child.name, parts[i]);
-		if (here)
-			found += child.kind != PROPOSAL_WHITEOUT;
-		else if (pl->has_base && !pl->opaque)
-			found += base_lookup_at(w->opt->base, &pl->base, span_str(parts[i]), &b,
-			                        NULL) == 0;
-	}
-	return found == sizeof(parts) / sizeof(parts[0]);
+	return has_part(w, dir, pl, "HEAD") &&
+	       (has_part(w, dir, pl, "commondir") ||
+	        (has_part(w, dir, pl, "objects") && has_part(w, dir, pl, "refs")));
 }
 
 /* The directory of the base that was renamed to here. */
@@ -436,11 +511,11 @@ static int child_from(struct walk *w, const struct place *pl, const struct propo
 
 static int find_base(struct walk *w, const struct place *pl, struct pair *p, struct err *e)
 {
-	bool moved = was_moved(w, p->from) && !is_at_home(p);
+	const struct moved *moved = is_at_home(p) ? NULL : was_moved(w, p->from);
 	int r;
 
-	p->around.vacant = p->around.vacant || moved;
-	if (!pl->has_base || moved)
+	p->around.vacant = p->around.vacant || (moved != NULL && !moved->there);
+	if (!pl->has_base || moved != NULL)
 		return 0;
 	r = base_lookup_at(w->opt->base, &pl->base, p->n.name, &p->b, e);
 	p->has_base = r == 0;

@@ -12,6 +12,11 @@
  * A directory names its parent by number, and is finished only after its children. So its place is
  * reserved before them, with room for all the names it may come to hold.
  *
+ * An image can be written over an earlier one, in the same file: contents that stay are named and
+ * not moved, new ones come behind all that is there, and the metadata goes to the other half of its
+ * place, so that the earlier one can be read meanwhile. In the end whatever the new image does not
+ * name is punched out of the file: a guest reads no byte of it.
+ *
  * Only what we need of the format is used: no compression, no attributes, inodes of the extended
  * form, flat files, flat directories, and chunks where a file has holes.
  *
@@ -47,7 +52,9 @@ enum {
 };
 
 /* Metadata ends and data begins here; 2^28 inodes with names of 150 bytes fit before it. */
-#define EROFS_DATA_AT  (UINT64_C(64) << 30)
+#define EROFS_DATA_AT (UINT64_C(64) << 30)
+/* Where the inodes of an image are counted from that was written over one in the first half. */
+#define EROFS_OTHER_AT (EROFS_DATA_AT / 2)
 #define EROFS_MAGIC    UINT32_C(0xe0f5e1e2)
 #define EROFS_NO_BLOCK UINT32_MAX /* a chunk that is a hole */
 
@@ -59,6 +66,7 @@ enum erofs_layout {
 
 struct erofs_super {
 	uint64_t root_nid;
+	uint64_t meta_at; /* nids count from here: 0 or EROFS_OTHER_AT */
 	uint64_t inodes;
 	uint64_t blocks;
 	uint8_t id[EROFS_ID_BYTES];
@@ -134,6 +142,33 @@ _must_ int erofs_new(int fd, uint64_t disk_bytes, uint32_t uid, uint32_t gid, st
 void erofs_free(struct erofs *w);
 OWN_DEFINE(struct erofs, erofs_free)
 
+/* What of the file an image takes: inodes from one place on, contents from EROFS_DATA_AT. */
+struct erofs_places {
+	uint64_t meta_at;  /* as in its super block */
+	uint64_t meta_end; /* behind the last inode */
+	uint64_t data_end; /* behind the last content; in whole blocks */
+};
+
+/*
+ * The same over the image that the file holds: it can be read until erofs_finish(). Of its contents
+ * stays what erofs_keep() says. -E2BIG: its places leave no room; nothing is done.
+ */
+bool erofs_over_ok(const struct erofs_places *old);
+_must_ int erofs_new_over(int fd, uint64_t disk_bytes, uint32_t uid, uint32_t gid,
+                          const struct erofs_places *old, struct erofs **ret, struct err *e);
+/*
+ * A content of the earlier image stays; erofs_share() names it. -EBADMSG: it had none there;
+ * -ESTALE: another content has its place by now.
+ */
+_must_ int erofs_keep(struct erofs *w, const struct erofs_content *c, struct err *e);
+
+/*
+ * erofs_begin() at the place of a content of the earlier image that does not stay, if `size` fits
+ * there and nobody has it: false otherwise, with nothing begun. It may be read no more.
+ */
+_must_ int erofs_begin_over(struct erofs *w, uint64_t size, const struct erofs_content *old,
+                            bool *ret_begun, struct err *e);
+
 /*
  * A file's content in pieces: begin; then any of room and filled, clone, copy; then end or drop.
  * Room is at least a byte and belongs to the writer: what is read into it must be declared with
@@ -196,5 +231,9 @@ _must_ int erofs_dir_end(struct erofs *w, const struct erofs_attr *a, uint32_t d
 /* What the image takes on disk by now, about. */
 uint64_t erofs_bytes(const struct erofs *w);
 
-/* The super block, and the file at its full length. ret_id names the image by its metadata. */
-_must_ int erofs_finish(struct erofs *w, uint8_t ret_id[EROFS_ID_BYTES], struct err *e);
+/*
+ * The super block, and the file at its full length. ret_id names the image by its metadata. Of what
+ * the file held before, nothing is left but what was kept. ret_places may be NULL.
+ */
+_must_ int erofs_finish(struct erofs *w, uint8_t ret_id[EROFS_ID_BYTES],
+                        struct erofs_places *ret_places, struct err *e);

@@ -284,6 +284,8 @@ int erofs_end(struct erofs *w, const struct erofs_attr *a, uint64_t *ret_nid,
 	r = erofs_pad_data(w, e);
 	in.where = content.block = (uint32_t)(w->file_at / EROFS_BLOCK_BYTES);
 	erofs_fill_inode(w, &in, inode);
+	if (r == 0 && w->over.away != 0)
+		r = erofs_over_end(w, true, e);
 	if (r == 0)
 		r = erofs_put_inode(w, inode, NULL, 0, ret_nid, e);
 	if (r == 0 && ret_content)
@@ -295,6 +297,8 @@ int erofs_drop(struct erofs *w, struct err *e)
 {
 	free(w->chunks);
 	w->chunks = NULL;
+	if (w->over.away != 0)
+		return erofs_over_end(w, false, e);
 	if (w->file_at >= w->data.base) {
 		w->data.len = (size_t)(w->file_at - w->data.base);
 		return 0;

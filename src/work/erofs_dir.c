@@ -20,7 +20,7 @@ int erofs_reserve(struct erofs *w, uint64_t names_bytes, uint64_t count, struct 
 	r = erofs_take_meta(w, EROFS_INODE_BYTES + slot.room, &at, e);
 	if (r < 0)
 		return r;
-	slot.nid = at / EROFS_SLOT_BYTES;
+	slot.nid = (at - w->meta_at) / EROFS_SLOT_BYTES;
 	if (w->root_nid == 0)
 		w->root_nid = slot.nid;
 	*ret = slot;
@@ -131,7 +131,7 @@ int erofs_dir_end(struct erofs *w, const struct erofs_attr *a, uint32_t dirs_in_
 		                  .kind = WORK_DIR,
 		                  .layout = EROFS_PLAIN };
 	uint8_t inode[EROFS_INODE_BYTES];
-	uint64_t at = w->slot.nid * EROFS_SLOT_BYTES;
+	uint64_t at = w->meta_at + w->slot.nid * EROFS_SLOT_BYTES;
 	size_t last;
 	int r = add_dots(w, NULL, e);
 

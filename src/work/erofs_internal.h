@@ -33,9 +33,22 @@ struct erofs_dir_block {
 	uint32_t count;
 };
 
+/* The earlier image in the same file. */
+struct erofs_over {
+	struct erofs_places old;
+	uint8_t *kept;   /* a bit for each block of its contents; NULL: there is no earlier image */
+	uint8_t *taken;  /* likewise: this image's own content is there */
+	uint64_t blocks; /* that there are bits for */
+	uint64_t kept_bytes;
+	uint64_t away; /* a content is at work in an old place: where new ones go on; else 0 */
+};
+
 struct erofs {
 	int fd; /* borrowed */
 	uint64_t disk_bytes;
+	uint64_t meta_at, meta_max; /* nids count from one; inodes end before the other */
+	uint64_t data_at;           /* where new contents begin */
+	struct erofs_over over;
 	uint32_t uid, gid;
 	EVP_MD_CTX *sha; /* of all metadata, in the order in which it was finished */
 	uint64_t inodes;
@@ -59,6 +72,12 @@ struct erofs {
 	unsigned dots; /* of "." and "..", how many were added */
 	struct erofs_dir_block block;
 };
+
+/* What the earlier image had and this one has not is gone from the file. */
+_must_ int erofs_punch_rest(struct erofs *w, struct err *e);
+
+/* Of erofs_begin_over(): the content is whole and enters, or does not; then all is as before. */
+_must_ int erofs_over_end(struct erofs *w, bool enters, struct err *e);
 
 /* Where the next byte of a window goes. */
 static inline uint64_t window_end(const struct window *w)

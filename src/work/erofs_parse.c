@@ -40,7 +40,10 @@ int erofs_parse_super(struct span in, struct erofs_super *ret)
 		return -EBADMSG;
 	if (block_bits != EROFS_BLOCK_BITS || compat != COMPAT || incompat != INCOMPAT)
 		return -EPROTO;
-	if (slots || meta || xattr || root == 0 || got.inodes == 0 || blocks == 0)
+	got.meta_at = (uint64_t)meta * EROFS_BLOCK_BYTES;
+	if (got.meta_at != 0 && got.meta_at != EROFS_OTHER_AT)
+		return -EBADMSG;
+	if (slots || xattr || root == 0 || got.inodes == 0 || blocks == 0)
 		return -EBADMSG;
 	for (size_t i = 0; i < sizeof(rest); i++)
 		if (rest[i] != 0)
@@ -49,6 +52,25 @@ int erofs_parse_super(struct span in, struct erofs_super *ret)
 	got.blocks = blocks;
 	*ret = got;
 	return 0;
+}
+
+/*
+ * A packer asks for an inode, a name and a record of every file, so these read in place: their
+ * callers have checked the length.
+ */
+static uint16_t le16_at(const uint8_t *at)
+{
+	return (uint16_t)(at[0] | at[1] << 8);
+}
+
+static uint32_t le32_at(const uint8_t *at)
+{
+	return le16_at(at) | (uint32_t)le16_at(at + 2) << 16;
+}
+
+static uint64_t le64_at(const uint8_t *at)
+{
+	return le32_at(at) | (uint64_t)le32_at(at + 4) << 32;
 }
 
 static uint8_t kind_of_mode(uint16_t mode)
@@ -85,23 +107,28 @@ static bool layout_ok(const struct erofs_inode *in)
 
 int erofs_parse_inode(struct span in, struct erofs_inode *ret)
 {
-	struct erofs_inode got = { 0 };
-	uint16_t format, xattrs, mode, reserved;
-	uint64_t mtime, rest[2];
+	struct erofs_inode got;
+	uint16_t format, mode;
 
-	if (in.len != EROFS_INODE_BYTES || !take_le16(&in, &format) || !take_le16(&in, &xattrs) ||
-	    !take_le16(&in, &mode) || !take_le16(&in, &reserved) || !take_le64(&in, &got.size) ||
-	    !take_le32(&in, &got.where) || !take_le32(&in, &got.index) ||
-	    !take_le32(&in, &got.uid) || !take_le32(&in, &got.gid) || !take_le64(&in, &mtime) ||
-	    !take_le32(&in, &got.mtime_ns) || !take_le32(&in, &got.nlink) ||
-	    !take_le64(&in, &rest[0]) || !take_le64(&in, &rest[1]))
+	if (in.len != EROFS_INODE_BYTES)
 		return -EBADMSG;
-	got.kind = kind_of_mode(mode);
-	got.layout = (uint8_t)(format >> 1 & 7);
-	got.mode = mode & 0777;
-	got.mtime_s = (int64_t)mtime;
-	if (got.kind == 0 || format != (EXTENDED | got.layout << 1) || xattrs || reserved ||
-	    rest[0] || rest[1] || (mode & ~FORMAT_MASK) != got.mode || got.mtime_ns > NS_MAX)
+	format = le16_at(in.at);
+	mode = le16_at(in.at + 4);
+	got = (struct erofs_inode){ .size = le64_at(in.at + 8),
+		                    .where = le32_at(in.at + 16),
+		                    .index = le32_at(in.at + 20),
+		                    .uid = le32_at(in.at + 24),
+		                    .gid = le32_at(in.at + 28),
+		                    .mtime_s = (int64_t)le64_at(in.at + 32),
+		                    .mtime_ns = le32_at(in.at + 40),
+		                    .nlink = le32_at(in.at + 44),
+		                    .kind = kind_of_mode(mode),
+		                    .layout = (uint8_t)(format >> 1 & 7),
+		                    .mode = mode & 0777 };
+	/* no attributes, and nothing where the format has nothing */
+	if (got.kind == 0 || format != (EXTENDED | got.layout << 1) || le16_at(in.at + 2) != 0 ||
+	    le16_at(in.at + 6) != 0 || le64_at(in.at + 48) != 0 || le64_at(in.at + 56) != 0 ||
+	    (mode & ~FORMAT_MASK) != got.mode || got.mtime_ns > NS_MAX)
 		return -EBADMSG;
 	if (got.size > INT64_MAX || !layout_ok(&got))
 		return -EBADMSG;
@@ -112,12 +139,11 @@ int erofs_parse_inode(struct span in, struct erofs_inode *ret)
 /* The entries' heads come first, so the first name's place tells how many there are. */
 int erofs_parse_dir(struct span block, uint32_t *ret_count)
 {
-	struct span at = block;
 	uint16_t first;
-	uint64_t nid;
 
-	if (block.len > EROFS_BLOCK_BYTES || !take_le64(&at, &nid) || !take_le16(&at, &first))
+	if (block.len > EROFS_BLOCK_BYTES || block.len < EROFS_DIRENT_BYTES)
 		return -EBADMSG;
+	first = le16_at(block.at + 8);
 	if (first < EROFS_DIRENT_BYTES || first % EROFS_DIRENT_BYTES != 0 || first >= block.len)
 		return -EBADMSG;
 	*ret_count = first / EROFS_DIRENT_BYTES;
@@ -127,14 +153,15 @@ int erofs_parse_dir(struct span block, uint32_t *ret_count)
 static bool take_head(struct span block, uint32_t i, uint64_t *ret_nid, uint16_t *ret_at,
                       uint8_t *ret_type)
 {
-	struct span head;
-	uint8_t zero;
+	const uint8_t *head;
 
 	if (!ck_range((uint64_t)i * EROFS_DIRENT_BYTES, EROFS_DIRENT_BYTES, block.len))
 		return false;
-	head = span_of(block.at + (size_t)i * EROFS_DIRENT_BYTES, EROFS_DIRENT_BYTES);
-	return take_le64(&head, ret_nid) && take_le16(&head, ret_at) && take_u8(&head, ret_type) &&
-	       take_u8(&head, &zero) && zero == 0;
+	head = block.at + (size_t)i * EROFS_DIRENT_BYTES;
+	*ret_nid = le64_at(head);
+	*ret_at = le16_at(head + 8);
+	*ret_type = head[10];
+	return head[11] == 0;
 }
 
 int erofs_parse_dirent(struct span block, uint32_t i, struct erofs_dirent *ret)

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 enum {
-	FIRST_META_AT = EROFS_BLOCK_BYTES,
+	FIRST_META_AT = EROFS_BLOCK_BYTES, /* from where nids count: none is 0 */
 	/* Measured on ext4, Linux 6.18: writes of 256 KiB cost twice the processor time. */
 	WRITE_BYTES = 64 << 10,
 };
@@ -22,6 +22,8 @@ int erofs_new(int fd, uint64_t disk_bytes, uint32_t uid, uint32_t gid, struct er
 
 	if (!w)
 		return err_set(e, -ENOMEM, "out of memory");
+	w->meta_max = EROFS_DATA_AT;
+	w->data_at = EROFS_DATA_AT;
 	w->meta = (struct window){ calloc(1, META_WINDOW_BYTES), META_WINDOW_BYTES, FIRST_META_AT,
 		                   0 };
 	w->data = (struct window){ malloc(DATA_WINDOW_BYTES), DATA_WINDOW_BYTES, EROFS_DATA_AT, 0 };
@@ -45,6 +47,8 @@ void erofs_free(struct erofs *w)
 	if (!w)
 		return;
 	EVP_MD_CTX_free(w->sha);
+	free(w->over.kept);
+	free(w->over.taken);
 	free(w->chunks);
 	free(w->meta.at);
 	free(w->data.at);
@@ -94,7 +98,7 @@ int erofs_take_meta(struct erofs *w, size_t len, uint64_t *ret_at, struct err *e
 	int r;
 
 	assert(room + EROFS_BLOCK_BYTES <= w->meta.size);
-	if (at + skip + room > EROFS_DATA_AT)
+	if (at + skip + room > w->meta_max)
 		return err_set(e, -E2BIG, "the workspace has too many files for one image");
 	if (w->meta.size - w->meta.len < skip + room) {
 		r = erofs_flush(w, &w->meta, e);
@@ -131,7 +135,7 @@ int erofs_put_inode(struct erofs *w, const uint8_t inode[EROFS_INODE_BYTES], con
 	if (r < 0)
 		return r;
 	w->inodes++;
-	*ret_nid = at / EROFS_SLOT_BYTES;
+	*ret_nid = (at - w->meta_at) / EROFS_SLOT_BYTES;
 	return 0;
 }
 
@@ -212,7 +216,7 @@ static void fill_super(const struct erofs *w, const uint8_t *id, uint8_t block[E
 	buf_put_le64(&b, 0); /* no time of making: the same tree gives the same bytes */
 	buf_put_le32(&b, 0);
 	buf_put_le32(&b, (uint32_t)(w->disk_bytes / EROFS_BLOCK_BYTES));
-	buf_put_le32(&b, 0); /* inodes are numbered from the disk's begin */
+	buf_put_le32(&b, (uint32_t)(w->meta_at / EROFS_BLOCK_BYTES));
 	buf_put_le32(&b, 0);
 	buf_put(&b, id, EROFS_ID_BYTES);
 	buf_put(&b, (const uint8_t[16]){ "berm" }, 16);
@@ -225,11 +229,16 @@ static void fill_super(const struct erofs *w, const uint8_t *id, uint8_t block[E
 
 uint64_t erofs_bytes(const struct erofs *w)
 {
-	return window_end(&w->meta) + (window_end(&w->data) - EROFS_DATA_AT) - w->holes;
+	uint64_t data_end = w->over.away != 0 ? w->over.away : window_end(&w->data);
+
+	return window_end(&w->meta) - w->meta_at + (data_end - w->data_at) - w->holes +
+	       w->over.kept_bytes;
 }
 
-int erofs_finish(struct erofs *w, uint8_t ret_id[EROFS_ID_BYTES], struct err *e)
+int erofs_finish(struct erofs *w, uint8_t ret_id[EROFS_ID_BYTES], struct erofs_places *ret_places,
+                 struct err *e)
 {
+	struct erofs_places places = { w->meta_at, window_end(&w->meta), window_end(&w->data) };
 	uint8_t block[EROFS_BLOCK_BYTES] = { 0 }, digest[EVP_MAX_MD_SIZE];
 	int r;
 
@@ -245,10 +254,14 @@ int erofs_finish(struct erofs *w, uint8_t ret_id[EROFS_ID_BYTES], struct err *e)
 	assert(w->root_nid > 0 && w->root_nid <= UINT16_MAX);
 	fill_super(w, digest, block);
 	r = erofs_pwrite(w, block, sizeof(block), 0, e);
+	if (r == 0)
+		r = erofs_punch_rest(w, e);
 	if (r < 0)
 		return r;
 	if (ftruncate(w->fd, (off_t)w->disk_bytes) < 0)
 		return err_sys(e, "give the workspace's image its size");
 	memcpy(ret_id, digest, EROFS_ID_BYTES);
+	if (ret_places)
+		*ret_places = places;
 	return 0;
 }

@@ -5,12 +5,12 @@
 
 enum key_kind { PLAIN, URL, WORKTREE };
 
-/* What may enter. Ends with an item without a section. */
+/* What may enter of a section. The list ends with an item without one. */
 struct allowed {
 	const char *section;
-	const char *key; /* NULL: any that the section has */
 	enum { SUB_NONE, SUB_NEEDED } sub;
 	enum key_kind kind;
+	const char *keys; /* separated by blanks; NULL: any that the section has */
 };
 
 /*
@@ -19,106 +19,61 @@ struct allowed {
  * alone so far.
  */
 static const struct allowed list[] = {
-	{ "advice", NULL, SUB_NONE, PLAIN },
-	{ "branch", "autosetupmerge", SUB_NONE, PLAIN },
-	{ "branch", "autosetuprebase", SUB_NONE, PLAIN },
-	{ "branch", "sort", SUB_NONE, PLAIN },
-	{ "branch", "description", SUB_NEEDED, PLAIN },
-	{ "branch", "merge", SUB_NEEDED, PLAIN },
-	{ "branch", "pushremote", SUB_NEEDED, URL },
-	{ "branch", "rebase", SUB_NEEDED, PLAIN },
-	{ "branch", "remote", SUB_NEEDED, URL },
-	{ "color", NULL, SUB_NONE, PLAIN },
-	{ "color", NULL, SUB_NEEDED, PLAIN },
-	{ "core", "abbrev", SUB_NONE, PLAIN },
-	{ "core", "autocrlf", SUB_NONE, PLAIN },
-	{ "core", "bare", SUB_NONE, PLAIN },
-	{ "core", "eol", SUB_NONE, PLAIN },
-	{ "core", "filemode", SUB_NONE, PLAIN },
-	{ "core", "ignorecase", SUB_NONE, PLAIN },
-	{ "core", "logallrefupdates", SUB_NONE, PLAIN },
-	{ "core", "precomposeunicode", SUB_NONE, PLAIN },
-	{ "core", "protecthfs", SUB_NONE, PLAIN },
-	{ "core", "protectntfs", SUB_NONE, PLAIN },
-	{ "core", "quotepath", SUB_NONE, PLAIN },
-	{ "core", "repositoryformatversion", SUB_NONE, PLAIN },
-	{ "core", "safecrlf", SUB_NONE, PLAIN },
-	{ "core", "sparsecheckout", SUB_NONE, PLAIN },
-	{ "core", "sparsecheckoutcone", SUB_NONE, PLAIN },
-	{ "core", "symlinks", SUB_NONE, PLAIN },
-	{ "core", "whitespace", SUB_NONE, PLAIN },
-	{ "core", "worktree", SUB_NONE, WORKTREE },
-	{ "diff", "algorithm", SUB_NONE, PLAIN },
-	{ "diff", "colormoved", SUB_NONE, PLAIN },
-	{ "diff", "context", SUB_NONE, PLAIN },
-	{ "diff", "ignoresubmodules", SUB_NONE, PLAIN },
-	{ "diff", "mnemonicprefix", SUB_NONE, PLAIN },
-	{ "diff", "noprefix", SUB_NONE, PLAIN },
-	{ "diff", "renamelimit", SUB_NONE, PLAIN },
-	{ "diff", "renames", SUB_NONE, PLAIN },
-	{ "diff", "submodule", SUB_NONE, PLAIN },
-	{ "extensions", "compatobjectformat", SUB_NONE, PLAIN },
-	{ "extensions", "objectformat", SUB_NONE, PLAIN },
-	{ "extensions", "partialclone", SUB_NONE, PLAIN },
-	{ "extensions", "preciousobjects", SUB_NONE, PLAIN },
-	{ "extensions", "refstorage", SUB_NONE, PLAIN },
-	{ "extensions", "worktreeconfig", SUB_NONE, PLAIN },
-	{ "fetch", "prune", SUB_NONE, PLAIN },
-	{ "fetch", "prunetags", SUB_NONE, PLAIN },
-	{ "fetch", "recursesubmodules", SUB_NONE, PLAIN },
-	{ "gc", NULL, SUB_NONE, PLAIN },
-	{ "index", "version", SUB_NONE, PLAIN },
-	{ "init", "defaultbranch", SUB_NONE, PLAIN },
-	{ "log", NULL, SUB_NONE, PLAIN },
-	{ "merge", "branchdesc", SUB_NONE, PLAIN },
-	{ "merge", "conflictstyle", SUB_NONE, PLAIN },
-	{ "merge", "ff", SUB_NONE, PLAIN },
-	{ "merge", "log", SUB_NONE, PLAIN },
-	{ "merge", "renamelimit", SUB_NONE, PLAIN },
-	{ "merge", "renames", SUB_NONE, PLAIN },
-	{ "merge", "stat", SUB_NONE, PLAIN },
-	{ "pack", NULL, SUB_NONE, PLAIN },
-	{ "pull", "ff", SUB_NONE, PLAIN },
-	{ "pull", "rebase", SUB_NONE, PLAIN },
-	{ "push", "autosetupremote", SUB_NONE, PLAIN },
-	{ "push", "default", SUB_NONE, PLAIN },
-	{ "push", "followtags", SUB_NONE, PLAIN },
-	{ "push", "recursesubmodules", SUB_NONE, PLAIN },
-	{ "rebase", "abbreviatecommands", SUB_NONE, PLAIN },
-	{ "rebase", "autosquash", SUB_NONE, PLAIN },
-	{ "rebase", "autostash", SUB_NONE, PLAIN },
-	{ "rebase", "updaterefs", SUB_NONE, PLAIN },
-	{ "remote", "pushdefault", SUB_NONE, URL },
-	{ "remote", "fetch", SUB_NEEDED, PLAIN },
-	{ "remote", "partialclonefilter", SUB_NEEDED, PLAIN },
-	{ "remote", "promisor", SUB_NEEDED, PLAIN },
-	{ "remote", "prune", SUB_NEEDED, PLAIN },
-	{ "remote", "push", SUB_NEEDED, PLAIN },
-	{ "remote", "pushurl", SUB_NEEDED, URL },
-	{ "remote", "tagopt", SUB_NEEDED, PLAIN },
-	{ "remote", "url", SUB_NEEDED, URL },
-	{ "rerere", NULL, SUB_NONE, PLAIN },
-	{ "status", NULL, SUB_NONE, PLAIN },
-	{ "submodule", "active", SUB_NONE, PLAIN },
-	{ "submodule", "recurse", SUB_NONE, PLAIN },
-	{ "submodule", "active", SUB_NEEDED, PLAIN },
-	{ "submodule", "branch", SUB_NEEDED, PLAIN },
-	{ "submodule", "fetchrecursesubmodules", SUB_NEEDED, PLAIN },
-	{ "submodule", "ignore", SUB_NEEDED, PLAIN },
-	{ "submodule", "path", SUB_NEEDED, PLAIN },
-	{ "submodule", "shallow", SUB_NEEDED, PLAIN },
-	{ "submodule", "url", SUB_NEEDED, URL },
-	{ "tag", "sort", SUB_NONE, PLAIN },
-	{ "user", "email", SUB_NONE, PLAIN },
-	{ "user", "name", SUB_NONE, PLAIN },
-	{ NULL, NULL, SUB_NONE, PLAIN },
+	{ "advice", SUB_NONE, PLAIN, NULL },
+	{ "branch", SUB_NONE, PLAIN, "autosetupmerge autosetuprebase sort" },
+	{ "branch", SUB_NEEDED, PLAIN, "description merge rebase" },
+	{ "branch", SUB_NEEDED, URL, "pushremote remote" },
+	{ "color", SUB_NONE, PLAIN, NULL },
+	{ "color", SUB_NEEDED, PLAIN, NULL },
+	{ "core", SUB_NONE, PLAIN,
+	  "abbrev autocrlf bare eol filemode ignorecase logallrefupdates precomposeunicode protecthfs "
+	  "protectntfs quotepath repositoryformatversion safecrlf sparsecheckout sparsecheckoutcone "
+	  "symlinks whitespace" },
+	{ "core", SUB_NONE, WORKTREE, "worktree" },
+	{ "diff", SUB_NONE, PLAIN,
+	  "algorithm colormoved context ignoresubmodules mnemonicprefix noprefix renamelimit renames "
+	  "submodule" },
+	{ "extensions", SUB_NONE, PLAIN,
+	  "compatobjectformat objectformat partialclone preciousobjects refstorage worktreeconfig" },
+	{ "fetch", SUB_NONE, PLAIN, "prune prunetags recursesubmodules" },
+	{ "gc", SUB_NONE, PLAIN, NULL },
+	{ "index", SUB_NONE, PLAIN, "version" },
+	{ "init", SUB_NONE, PLAIN, "defaultbranch" },
+	{ "log", SUB_NONE, PLAIN, NULL },
+	{ "merge", SUB_NONE, PLAIN, "branchdesc conflictstyle ff log renamelimit renames stat" },
+	{ "pack", SUB_NONE, PLAIN, NULL },
+	{ "pull", SUB_NONE, PLAIN, "ff rebase" },
+	{ "push", SUB_NONE, PLAIN, "autosetupremote default followtags recursesubmodules" },
+	{ "rebase", SUB_NONE, PLAIN, "abbreviatecommands autosquash autostash updaterefs" },
+	{ "remote", SUB_NONE, URL, "pushdefault" },
+	{ "remote", SUB_NEEDED, PLAIN, "fetch partialclonefilter promisor prune push tagopt" },
+	{ "remote", SUB_NEEDED, URL, "pushurl url" },
+	{ "rerere", SUB_NONE, PLAIN, NULL },
+	{ "status", SUB_NONE, PLAIN, NULL },
+	{ "submodule", SUB_NONE, PLAIN, "active recurse" },
+	{ "submodule", SUB_NEEDED, PLAIN,
+	  "active branch fetchrecursesubmodules ignore path shallow" },
+	{ "submodule", SUB_NEEDED, URL, "url" },
+	{ "tag", SUB_NONE, PLAIN, "sort" },
+	{ "user", SUB_NONE, PLAIN, "email name" },
+	{ NULL, SUB_NONE, PLAIN, NULL },
 };
+
+static bool has_word(const char *words, struct span word)
+{
+	for (size_t len; *words; words += len + (words[len] == ' ')) {
+		len = strcspn(words, " ");
+		if (span_equal(span_of(words, len), word))
+			return true;
+	}
+	return false;
+}
 
 static const struct allowed *find(const struct gitconfig_item *item)
 {
 	for (const struct allowed *a = list; a->section != NULL; a++) {
 		if (span_is(item->section, a->section) && (a->sub == SUB_NEEDED) == item->has_sub &&
-		    (a->key == NULL || span_is(item->key, a->key)))
+		    (a->keys == NULL || has_word(a->keys, item->key)))
 			return a;
 	}
 	return NULL;

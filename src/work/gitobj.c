@@ -1,5 +1,6 @@
 #include "work/gitobj.h"
 
+#include "base/fdio.h"
 #include "work/gitobj_inner.h"
 
 #include <errno.h>
@@ -14,20 +15,11 @@ static int malformed(struct err *e, const char *what)
 
 static int read_at(const struct gitobj *g, uint64_t off, uint8_t *at, size_t len, struct err *e)
 {
-	while (len > 0) {
-		ssize_t n = pread(g->stream_fd, at, len, (off_t)off);
+	size_t got;
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read the new commits");
-		if (n == 0)
-			return malformed(e, "the stream is cut");
-		at += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
+	if (fd_read_at(g->stream_fd, off, at, len, &got) < 0)
+		return err_sys(e, "read the new commits");
+	return got < len ? malformed(e, "the stream is cut") : 0;
 }
 
 /* -- all records, in order */

@@ -179,19 +179,12 @@ void gitobj_file_close(struct gitobj_file *f)
 
 static int read_fd(int fd, uint64_t off, uint8_t *at, size_t len, struct err *e)
 {
-	while (len > 0) {
-		ssize_t n = pread(fd, at, len, (off_t)off);
+	size_t got;
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read the repository");
-		if (n == 0)
-			return err_set(e, -EBADMSG, "a file of the repository was cut");
-		at += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
+	if (fd_read_at(fd, off, at, len, &got) < 0)
+		return err_sys(e, "read the repository");
+	if (got < len)
+		return err_set(e, -EBADMSG, "a file of the repository was cut");
 	return 0;
 }
 

@@ -53,6 +53,8 @@ struct manifest_header {
 	uint64_t count;     /* of records */
 	uint64_t packed_ns; /* when packing began, since 1970 */
 	uint64_t root_dev, root_ino;
+	/* Where the image's inodes and contents end (erofs.h); 0: whoever wrote it did not say. */
+	uint64_t meta_end, data_end;
 };
 
 /* What stat says now, as a record without flags. */

@@ -10,27 +10,40 @@ enum { NS_MAX = 999999999 };
 
 static const uint8_t magic[8] = { 'b', 'e', 'r', 'm', 'm', 'a', 'n', 0 };
 
+/* One for each file of a tree that is packed again, so these read in place. */
+static uint32_t le32_at(const uint8_t *at)
+{
+	return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static uint64_t le64_at(const uint8_t *at)
+{
+	return le32_at(at) | (uint64_t)le32_at(at + 4) << 32;
+}
+
 int manifest_parse_record(struct span in, struct host_record *ret)
 {
-	struct host_record got = { 0 };
-	uint64_t mtime, ctime;
-	uint8_t rest[6];
+	static const uint8_t rest[6];
+	struct host_record got;
 
-	if (in.len != MANIFEST_RECORD_BYTES || !take_le64(&in, &got.dev) ||
-	    !take_le64(&in, &got.ino) || !take_le64(&in, &got.size) || !take_le64(&in, &mtime) ||
-	    !take_le64(&in, &ctime) || !take_le32(&in, &got.mtime_ns) ||
-	    !take_le32(&in, &got.ctime_ns) || !take_le32(&in, &got.mode) ||
-	    !take_le32(&in, &got.nlink) || !take_u8(&in, &got.kind) || !take_u8(&in, &got.flags) ||
-	    !take_bytes(&in, rest, sizeof(rest)))
+	if (in.len != MANIFEST_RECORD_BYTES)
 		return -EBADMSG;
-	got.mtime_s = (int64_t)mtime;
-	got.ctime_s = (int64_t)ctime;
+	got = (struct host_record){ .dev = le64_at(in.at),
+		                    .ino = le64_at(in.at + 8),
+		                    .size = le64_at(in.at + 16),
+		                    .mtime_s = (int64_t)le64_at(in.at + 24),
+		                    .ctime_s = (int64_t)le64_at(in.at + 32),
+		                    .mtime_ns = le32_at(in.at + 40),
+		                    .ctime_ns = le32_at(in.at + 44),
+		                    .mode = le32_at(in.at + 48),
+		                    .nlink = le32_at(in.at + 52),
+		                    .kind = in.at[56],
+		                    .flags = in.at[57] };
 	if (got.kind < WORK_FILE || got.kind > WORK_LINK || got.mtime_ns > NS_MAX ||
 	    got.ctime_ns > NS_MAX || got.flags > (HOST_RACY | HOST_MADE | HOST_OUTSIDE))
 		return -EBADMSG;
-	for (size_t i = 0; i < sizeof(rest); i++)
-		if (rest[i] != 0)
-			return -EBADMSG;
+	if (memcmp(in.at + 58, rest, sizeof(rest)) != 0)
+		return -EBADMSG;
 	*ret = got;
 	return 0;
 }
@@ -45,7 +58,8 @@ int manifest_parse_header(struct span in, struct manifest_header *ret)
 	    !take_le32(&in, &version) || !take_le32(&in, &record_bytes) ||
 	    !take_bytes(&in, got.image_id, sizeof(got.image_id)) || !take_le64(&in, &got.count) ||
 	    !take_le64(&in, &got.packed_ns) || !take_le64(&in, &got.root_dev) ||
-	    !take_le64(&in, &got.root_ino))
+	    !take_le64(&in, &got.root_ino) || !take_le64(&in, &got.meta_end) ||
+	    !take_le64(&in, &got.data_end))
 		return -EBADMSG;
 	if (memcmp(mark, magic, sizeof(magic)) != 0)
 		return -EBADMSG;
@@ -93,4 +107,6 @@ void manifest_put_header(uint8_t out[MANIFEST_HEADER_BYTES], const struct manife
 	buf_put_le64(&b, h->packed_ns);
 	buf_put_le64(&b, h->root_dev);
 	buf_put_le64(&b, h->root_ino);
+	buf_put_le64(&b, h->meta_end);
+	buf_put_le64(&b, h->data_end);
 }

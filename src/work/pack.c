@@ -18,6 +18,7 @@ static void pack_free(struct pack *p)
 	if (!p)
 		return;
 	erofs_free(p->image);
+	ahead_free(p->ahead);
 	free(p->manifest);
 	free(p->report);
 	free(p->shared);
@@ -39,31 +40,56 @@ static int new_out(int fd, uint64_t at, struct out **ret, struct err *e)
 	return 0;
 }
 
+static bool same_inode(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static int open_over(struct pack *p, int image_fd, const struct stat *image, struct err *e)
+{
+	struct erofs_places places;
+	struct stat old;
+
+	if (!p->opt->earlier || fstat(base_image_fd(p->opt->earlier), &old) < 0 ||
+	    !same_inode(image, &old) || !base_places(p->opt->earlier, &places))
+		return err_set(e, -EINVAL, "there is no earlier image to be written over");
+	return erofs_new_over(image_fd, WORK_DISK_BYTES, p->opt->uid, p->opt->gid, &places,
+	                      &p->image, e);
+}
+
 static int open_outputs(struct pack *p, int image_fd, int manifest_fd, int report_fd,
                         const struct stat *root, struct err *e)
 {
 	struct stat image;
 	int r;
 
-	r = erofs_new(image_fd, WORK_DISK_BYTES, p->opt->uid, p->opt->gid, &p->image, e);
+	if (fstat(image_fd, &image) < 0)
+		return err_sys(e, "look at the workspace's image");
+	if (p->opt->over)
+		r = open_over(p, image_fd, &image, e);
+	else
+		r = erofs_new(image_fd, WORK_DISK_BYTES, p->opt->uid, p->opt->gid, &p->image, e);
 	if (r == 0)
 		r = new_out(manifest_fd, MANIFEST_HEADER_BYTES, &p->manifest, e);
 	if (r == 0)
 		r = new_out(report_fd, PACK_REPORT_HEADER_BYTES, &p->report, e);
 	if (r < 0)
 		return r;
-	p->try_clone = fstat(image_fd, &image) == 0 && image.st_dev == root->st_dev;
+	p->try_clone = image.st_dev == root->st_dev;
 	return 0;
 }
 
 static int finish(struct pack *p, struct err *e)
 {
 	uint8_t head[MANIFEST_HEADER_BYTES];
+	struct erofs_places places;
 	int r;
 
-	r = erofs_finish(p->image, p->header.image_id, e);
+	r = erofs_finish(p->image, p->header.image_id, &places, e);
 	if (r < 0)
 		return r;
+	p->header.meta_end = places.meta_end;
+	p->header.data_end = places.data_end;
 	p->totals.image_bytes = erofs_bytes(p->image);
 	p->header.count = p->index;
 	manifest_put_header(head, &p->header);
@@ -93,6 +119,9 @@ static int run(int root_fd, const struct pack_options *opt, int image_fd, int ma
 	p->header.root_ino = st.st_ino;
 	if (!opt->count_only)
 		r = open_outputs(p, image_fd, manifest_fd, report_fd, &st, e);
+	/* what a fresh pack reads itself is not waited for in small pieces */
+	if (r == 0 && opt->earlier && !opt->count_only)
+		p->ahead = ahead_new();
 	if (r == 0)
 		r = pack_walk(p, root_fd, &st, e);
 	if (r == 0 && !opt->count_only)
@@ -114,6 +143,7 @@ static int no_space(int root_fd, const struct pack_options *opt, int image_fd, i
 	struct buf b;
 
 	count.count_only = true;
+	count.earlier = NULL;
 	count.progress = NULL;
 	/* the space it has taken is free for others at once */
 	if (ftruncate(image_fd, 0) < 0 || fstatvfs(image_fd, &fs) < 0 ||
@@ -142,9 +172,11 @@ int pack_run(int root_fd, const struct pack_options *opt, int image_fd, int mani
 	return r;
 }
 
-static bool same_dir(const struct stat *a, const struct stat *b)
+bool pack_over_ok(const struct base *b)
 {
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+	struct erofs_places places;
+
+	return base_places(b, &places) && erofs_over_ok(&places);
 }
 
 /* Is `what` the directory of dir_fd or one above it? */
@@ -159,12 +191,12 @@ static int is_above(const struct stat *what, int dir_fd, bool *ret, struct err *
 
 		if (fstat(at, &st) < 0)
 			return err_sys(e, "look at a directory");
-		if (same_dir(what, &st)) {
+		if (same_inode(what, &st)) {
 			*ret = true;
 			return 0;
 		}
 		r = fd_openat(at, "..", O_PATH | O_DIRECTORY, 0, &next, e);
-		if (r < 0 || fstat(next, &up) < 0 || same_dir(&st, &up))
+		if (r < 0 || fstat(next, &up) < 0 || same_inode(&st, &up))
 			break;
 		own_close_fd(&at);
 		at = steal_fd(&next);
@@ -194,7 +226,7 @@ int pack_check_root(int root_fd, int home_fd, int state_fd, bool wide, struct er
 		return err_set(e, -EPERM, "the workspace lies in berm's own state directory");
 	if (wide)
 		return 0;
-	if (fstatat(root_fd, "..", &up, 0) == 0 && same_dir(&root, &up))
+	if (fstatat(root_fd, "..", &up, 0) == 0 && same_inode(&root, &up))
 		return err_set(e, -EPERM, "the workspace is the whole file system");
 	if (home_fd >= 0)
 		r = is_above(&root, home_fd, &above, e);

@@ -11,11 +11,14 @@
  *
  * The image is written in the same pass (erofs.h), and holds exactly what entered: no other byte,
  * neither behind the end of a file nor of what was given up half-way. The same tree gives the same
- * bytes. An earlier base saves reading what has not changed since.
+ * bytes. An earlier base saves reading what has not changed since; and where nobody needs that one
+ * any more, the image is written over its image, which saves copying it as well.
  *
  * Hostile   names, contents, links and whoever changes the tree meanwhile
  * Limits    those of work/path.h and below; memory is under 256 MiB at a million files, fds are
- *           those of one path (WPATH_DEPTH_MAX and a few)
+ *           those of one path (WPATH_DEPTH_MAX and twenty)
+ * Threads   beside an earlier base a second one reads directories ahead, and is gone when
+ *           pack_run() returns; all callbacks are the caller's thread
  * Errors    -ENOSPC: the message says how many bytes are needed; -ECANCELED: the caller's stop;
  *           -E2BIG: over a limit; -EXDEV and the like: the root itself. A file's own trouble is no
  *           error but a record. After an error the three files hold rubbish
@@ -135,7 +138,13 @@ struct pack_options {
 	void *judge_arg;
 	pack_progress_fn *progress; /* may be NULL */
 	void *progress_arg;
-	struct base *earlier;            /* an earlier base of the same directory, or NULL */
+	struct base *earlier; /* an earlier base of the same directory, or NULL */
+	/*
+	 * image_fd is that base's own image, which is written over: what has not changed stays
+	 * where it is, and all else of it is gone in the end. The tree in it is the same as ever,
+	 * its bytes are not. Only with pack_over_ok(), and if nobody else reads it.
+	 */
+	bool over;
 	const struct pack_graft *grafts; /* children of the root, in place of or in addition */
 	size_t graft_count;
 	size_t never_count; /* directories that never enter: berm's own state */
@@ -148,7 +157,8 @@ struct pack_options {
  * Packs.
  *
  * root_fd      the directory, open for reading
- * image_fd     an empty file, for reading and writing; WORK_DISK_BYTES long afterwards, sparse
+ * image_fd     an empty file, for reading and writing; WORK_DISK_BYTES long afterwards, sparse.
+ *              With `over` the earlier base's; on a failure it holds rubbish as well
  * manifest_fd  an empty file, for writing
  * report_fd    an empty file, for writing; pack_report_open() reads it
  * ret          what entered and what did not; written on success only
@@ -157,6 +167,9 @@ struct pack_options {
  */
 _must_ int pack_run(int root_fd, const struct pack_options *opt, int image_fd, int manifest_fd,
                     int report_fd, struct pack_totals *ret, struct err *e);
+
+/* Has this base's image room for another one to be written over it? */
+bool pack_over_ok(const struct base *b);
 
 /*
  * Is this a directory to be packed without a second thought? -EPERM for the root of the file

@@ -1,4 +1,3 @@
-#include "work/base_internal.h"
 #include "work/pack_internal.h"
 
 #include "base/clock.h"
@@ -108,33 +107,49 @@ static int shared_keep(struct pack *p, const struct host_record *r, const struct
 
 /* -- from the earlier base */
 
-/* The same thing's node in the earlier base, if the host's is untouched since. */
+/* The same thing's node in the earlier base, if the host's is untouched since. Else p->stale. */
 static bool reusable(struct pack *p, const struct level *in, const char *name, struct stat *ret_st,
                      struct base_node *ret)
 {
 	struct base *old = p->opt->earlier;
 	struct host_record was;
 
-	if (!in->old || base_lookup_at(old, in->old, span_str(name), ret, NULL) < 0 ||
+	p->stale.block = 0;
+	if (!in->old || base_cursor_find(old, in->old, span_str(name), ret, NULL) < 0 ||
 	    ret->kind != WORK_FILE || base_host_record(old, ret, &was, NULL) < 0)
 		return false;
 	/* holes are found again, and a small content stands behind its inode */
 	if (ret->layout_ == EROFS_CHUNKS ||
 	    (ret->layout_ == EROFS_PLAIN && ret->size <= EROFS_INLINE_MAX))
 		return false;
-	return fstatat(in->dir_fd, name, ret_st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       host_record_untouched(&was, ret_st) && (uint64_t)ret_st->st_size == ret->size;
+	if (p->look)
+		*ret_st = *p->look;
+	else if (fstatat(in->dir_fd, name, ret_st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	if (host_record_untouched(&was, ret_st) && (uint64_t)ret_st->st_size == ret->size)
+		return true;
+	if (p->opt->over && ret->layout_ == EROFS_PLAIN)
+		p->stale = (struct erofs_content){ ret->size, ret->where_ };
+	return false;
 }
 
-static int reuse(struct pack *p, const struct base_node *node, struct err *e)
+/*
+ * Its content is begun and whole; or stays where it is, *ret_kept, if that is written over. 1: it
+ * is gone, and nothing is begun.
+ */
+static int reuse(struct pack *p, const struct base_node *node, struct erofs_content *ret_kept,
+                 struct err *e)
 {
 	uint8_t *room = NULL;
 	size_t len = 0;
 	int r;
 
+	if (p->opt->over && node->layout_ == EROFS_PLAIN) {
+		*ret_kept = (struct erofs_content){ node->size, node->where_ };
+		r = erofs_keep(p->image, ret_kept, e);
+		return r == -ESTALE ? 1 : r;
+	}
 	erofs_begin(p->image, node->size);
-	p->totals.reused_files++;
-	p->totals.reused_bytes += node->size;
 	if (node->layout_ == EROFS_PLAIN)
 		return erofs_copy(p->image, base_image_fd(p->opt->earlier),
 		                  (uint64_t)node->where_ * EROFS_BLOCK_BYTES, e);
@@ -159,12 +174,12 @@ static void count_file(struct pack *p, const struct stat *st)
 		p->totals.setid++;
 }
 
-/* The content is begun and whole, or is another name's. */
+/* The content is begun and whole, or is there already: `there`, with a block. */
 static int finish_file(struct pack *p, const struct level *in, const struct stat *st,
-                       uint64_t stamp_ns, const struct erofs_content *other, uint64_t *ret_nid,
+                       uint64_t stamp_ns, const struct erofs_content *there, uint64_t *ret_nid,
                        struct err *e)
 {
-	struct erofs_content content = { 0 };
+	struct erofs_content content = *there;
 	struct host_record record;
 	struct erofs_attr attr;
 	int r = record_of(p, in, st, stamp_ns, &record, &attr, e);
@@ -172,23 +187,49 @@ static int finish_file(struct pack *p, const struct level *in, const struct stat
 	if (r < 0)
 		return r;
 	count_file(p, st);
-	if (other) {
-		p->totals.hard_links++;
-		return erofs_share(p->image, &attr, other, ret_nid, e);
-	}
-	r = erofs_end(p->image, &attr, ret_nid, &content, e);
+	if (content.block != 0)
+		r = erofs_share(p->image, &attr, &content, ret_nid, e);
+	else
+		r = erofs_end(p->image, &attr, ret_nid, &content, e);
 	return r < 0 ? r : shared_keep(p, &record, &content, e);
+}
+
+/* A name of a file whose content another name has brought in. */
+static int finish_other(struct pack *p, const struct level *in, const struct stat *st,
+                        uint64_t stamp_ns, const struct erofs_content *there, uint64_t *ret_nid,
+                        struct err *e)
+{
+	p->totals.hard_links++;
+	return finish_file(p, in, st, stamp_ns, there, ret_nid, e);
+}
+
+/* What reusable() found. 1: it is gone from there. */
+static int reuse_file(struct pack *p, const struct level *in, const struct stat *st,
+                      const struct base_node *node, uint64_t stamp_ns, uint64_t *ret_nid,
+                      struct err *e)
+{
+	struct erofs_content content = { 0 };
+	int r;
+
+	if (shared_find(p, st, &content))
+		return finish_other(p, in, st, stamp_ns, &content, ret_nid, e);
+	r = reuse(p, node, &content, e);
+	if (r != 0)
+		return r;
+	p->totals.reused_files++;
+	p->totals.reused_bytes += node->size;
+	return finish_file(p, in, st, stamp_ns, &content, ret_nid, e);
 }
 
 static int read_file(struct pack *p, const struct level *in, int fd, struct stat *st,
                      uint64_t stamp_ns, uint64_t *ret_nid, struct err *e)
 {
-	struct erofs_content content;
+	struct erofs_content content = { 0 };
 	struct read_result got;
 	int r;
 
 	if (shared_find(p, st, &content))
-		return finish_file(p, in, st, stamp_ns, &content, ret_nid, e);
+		return finish_other(p, in, st, stamp_ns, &content, ret_nid, e);
 	r = pack_read(p, fd, st, stamp_ns, &got, e);
 	if (r < 0)
 		return r;
@@ -196,7 +237,7 @@ static int read_file(struct pack *p, const struct level *in, int fd, struct stat
 		return trouble(p, got.trouble, e);
 	if (got.torn)
 		return leave_out(p, PACK_WHY_TORN, (uint64_t)st->st_size, 0, e);
-	return finish_file(p, in, st, stamp_ns, NULL, ret_nid, e);
+	return finish_file(p, in, st, stamp_ns, &content, ret_nid, e);
 }
 
 /* Only what is a file of at most our size, here. *ret_enters says so. */
@@ -249,7 +290,6 @@ int pack_file(struct pack *p, const struct level *in, const char *name, uint64_t
               struct err *e)
 {
 	uint64_t resolve = RESOLVE_NO_SYMLINKS, stamp_ns = clock_stamp_ns();
-	struct erofs_content content;
 	struct base_node node;
 	_own_fd_ int fd = -1;
 	struct stat st;
@@ -259,12 +299,9 @@ int pack_file(struct pack *p, const struct level *in, const char *name, uint64_t
 	if (!p->image)
 		return only_count(p, in, name, ret_nid, e);
 	if (reusable(p, in, name, &st, &node)) {
-		bool other = shared_find(p, &st, &content);
-
-		r = other ? 0 : reuse(p, &node, e);
-		return r < 0 ? r
-		             : finish_file(p, in, &st, stamp_ns, other ? &content : NULL, ret_nid,
-		                           e);
+		r = reuse_file(p, in, &st, &node, p->look ? p->look_ns : stamp_ns, ret_nid, e);
+		if (r <= 0)
+			return r;
 	}
 	if (!p->opt->cross_mounts)
 		resolve |= RESOLVE_NO_XDEV;

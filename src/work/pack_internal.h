@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "work/base_internal.h"
 #include "work/erofs.h"
 #include "work/pack.h"
 
@@ -61,7 +62,8 @@ struct level {
 	bool outside; /* of the workspace */
 	const struct pack_graft *grafts;
 	size_t graft_count;
-	const struct base_node *old; /* of the same path in the earlier base, or NULL */
+	struct base_cursor *old; /* of the same path in the earlier base, or NULL */
+	struct ahead_dir *ready; /* what pack_ahead.c has of it, or NULL */
 	uint64_t nid;
 	uint32_t dirs; /* that have entered */
 	unsigned depth;
@@ -82,7 +84,11 @@ struct pack {
 	struct pack_totals totals;
 	uint64_t told_at; /* what stood in `worked` when progress was told */
 	uint64_t worked;
-	bool try_clone; /* the tree and the image are on one file system */
+	bool try_clone;          /* the tree and the image are on one file system */
+	struct ahead *ahead;     /* NULL: nothing is read ahead */
+	const struct stat *look; /* of the file at work, seen when the clock had said look_ns */
+	uint64_t look_ns;
+	struct erofs_content stale; /* what an image that is written over has of the file at work */
 	struct shared *shared;
 	uint32_t shared_count;
 	uint8_t *scratch; /* LIST_READ_BYTES, for one call at a time */
@@ -126,6 +132,33 @@ struct read_result {
 };
 _must_ int pack_read(struct pack *p, int fd, struct stat *st, uint64_t stamp_ns,
                      struct read_result *ret, struct err *e);
+
+/* -- pack_ahead.c */
+
+/* A directory that was opened and listed, its files looked at; before, the clock said stamp_ns. */
+struct ahead_dir {
+	int fd; /* -1: none */
+	uint64_t stamp_ns;
+	struct stat st;
+	struct list names;
+	struct stat *looks; /* one each, of files; st_nlink 0: not looked at. Or NULL */
+};
+
+void ahead_dir_free(struct ahead_dir *d);
+
+/* NULL: there is no second thread, and all goes on without one. */
+struct ahead *ahead_new(void);
+void ahead_free(struct ahead *a);
+
+/*
+ * A directory that the walk comes to soon. False: there are too many. The level and the name are
+ * borrowed until ahead_take() or ahead_drop().
+ */
+bool ahead_push(struct ahead *a, const struct level *l, const char *name);
+/* The same pointers again. False: the caller reads it for himself. */
+bool ahead_take(struct ahead *a, const struct level *l, const char *name, struct ahead_dir *ret);
+/* Nothing of this level is wanted any more. */
+void ahead_drop(struct ahead *a, const struct level *l);
 
 /* -- pack_walk.c */
 

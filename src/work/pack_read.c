@@ -126,15 +126,31 @@ static bool is_sparse(const struct stat *st)
 	return size >= SPARSE_LEAST_BYTES && stored <= size - SPARSE_LEAST_BYTES;
 }
 
+/* In the place of what the image that is written over has of it, if it fits there. */
+static int begin_flat(struct pack *p, uint64_t size, struct err *e)
+{
+	bool begun = false;
+	int r = 0;
+
+	if (p->stale.block != 0)
+		r = erofs_begin_over(p->image, size, &p->stale, &begun, e);
+	if (r == 0 && !begun)
+		erofs_begin(p->image, size);
+	return r;
+}
+
 static int read_once(struct pack *p, int fd, const struct stat *st, struct read_result *ret,
                      struct err *e)
 {
 	uint64_t size = (uint64_t)st->st_size;
 	uint64_t whole = size / EROFS_BLOCK_BYTES * EROFS_BLOCK_BYTES, off = 0;
+	int r;
 
 	if (is_sparse(st))
 		return read_sparse(p, fd, size, ret, e);
-	erofs_begin(p->image, size);
+	r = begin_flat(p, size, e);
+	if (r < 0)
+		return r;
 	if (p->try_clone && size >= CLONE_LEAST_BYTES && erofs_clone(p->image, fd, 0, whole) == 0)
 		off = whole;
 	return read_flat(p, fd, off, size, ret, e);

@@ -1,4 +1,3 @@
-#include "work/base_internal.h"
 #include "work/pack_internal.h"
 
 #include "base/clock.h"
@@ -11,9 +10,13 @@
 #include <fcntl.h>
 #include <string.h>
 
-enum { PROGRESS_STEP = 256 }; /* things, or megabytes in pieces, between two words to the caller */
+enum {
+	PROGRESS_STEP = 256, /* things, or megabytes in pieces, between two words to the caller */
+	AHEAD_EACH = 2,      /* directories of a level that are read ahead */
+};
 
-#define _own_list_ __attribute__((cleanup(list_free)))
+#define _own_list_  __attribute__((cleanup(list_free)))
+#define _own_ahead_ __attribute__((cleanup(ahead_dir_free)))
 
 int pack_progress(struct pack *p, uint64_t work, struct err *e)
 {
@@ -100,7 +103,13 @@ static int walk_dir(struct pack *p, struct level *l, uint64_t parent_nid,
 	struct erofs_slot slot = { .nid = 1 };
 	int r;
 
-	r = list_read(&names, l->dir_fd, l->grafts, l->graft_count, p->scratch, e);
+	if (l->ready) {
+		names = l->ready->names;
+		l->ready->names = (struct list){ 0 };
+		r = 0;
+	} else {
+		r = list_read(&names, l->dir_fd, l->grafts, l->graft_count, p->scratch, e);
+	}
 	if (r < 0 && r != -ENOMEM)
 		return leave_out_dir(p, why_of(-r), -r, e);
 	if (r == 0 && p->image)
@@ -129,12 +138,13 @@ static bool never(const struct pack *p, const struct stat *st)
 	return false;
 }
 
-static bool racy(const struct stat *st)
+/* Of a look when the clock had said stamp_ns; 0: now. */
+static bool racy(const struct stat *st, uint64_t stamp_ns)
 {
 	uint64_t ctime_ns =
 		(uint64_t)st->st_ctim.tv_sec * 1000000000 + (uint64_t)st->st_ctim.tv_nsec;
 
-	return ctime_ns + MANIFEST_SETTLE_NS >= clock_stamp_ns();
+	return ctime_ns + MANIFEST_SETTLE_NS >= (stamp_ns != 0 ? stamp_ns : clock_stamp_ns());
 }
 
 /* The directory's fd is open; the level's grafts, dev and outside are the caller's. */
@@ -142,17 +152,22 @@ static int enter_dir(struct pack *p, const struct level *in, struct level *l, co
                      const char *name, uint64_t *ret_nid, struct err *e)
 {
 	struct host_record record;
+	struct base_cursor below;
 	struct base_node old;
 	int r;
 
 	if (never(p, st))
 		return leave_out_dir(p, PACK_WHY_OURS, 0, e);
-	if (in->old && base_lookup_at(p->opt->earlier, in->old, span_str(name), &old, NULL) == 0 &&
-	    old.kind == WORK_DIR)
-		l->old = &old;
+	if (in->old &&
+	    base_cursor_find(p->opt->earlier, in->old, span_str(name), &old, NULL) == 0 &&
+	    old.kind == WORK_DIR) {
+		below = base_cursor_of(&old);
+		l->old = &below;
+	}
 	l->depth = in->depth + 1;
 	host_record_of(st, &record);
-	record.flags = (uint8_t)((l->outside ? HOST_OUTSIDE : 0) | (racy(st) ? HOST_RACY : 0));
+	record.flags = (uint8_t)((l->outside ? HOST_OUTSIDE : 0) |
+	                         (racy(st, l->ready ? l->ready->stamp_ns : 0) ? HOST_RACY : 0));
 	r = walk_dir(p, l, in->nid, &record, ret_nid, e);
 	l->old = NULL;
 	return r;
@@ -181,16 +196,19 @@ static int open_dir(const struct pack *p, const struct level *in, const char *na
 static int pack_dir(struct pack *p, const struct level *in, const char *name, uint64_t *ret_nid,
                     struct err *e)
 {
-	_own_fd_ int fd = -1;
+	_own_ahead_ struct ahead_dir got = { .fd = -1 };
 	struct level l = { .outside = in->outside };
-	struct stat st;
-	int r = open_dir(p, in, name, &fd, &st);
+	int r = 0;
 
+	if (p->ahead && ahead_take(p->ahead, in, name, &got))
+		l.ready = &got;
+	else
+		r = open_dir(p, in, name, &got.fd, &got.st);
 	if (r < 0)
 		return leave_out_dir(p, why_of(-r), -r, e);
-	l.dir_fd = fd;
-	l.dev = st.st_dev;
-	return enter_dir(p, in, &l, &st, name, ret_nid, e);
+	l.dir_fd = got.fd;
+	l.dev = got.st.st_dev;
+	return enter_dir(p, in, &l, &got.st, name, ret_nid, e);
 }
 
 static int graft_dir(struct pack *p, const struct level *in, const char *name,
@@ -348,11 +366,36 @@ static int note_deep(struct pack *p, const struct level *l, const struct list *n
 	return 0;
 }
 
+/*
+ * Has one more directory read ahead, from name *at on: what the earlier base has. So nothing is
+ * listed that was excluded then.
+ */
+static void push_one(struct pack *p, const struct level *l, const struct list *names, uint32_t *at)
+{
+	struct base_node old;
+
+	for (; *at < names->count; ++*at) {
+		const struct list_entry *next = &names->at[*at];
+		struct span name = span_of(list_name(names, next), next->len);
+
+		if (next->type != DT_DIR || next->graft >= 0 ||
+		    base_lookup_at(p->opt->earlier, &l->old->dir, name, &old, NULL) < 0)
+			continue;
+		if (ahead_push(p->ahead, l, list_name(names, next)))
+			++*at;
+		return;
+	}
+}
+
 static int walk_entries(struct pack *p, struct level *l, struct list *names, struct err *e)
 {
 	size_t dir_len = p->path_len;
+	bool ahead = p->ahead && l->old && l->dir_fd >= 0;
+	uint32_t pushed = 0;
 	int r = note_deep(p, l, names, e);
 
+	for (int i = 0; ahead && i < AHEAD_EACH; i++)
+		push_one(p, l, names, &pushed);
 	for (uint32_t i = 0; r == 0 && i < names->count; i++) {
 		struct list_entry *at = &names->at[i];
 		size_t len = dir_len;
@@ -363,13 +406,23 @@ static int walk_entries(struct pack *p, struct level *l, struct list *names, str
 			p->path[len++] = '/';
 		memcpy(p->path + len, list_name(names, at), at->len);
 		p->path_len = len + at->len;
+		p->look = l->ready && l->ready->looks && l->ready->looks[i].st_nlink > 0
+		                  ? &l->ready->looks[i]
+		                  : NULL;
+		p->look_ns = p->look ? l->ready->stamp_ns : 0;
 		r = pack_entry(p, l, list_name(names, at), at, e);
 		if (r == 0)
 			r = pack_progress(p, 1, e);
 		if (at->nid != 0 && at->type == DT_DIR)
 			l->dirs++;
 		p->path_len = dir_len;
+		if (pushed <= i)
+			pushed = i + 1;
+		if (ahead && at->type == DT_DIR)
+			push_one(p, l, names, &pushed);
 	}
+	if (ahead)
+		ahead_drop(p->ahead, l);
 	return r;
 }
 
@@ -380,16 +433,18 @@ int pack_walk(struct pack *p, int root_fd, const struct stat *st, struct err *e)
 		           .grafts = p->opt->grafts,
 		           .graft_count = p->opt->graft_count };
 	struct host_record record;
+	struct base_cursor below;
 	struct base_node old;
 	uint64_t nid = 0;
 	int r;
 
 	if (p->opt->earlier) {
 		base_root(p->opt->earlier, &old);
-		l.old = &old;
+		below = base_cursor_of(&old);
+		l.old = &below;
 	}
 	host_record_of(st, &record);
-	record.flags = racy(st) ? HOST_RACY : 0;
+	record.flags = racy(st, 0) ? HOST_RACY : 0;
 	r = walk_dir(p, &l, 0, &record, &nid, e);
 	if (r == 0 && nid == 0)
 		return err_set(e, -EACCES, "the workspace's directory cannot be read");

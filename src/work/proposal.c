@@ -1,6 +1,7 @@
 #include "work/proposal.h"
 
 #include "base/ck.h"
+#include "base/fdio.h"
 #include "work/proposal_index.h"
 
 #include <assert.h>
@@ -347,19 +348,12 @@ static uint32_t extent_after(const struct proposal_node *n, uint64_t off)
 static int read_spool(const struct proposal *p, uint64_t off, uint8_t *at, size_t len,
                       struct err *e)
 {
-	while (len > 0) {
-		ssize_t n = pread(p->spool_fd, at, len, (off_t)off);
+	size_t got;
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, "read the proposal");
-		if (n == 0)
-			return err_set(e, -EIO, "the proposal was cut after it was read");
-		at += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
+	if (fd_read_at(p->spool_fd, off, at, len, &got) < 0)
+		return err_sys(e, "read the proposal");
+	if (got < len)
+		return err_set(e, -EIO, "the proposal was cut after it was read");
 	return 0;
 }
 

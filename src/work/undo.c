@@ -67,6 +67,19 @@ static int read_target(const struct undo_plan *u, struct undo_op *more, struct e
 	return more->target ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
+/* A directory gets a mode that closes it last, when all is in it: that is how it was left. */
+static struct apply_seen as_closed(const struct undo_plan *u, const char *path,
+                                   struct apply_seen over)
+{
+	for (uint32_t i = 0; over.kind == APPLY_DIR && i < u->journal->steps_count; i++) {
+		const struct journal_step *s = &u->journal->steps[i];
+
+		if (s->type == STEP_CHMOD && (s->flags & STEP_LATE) && strcmp(s->other, path) == 0)
+			over.mode = s->now.mode;
+	}
+	return over;
+}
+
 /* What lies in the store comes back to path, over what the apply had left there. */
 static int restore(struct undo_plan *u, const struct journal_step *s, const char *path,
                    struct apply_seen over, struct err *e)
@@ -85,7 +98,7 @@ static int restore(struct undo_plan *u, const struct journal_step *s, const char
 		.flags = APPLY_EXACT | APPLY_BREAK_LINKS,
 		.mode = st.st_mode & 07777,
 		.path = path,
-		.seen = as_left(over),
+		.seen = as_left(as_closed(u, path, over)),
 		.content = { .fd = u->dir_fd, .name = more->slot, .size = (uint64_t)st.st_size },
 	};
 	u->count++;

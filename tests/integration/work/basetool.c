@@ -2,7 +2,8 @@
  * basetool: packs and reads bases for the tests and benches.
  *
  *     basetool pack ROOT OUT [--earlier DIR] [--skip NAME]... [--stop-after N] [--cross]
- *                            [--never PATH] [--graft NAME=TEXT]
+ *                            [--never PATH] [--graft NAME=TEXT] [--over]
+ *                            [--rules FILE]
  *     basetool count ROOT [--skip NAME]...
  *     basetool check ROOT HOME STATE [--wide]
  *     basetool list OUT               one line a thing: kind mode mtime size digest path
@@ -11,13 +12,19 @@
  *     basetool report OUT             what did not enter: why dir error bytes path rule
  *     basetool find OUT PATH          why a path is not there
  *
- * OUT is a directory: base.erofs, base.manifest, base.report. Paths are printed with \xNN for what
+ * A NAME to skip may begin with cost: and is of that tier then.
+ * OUT is a directory: base.erofs, base.manifest, base.report. With --over the image of --earlier is
+ * moved to OUT and written over. With --rules paths are judged as a session does: git directories,
+ * and the patterns of FILE as the secret tier. Paths are printed with \xNN for what
  * is not printable. Totals are one JSON object. Exit 1 with a line on a failure, 3 when stopped.
  */
 #include "base/buf.h"
 #include "base/fdio.h"
 #include "base/units.h"
 #include "work/base.h"
+#include "work/exclude.h"
+#include "work/gitdir.h"
+#include "work/ignore.h"
 #include "work/pack.h"
 
 #include <errno.h>
@@ -58,9 +65,11 @@ static int judge(void *arg, const struct pack_entry *entry, struct pack_answer *
 
 	(void)e;
 	for (size_t i = 0; i < t->skip_count; i++) {
-		if (strcmp(t->skips[i], entry->name) == 0) {
+		bool cost = strncmp(t->skips[i], "cost:", 5) == 0;
+
+		if (strcmp(t->skips[i] + (cost ? 5 : 0), entry->name) == 0) {
 			ret->verdict = PACK_SKIP;
-			ret->why = PACK_WHY_USER;
+			ret->why = cost ? PACK_WHY_COST : PACK_WHY_USER;
 			ret->rule = span_str(t->skips[i]);
 		}
 	}
@@ -119,6 +128,9 @@ struct plan {
 	struct pack_graft grafts[GRAFTS_MAX];
 	const char *skips[SKIPS_MAX];
 	struct base *earlier;
+	const char *earlier_folder, *rules;
+	struct exclude *exclude;
+	struct gitdir *gitdir;
 	bool wide;
 };
 
@@ -150,14 +162,20 @@ static int take_graft(struct plan *p, char *arg, struct err *e)
 
 static int take_option(struct plan *p, const char *name, char *value, struct err *e)
 {
-	if (strcmp(name, "--earlier") == 0)
+	if (strcmp(name, "--earlier") == 0) {
+		p->earlier_folder = value;
 		return open_base(value, &p->earlier, e);
+	}
 	if (strcmp(name, "--skip") == 0 && p->tool.skip_count < SKIPS_MAX) {
 		p->skips[p->tool.skip_count++] = value;
 		return 0;
 	}
 	if (strcmp(name, "--stop-after") == 0)
 		return units_parse_count(value, 1, UINT32_MAX, &p->tool.stop_after, e);
+	if (strcmp(name, "--rules") == 0) {
+		p->rules = value;
+		return 0;
+	}
 	if (strcmp(name, "--never") == 0)
 		return take_never(p, value, e);
 	if (strcmp(name, "--graft") == 0)
@@ -174,6 +192,8 @@ static int take_options(struct plan *p, char **argv, struct err *e)
 			p->opt.cross_mounts = true;
 		else if (strcmp(*argv, "--wide") == 0)
 			p->wide = true;
+		else if (strcmp(*argv, "--over") == 0)
+			p->opt.over = true;
 		else if (!argv[1])
 			r = err_set(e, -EINVAL, "%s wants a value", *argv);
 		else
@@ -190,6 +210,43 @@ static int take_options(struct plan *p, char **argv, struct err *e)
 	return r;
 }
 
+static int take_rules(struct plan *p, int root, struct err *e)
+{
+	struct gitdir_options how = { .history = true, .next = exclude_judge };
+	_own_free_ char *text = NULL;
+	_own_fd_ int fd = -1;
+	size_t len = 0;
+	int r = fd_open(p->rules, O_RDONLY, 0, &fd, e);
+
+	if (r == 0)
+		r = fd_read_text(fd, IGNORE_FILE_MAX, &text, &len, e);
+	if (r == 0)
+		r = exclude_new(&p->exclude, e);
+	if (r == 0)
+		r = exclude_add(p->exclude, EXCLUDE_SECRET, "rules", span_of(text, len), e);
+	if (r == 0)
+		r = exclude_begin(p->exclude, root, e);
+	how.next_arg = p->exclude;
+	if (r == 0)
+		r = gitdir_new(root, &how, &p->gitdir, e);
+	p->opt.judge = gitdir_judge;
+	p->opt.judge_arg = p->gitdir;
+	return r;
+}
+
+static int take_over(struct plan *p, int dir, int *ret_image, struct err *e)
+{
+	_own_fd_ int from = -1;
+	int r = p->earlier && pack_over_ok(p->earlier) ? 0
+	                                               : err_set(e, -EINVAL, "nothing to be over");
+
+	if (r == 0)
+		r = fd_open(p->earlier_folder, O_RDONLY | O_DIRECTORY, 0, &from, e);
+	if (r == 0 && renameat(from, names[0], dir, names[0]) < 0)
+		r = err_sys(e, "rename the image");
+	return r < 0 ? r : fd_openat(dir, names[0], O_RDWR, 0, ret_image, e);
+}
+
 static int pack(const char *root, const char *folder, struct plan *p, struct err *e)
 {
 	_own_fd_ int root_fd = -1, dir = -1;
@@ -199,8 +256,13 @@ static int pack(const char *root, const char *folder, struct plan *p, struct err
 
 	if (r == 0 && folder)
 		r = fd_make_dirs(folder, &dir, e);
+	if (r == 0 && folder && p->opt.over)
+		r = take_over(p, dir, &fds[0], e);
 	for (int i = 0; r == 0 && folder && i < 3; i++)
-		r = fd_openat(dir, names[i], O_RDWR | O_CREAT | O_TRUNC, 0600, &fds[i], e);
+		if (fds[i] < 0)
+			r = fd_openat(dir, names[i], O_RDWR | O_CREAT | O_TRUNC, 0600, &fds[i], e);
+	if (r == 0 && p->rules)
+		r = take_rules(p, root_fd, e);
 	p->opt.count_only = !folder;
 	if (r == 0)
 		r = pack_run(root_fd, &p->opt, fds[0], fds[1], fds[2], &totals, e);
@@ -387,5 +449,7 @@ int main(int argc, char **argv)
 	int r = dispatch(argc, argv, &p, &e);
 
 	base_free(p.earlier);
+	gitdir_free(p.gitdir);
+	exclude_free(p.exclude);
 	return r < 0 ? fail(&e) : 0;
 }

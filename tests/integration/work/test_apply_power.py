@@ -3,6 +3,10 @@
 An apply, an undo and a failing apply run on a file system whose device records what it is told. Then
 each prefix of the record is a disk on which recovery must end all-old or all-new; so must, for what
 was not flushed when the power went, random choices of it, as a disk with a cache may make them.
+
+Each is a mount, so by default a long record is sampled: all prefixes at its flushes, where what is on
+the disk changes its meaning, and every n-th of the others. APPLY_PREFIXES=0 takes each, and
+APPLY_CHOICES more or fewer of the random ones.
 """
 
 import errno
@@ -19,8 +23,8 @@ from applytree import World, build, snapshot
 from test_apply import some_plan, some_tree
 
 IMAGE_BYTES = 24 << 20
-CHOICES = 50  # of what survives from a cache; each is a mount
-PREFIXES_MAX = 220  # of a record that is longer every n-th is taken, and all about flushes
+CHOICES = int(os.environ.get("APPLY_CHOICES", "25"))  # of what survives from a cache
+PREFIXES_MAX = int(os.environ.get("APPLY_PREFIXES", "120"))
 
 why = blocklog.why_not() or ("" if os.path.exists("/dev/fuse") else "this kernel has no FUSE")
 pytestmark = pytest.mark.skipif(bool(why), reason=why or "-")
@@ -93,7 +97,7 @@ class Disk:
 def positions(writes):
     """The prefixes to try: all, or of a long record a sample with all around its flushes."""
     every = range(len(writes) + 1)
-    if len(writes) <= PREFIXES_MAX:
+    if not PREFIXES_MAX or len(writes) <= PREFIXES_MAX:
         return every
     near = {i + d for i, entry in enumerate(writes) if entry is None for d in (0, 1)}
     step = len(writes) // (PREFIXES_MAX // 2) + 1

@@ -562,6 +562,54 @@ def test_a_second_pack_shares_blocks(kind, tmp_path):
         second_pack(type(tmp_path)(where) / "tree", type(tmp_path)(where))
 
 
+def taken(out):
+    """Bytes of the disk that the image has, as they will be once they are written."""
+    fd = os.open(os.path.join(out, "base.erofs"), os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    return os.stat(os.path.join(out, "base.erofs")).st_blocks * 512
+
+
+def test_s12_a_pack_over_an_earlier_image_is_the_same_tree(place, tmp_path):
+    """Three times over: nothing of what went is left in the file, be it gone, changed or excluded."""
+    root, out = place
+    plain_tree(root)
+    (root / "many").mkdir()
+    for i in range(400):  # a directory with blocks of its own
+        (root / "many" / f"n{i}").write_bytes(b"%d " % i * 2000)
+    os.link(root / "many/n1", root / "many/twin")
+    (root / "many/key").write_bytes(b"MARKER-KEY " * 900)
+    with open(root / "holes", "wb") as f:
+        os.truncate(f.fileno(), 30 * MIB)
+        os.pwrite(f.fileno(), b"MARKER-HOLES" * 500, 20 * MIB)
+    settle(root, out)
+    for turn in range(3):
+        last, out = out, tmp_path / f"over{turn}"
+        (root / f"many/n{turn * 9 + 2}").write_bytes(b"MARKER-%d" % turn * 2000)
+        (root / f"many/n{turn * 9 + 3}").unlink()
+        (root / f"many/n{turn * 9 + 4}").rename(root / f"moved{turn}")
+        (root / f"a/new{turn}").write_bytes(b"new" * 3000)
+        skip = ("--skip", "key")
+        if turn > 0:
+            skip = ()
+            (root / "many/key").unlink(missing_ok=True)
+            (root / f"many/n{(turn - 1) * 9 + 2}").write_bytes(b"plain" * 2000)
+        totals = pack(root, out, "--earlier", last, "--over", *skip)
+        assert not (last / "base.erofs").exists()
+        assert totals["reused_files"] > 380 and totals["hard_links"] == 1
+        fresh = tmp_path / "fresh"
+        pack(root, fresh, *skip)
+        assert listing(out) == listing(fresh) and report(out) == report(fresh)
+        blocks = [data for _, data in stored(out / "base.erofs")]
+        for marker, stays in ((b"MARKER-KEY", False), (b"MARKER-%d" % turn, True),
+                              (b"MARKER-%d" % (turn - 1), False), (b"MARKER-HOLES", True)):
+            assert any(marker in data for data in blocks) == stays, (turn, marker)
+        assert len(blocks) == sum(1 for _ in stored(fresh / "base.erofs"))
+        assert taken(out) < taken(fresh) + 64 * 1024
+    assert run_tool("pack", root, tmp_path / "x", "--earlier", last, "--over").returncode == 1
+    kernel_agrees(root, out)
+
+
 # -- large trees ----------------------------------------------------------------------------------
 
 

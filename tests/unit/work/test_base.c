@@ -54,7 +54,7 @@ static struct base *finish(int fd, struct erofs *w)
 	struct base *b = NULL;
 	struct err e = { 0 };
 
-	CHECK_OK(erofs_finish(w, id, &e), &e);
+	CHECK_OK(erofs_finish(w, id, NULL, &e), &e);
 	erofs_free(w);
 	CHECK_OK(base_open(fd, -1, &b, &e), &e);
 	return b;
@@ -164,6 +164,148 @@ TEST(what_is_dropped_leaves_no_byte)
 		CHECK(memchr(block, 'S', sizeof(block)) == NULL);
 	}
 	free(secret);
+}
+
+static bool any_block_has(int fd, uint8_t mark)
+{
+	uint8_t block[EROFS_BLOCK_BYTES];
+
+	for (off_t at = 0; (at = lseek(fd, at, SEEK_DATA)) >= 0; at += EROFS_BLOCK_BYTES) {
+		CHECK(pread(fd, block, sizeof(block), at) == (ssize_t)sizeof(block));
+		if (block[0] == mark && memchr(block, mark, 100))
+			return true;
+	}
+	return false;
+}
+
+/* A content in the place of one that is not kept, which is before the kept one; dropped once. */
+static uint64_t put_over(struct erofs *w, const void *data, size_t len, uint32_t kept)
+{
+	struct erofs_content old = { 9000, kept }, none = { 100, 1 }, got;
+	bool begun = true;
+	struct err e = { 0 };
+	uint8_t *room = NULL;
+	uint64_t nid = 0;
+	size_t n = 0;
+
+	CHECK_OK(erofs_begin_over(w, len, &old, &begun, &e), &e);
+	CHECK(!begun); /* it stays */
+	CHECK_OK(erofs_begin_over(w, len, &none, &begun, &e), &e);
+	CHECK(!begun); /* no content is there */
+	old.block -= 3;
+	for (int i = 0; i < 2; i++) {
+		CHECK_OK(erofs_begin_over(w, 9 * len, &old, &begun, &e), &e);
+		CHECK(!begun); /* does not fit */
+		CHECK_OK(erofs_begin_over(w, len, &old, &begun, &e), &e);
+		CHECK(begun);
+		CHECK_OK(erofs_room(w, &room, &n, &e), &e);
+		CHECK_EQ(n, len);
+		memcpy(room, data, len);
+		erofs_filled(w, len);
+		if (i == 0)
+			CHECK_OK(erofs_drop(w, &e), &e);
+	}
+	CHECK_OK(erofs_end(w, &plain, &nid, &got, &e), &e);
+	CHECK_EQ(got.block, old.block);
+	CHECK_EQ(erofs_keep(w, &old, NULL), -ESTALE);
+	CHECK_OK(erofs_begin_over(w, len, &old, &begun, &e), &e);
+	CHECK(!begun);
+	return nid;
+}
+
+/* One generation over another: content 'k' stays, the rest goes; `mark` is new. */
+static void write_over(int fd, struct erofs_places *places, uint32_t *block, uint8_t mark)
+{
+	uint8_t data[9000], id[EROFS_ID_BYTES];
+	struct erofs_content kept = { 9000, *block };
+	_own_(base_free) struct base *b = NULL;
+	_own_(erofs_free) struct erofs *w = NULL;
+	struct base_node node;
+	struct erofs_slot slot;
+	struct err e = { 0 };
+	uint64_t nids[2];
+
+	CHECK_OK(erofs_new_over(fd, DISK_BYTES, 1, 1, places, &w, &e), &e);
+	CHECK_OK(erofs_reserve(w, 2, 2, &slot, &e), &e);
+	CHECK_OK(erofs_keep(w, &kept, &e), &e);
+	CHECK_OK(erofs_share(w, &plain, &kept, &nids[0], &e), &e);
+	memset(data, mark, sizeof(data));
+	nids[1] = put_over(w, data, sizeof(data), *block);
+	erofs_dir_begin(w, &slot, slot.nid);
+	CHECK_OK(erofs_dir_add(w, span_str("k"), nids[0], WORK_FILE, &e), &e);
+	CHECK_OK(erofs_dir_add(w, span_str("n"), nids[1], WORK_FILE, &e), &e);
+	CHECK_OK(erofs_dir_end(w, &plain, 0, &e), &e);
+	CHECK_OK(base_open(fd, -1, &b, &e), &e); /* the earlier one, until the end */
+	CHECK_OK(base_lookup(b, span_str("k"), &node, &e), &e);
+	base_free(b);
+	b = NULL;
+	CHECK_OK(erofs_finish(w, id, places, &e), &e);
+	CHECK_EQ(erofs_bytes(w),
+	         (uint64_t)2 * 3 * EROFS_BLOCK_BYTES + places->meta_end - places->meta_at);
+	CHECK_OK(base_open(fd, -1, &b, &e), &e);
+	CHECK_OK(base_lookup(b, span_str("k"), &node, &e), &e);
+	CHECK_OK(base_read(b, &node, 8999, data, 1, &e), &e);
+	CHECK_EQ(data[0], 'k');
+	CHECK_OK(base_lookup(b, span_str("n"), &node, &e), &e);
+	CHECK_OK(base_read(b, &node, 8999, data, 1, &e), &e);
+	CHECK_EQ(data[0], mark);
+}
+
+TEST(an_image_over_another_has_nothing_else_of_it)
+{
+	_own_fd_ int fd = new_file();
+	uint8_t data[9000], id[EROFS_ID_BYTES];
+	struct erofs_slot slot;
+	struct erofs *w = begin(fd, &slot, 3, 3);
+	struct erofs_places places;
+	struct err e = { 0 };
+	uint64_t nids[3];
+	uint32_t block = EROFS_DATA_AT / EROFS_BLOCK_BYTES + 3;
+
+	erofs_dir_begin(w, &slot, slot.nid);
+	for (unsigned i = 0; i < 3; i++) {
+		memset(data, "jkl"[i], sizeof(data));
+		nids[i] = put_file(w, data, sizeof(data));
+		CHECK_OK(erofs_dir_add(w, span_of(&"jkl"[i], 1), nids[i], WORK_FILE, &e), &e);
+	}
+	CHECK_OK(erofs_dir_end(w, &plain, 0, &e), &e);
+	CHECK_OK(erofs_finish(w, id, &places, &e), &e);
+	erofs_free(w);
+	CHECK(any_block_has(fd, 'j') && any_block_has(fd, 'l'));
+	write_over(fd, &places, &block, 'A');
+	CHECK_EQ(places.meta_at, EROFS_OTHER_AT);
+	CHECK(any_block_has(fd, 'k') && !any_block_has(fd, 'j') && !any_block_has(fd, 'l'));
+	write_over(fd, &places, &block, 'B');
+	CHECK_EQ(places.meta_at, 0);
+	CHECK(any_block_has(fd, 'B') && !any_block_has(fd, 'A'));
+}
+
+TEST(what_leaves_no_room_is_not_written_over)
+{
+	struct erofs_places p = { 0, EROFS_OTHER_AT, EROFS_DATA_AT };
+	struct erofs *w = NULL;
+	_own_fd_ int fd = new_file();
+	struct err e = { 0 };
+
+	CHECK(erofs_over_ok(&p));
+	p.meta_end++;
+	CHECK(!erofs_over_ok(&p));
+	p = (struct erofs_places){ EROFS_OTHER_AT, EROFS_DATA_AT, EROFS_DATA_AT };
+	CHECK(erofs_over_ok(&p));
+	p.data_end++;
+	CHECK(!erofs_over_ok(&p));
+	p.data_end = UINT64_C(1) << 40;
+	CHECK(!erofs_over_ok(&p));
+	CHECK_EQ(erofs_new_over(fd, DISK_BYTES, 1, 1, &p, &w, &e), -E2BIG);
+	p.data_end = EROFS_DATA_AT + 2 * EROFS_BLOCK_BYTES;
+	CHECK_OK(erofs_new_over(fd, DISK_BYTES, 1, 1, &p, &w, &e), &e);
+	for (uint32_t i = 0; i < 4; i++)
+		CHECK_EQ(erofs_keep(w,
+		                    &(struct erofs_content){
+					    4097, EROFS_DATA_AT / EROFS_BLOCK_BYTES - 1 + i },
+		                    &e),
+		         i == 1 ? 0 : -EBADMSG);
+	erofs_free(w);
 }
 
 TEST(ends_of_files_are_zeros)

@@ -157,28 +157,6 @@ TEST(a_link_stands_for_what_is_behind_it)
 	check(l, ".husky", WORK_DIR, CLASS_X1);
 }
 
-static bool exists(void *arg, struct span path)
-{
-	const char *const *all = arg;
-
-	for (; *all != NULL; all++) {
-		if (span_is(path, *all))
-			return true;
-	}
-	return false;
-}
-
-TEST(v11_a_repository_by_its_shape)
-{
-	const char *tree[] = { "x/HEAD", "x/objects", "x/refs", "y/HEAD", "y/refs", NULL };
-
-	CHECK(class_in_bare_repository(span_str("x/hooks/post-update"), exists, tree));
-	CHECK(class_in_bare_repository(span_str("x/config"), exists, tree));
-	CHECK(class_in_bare_repository(span_str("x/HEAD"), exists, tree));
-	CHECK(!class_in_bare_repository(span_str("y/config"), exists, tree));
-	CHECK(!class_in_bare_repository(span_str("config"), exists, tree));
-}
-
 static struct class_side file(const char *head, uint16_t mode)
 {
 	return (struct class_side){

@@ -37,7 +37,7 @@ TEST(records_come_back)
 
 TEST(every_prefix_and_every_wrong_byte_is_refused)
 {
-	struct manifest_header h = { .count = 1 }, got_h;
+	struct manifest_header h = { .count = 1, .meta_end = 5, .data_end = 6 }, got_h;
 	struct host_record r = some(), got;
 	uint8_t bytes[MANIFEST_HEADER_BYTES];
 
@@ -52,6 +52,8 @@ TEST(every_prefix_and_every_wrong_byte_is_refused)
 	}
 	manifest_put_header(bytes, &h);
 	CHECK_EQ(manifest_parse_header(guard_span(bytes, sizeof(bytes)), &got_h), 0);
+	CHECK_EQ(got_h.meta_end, 5);
+	CHECK_EQ(got_h.data_end, 6);
 	for (size_t len = 0; len < MANIFEST_HEADER_BYTES; len++)
 		CHECK_EQ(manifest_parse_header(guard_span(bytes, len), &got_h), -EBADMSG);
 	bytes[8]++;
