@@ -1,5 +1,6 @@
 #include "lib/copy.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -174,6 +175,87 @@ int copy_probe(struct client *c, uint32_t stream, const char *path, uint8_t *ret
 	}
 }
 
+/* What has come of one file: its header, its content, END. */
+struct one_file {
+	struct buf *all;
+	uint64_t bytes_max;
+};
+
+/* 0: it is whole, and ret_content is in f->all. -EAGAIN. */
+static int judge_file(const struct one_file *f, struct span *ret_content, struct err *e)
+{
+	struct span in = buf_span(f->all);
+	struct entry en;
+	struct entry end;
+	int r = entry_parse(&in, &en);
+
+	if (r == -EAGAIN)
+		return r;
+	if (r < 0 || en.path.len != 0 || en.kind == ENTRY_END)
+		return err_set(e, -EBADMSG, "the guest's stream of files is malformed");
+	if (en.kind != ENTRY_FILE)
+		return err_set(e, -EINVAL, "it is a %s and no file",
+		               en.kind == ENTRY_DIR ? "directory" : "link");
+	if (en.size > f->bytes_max)
+		return err_set(e, -EFBIG, "it has %llu bytes, and %llu are taken",
+		               (unsigned long long)en.size, (unsigned long long)f->bytes_max);
+	if (in.len < en.size)
+		return -EAGAIN;
+	*ret_content = span_of(in.at, (size_t)en.size);
+	in = span_of(in.at + en.size, in.len - (size_t)en.size);
+	r = entry_parse(&in, &end);
+	if (r == -EAGAIN)
+		return r;
+	if (r < 0 || end.kind != ENTRY_END || in.len > 0)
+		return err_set(e, -EBADMSG, "the guest sent more than one file");
+	return 0;
+}
+
+static int take_file(struct stream *s, struct one_file *f, struct span *ret, struct err *e)
+{
+	bool whole = false;
+
+	for (;;) {
+		struct wire_frame frame;
+		int r = client_wait(s->client, COPY_STALL_MS, &frame, e);
+
+		if (r == 0)
+			r = take_common(s, &frame, e);
+		if (r < 0)
+			return r;
+		if (s->ended)
+			return whole ? 0 : err_set(e, -EBADMSG, "the guest's stream ends early");
+		if (r != 0 || frame.type != WIRE_DATA)
+			continue;
+		buf_put_span(f->all, frame.payload);
+		if (frame.channel != WIRE_OUT || !buf_ok(f->all))
+			return err_set(e, -EFBIG, "the guest sent more than it said");
+		r = judge_file(f, ret, e);
+		if (r < 0 && r != -EAGAIN)
+			return r;
+		whole = r == 0;
+	}
+}
+
+int copy_get_file(struct client *c, uint32_t stream, const char *path, struct buf *storage,
+                  struct span *ret, struct err *e)
+{
+	struct stream s = { .client = c, .id = stream, .path = path };
+	struct one_file f = { .all = storage, .bytes_max = storage->size - COPY_FILE_EXTRA };
+	int r;
+
+	assert(storage->size >= COPY_FILE_EXTRA && storage->size <= WIRE_WINDOW_BYTES);
+	buf_reset(storage);
+	open_get(c, stream, path, false);
+	r = take_file(&s, &f, ret, e);
+	if (r < 0 && !s.ended) {
+		wire_put_u32(&c->out, WIRE_RESET, 0, stream, CLIENT_EPOCH, ECANCELED);
+		if (client_send(c, NULL) < 0)
+			return r;
+	}
+	return r;
+}
+
 /* --- host to guest --- */
 
 /* Looks at what the guest said; waits for something if `block`. */
@@ -234,6 +316,28 @@ static int send_data(void *ctx, struct span data, struct err *e)
 	return 0;
 }
 
+/* All is sent, or r says why not; the guest has the last word. */
+static int finish_put(struct stream *s, int r, struct err *e)
+{
+	struct client *c = s->client;
+
+	if (r < 0) {
+		/* ours failed: what was begun in the guest is not to be taken for whole */
+		if (!s->ended)
+			wire_put_u32(&c->out, WIRE_RESET, 0, s->id, CLIENT_EPOCH, ECANCELED);
+		if (client_send(c, NULL) < 0)
+			return r;
+		return r;
+	}
+	wire_put(&c->out, WIRE_EOF, WIRE_IN, s->id, CLIENT_EPOCH, span_of(NULL, 0));
+	while (!s->ended) {
+		r = listen_to(s, true, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int copy_put(struct client *c, uint32_t stream, const struct copy_put_opt *opt,
              const struct copy_progress *p, struct copy_stats *ret_stats, struct err *e)
 {
@@ -247,20 +351,18 @@ int copy_put(struct client *c, uint32_t stream, const struct copy_put_opt *opt,
 	s.credit = WIRE_WINDOW_BYTES;
 	wire_put_file(&c->out, WIRE_PUT, stream, CLIENT_EPOCH, &f);
 	r = copy_out(opt->dir_fd, opt->src, opt->follow, &sink, &stats, e);
-	if (r < 0) {
-		/* ours failed: what was begun in the guest is not to be taken for whole */
-		if (!s.ended)
-			wire_put_u32(&c->out, WIRE_RESET, 0, stream, CLIENT_EPOCH, ECANCELED);
-		if (client_send(c, NULL) < 0)
-			return r;
-		return r;
-	}
-	wire_put(&c->out, WIRE_EOF, WIRE_IN, stream, CLIENT_EPOCH, span_of(NULL, 0));
-	while (!s.ended) {
-		r = listen_to(&s, true, e);
-		if (r < 0)
-			return r;
-	}
-	*ret_stats = stats;
-	return 0;
+	r = finish_put(&s, r, e);
+	if (r == 0)
+		*ret_stats = stats;
+	return r;
+}
+
+int copy_put_entries(struct client *c, uint32_t stream, const char *path, const char *user,
+                     struct span entries, struct err *e)
+{
+	struct stream s = { .client = c, .id = stream, .path = path, .credit = WIRE_WINDOW_BYTES };
+	struct wire_file f = { .path = span_str(path), .user = span_str(user) };
+
+	wire_put_file(&c->out, WIRE_PUT, stream, CLIENT_EPOCH, &f);
+	return finish_put(&s, send_data(&s, entries, e), e);
 }

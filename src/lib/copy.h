@@ -85,6 +85,17 @@ _must_ int copy_probe(struct client *c, uint32_t stream, const char *path, uint8
 _must_ int copy_get(struct client *c, uint32_t stream, const char *path, bool follow,
                     struct copy_in *in, const struct copy_progress *p, struct err *e);
 
+/* Beside a file's content in copy_get_file()'s storage: its header, and the end. */
+enum { COPY_FILE_EXTRA = ENTRY_HEADER_MAX + 64 };
+
+/*
+ * One regular file into memory, a link in its last component not followed. The size of storage, at
+ * most WIRE_WINDOW_BYTES, less COPY_FILE_EXTRA is what a file may have. ret lies in it. -ENOENT:
+ * there is none; -EINVAL: it is no file; -EFBIG.
+ */
+_must_ int copy_get_file(struct client *c, uint32_t stream, const char *path, struct buf *storage,
+                         struct span *ret, struct err *e);
+
 struct copy_put_opt {
 	int dir_fd;       /* borrowed: where src is looked up; AT_FDCWD */
 	const char *src;  /* on the host */
@@ -96,6 +107,10 @@ struct copy_put_opt {
 /* Host to guest. */
 _must_ int copy_put(struct client *c, uint32_t stream, const struct copy_put_opt *opt,
                     const struct copy_progress *p, struct copy_stats *ret_stats, struct err *e);
+
+/* Host to guest, an entry stream that lies in memory, END and all. user as in copy_put_opt. */
+_must_ int copy_put_entries(struct client *c, uint32_t stream, const char *path, const char *user,
+                            struct span entries, struct err *e);
 
 /* --- copy_out.c: files become an entry stream --- */
 

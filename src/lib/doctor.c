@@ -204,6 +204,28 @@ static void look_at_programs(struct visit *v)
 	say(v, "programs", DOCTOR_OK, "", "%s", v->paths->libexec);
 }
 
+/* What berm code and what comes after it need beside what a run needs. */
+static void look_at_sessions(struct visit *v)
+{
+	static const char *const lists[] = { "exclude/secret.ignore", "exclude/cost.ignore",
+		                             "classes.list", "agents/custom.yaml" };
+	char path[PATH_BYTES];
+
+	if (!file_path(path, v->paths->libexec, "berm-diff") || access(path, X_OK) < 0) {
+		say(v, "sessions", DOCTOR_WARN, reinstall,
+		    "no changes can be shown: '%s/berm-diff' is missing", v->paths->libexec);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		if (!file_path(path, v->paths->share, lists[i]) || access(path, R_OK) < 0) {
+			say(v, "sessions", DOCTOR_WARN, reinstall,
+			    "no agent can work on a directory: '%s/%s' is missing", v->paths->share,
+			    lists[i]);
+			return;
+		}
+	say(v, "sessions", DOCTOR_OK, "", "agents can work on directories: berm code");
+}
+
 static void look_at_network(struct visit *v)
 {
 	struct err e = { 0 };
@@ -382,6 +404,7 @@ int doctor_examine(const struct paths *p, struct doctor_report *ret, struct err 
 	look_at_kernel(&v);
 	look_at_initramfs(&v);
 	look_at_programs(&v);
+	look_at_sessions(&v);
 	look_at_network(&v);
 	look_at_image(&v);
 	look_at_mke2fs(&v);

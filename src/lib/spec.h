@@ -90,6 +90,7 @@ struct spec {
 	const char *workspace;
 	uint64_t collect_bytes;
 	uint32_t collect_ms; /* for that to begin, and to go on at SUP_COLLECT_RATE */
+	bool linger;         /* after its command, whoever started it takes files, and says STOP */
 	bool rescue; /* of one whose guest died: boots, and only collects; no argv, no network */
 	/*
 	 * Of a copy of a saved guest, which goes on instead of starting argv: what there is to know

@@ -61,6 +61,7 @@ static const struct field fields[] = {
 	{ 34, KIND_U64, true, 0, AT(collect_bytes) },
 	{ 35, KIND_U32, true, 0, AT(collect_ms) },
 	{ 36, KIND_BOOL, true, 0, AT(rescue) },
+	{ 37, KIND_BOOL, true, 0, AT(linger) },
 };
 #undef AT
 /* clang-format on */

@@ -88,6 +88,7 @@ enum {
 	SUP_WORDS_READS_MAX = 32,     /* 4 KiB each: more than its pipe holds */
 	SUP_ANSWER_BYTES = 1024,      /* what one frame of the agent may have us send to it */
 	SUP_GRANT_BYTES = WIRE_WINDOW_BYTES / 8, /* credit is given back in such parts */
+	SUP_LINGER_MS = 30000,                   /* of spec.linger: to fetch a few small files */
 	SUP_COLLECT_RATE = 64,                   /* bytes a ms of a session's work, at the least */
 	/* kept free towards each command for what must not be lost: EXEC_OK, RESETs, REFUSE, END */
 	SUP_RESERVE_BYTES = RESULT_JSON_MAX + 4096,
@@ -98,6 +99,7 @@ enum sup_kind { SUP_MAIN = 1, SUP_EXEC = 2, SUP_FILES = 3, SUP_COLLECT = 4 };
 /* With spec.workspace: its session, and how far its work has come. See sup_collect.c. */
 struct sup_session {
 	struct work_session rec; /* dir_fd -1: this is no session */
+	bool lingering; /* its command has ended, and whoever started it is not done with it */
 	bool collecting;
 	bool whole;   /* the agent said that it is, too */
 	int spool_fd; /* spool.part, or -1 */
@@ -236,6 +238,7 @@ struct sup {
 	uint64_t events;
 	uint8_t killed_for; /* RESULT_HIT bits: the agent said that the workload died of these */
 	uint32_t next_agent_id;
+	bool main_begun; /* the main command was sent, or there is none to be */
 	struct sup_stream streams[SUP_STREAMS_MAX];
 	struct sup_client clients[SUP_CLIENTS_MAX];
 	struct sup_client *owner;
@@ -329,6 +332,7 @@ _must_ int sup_save_send(struct sup *s, struct sup_client *c);
 void sup_session_init(struct sup *s);
 _must_ int sup_open_session(struct sup *s, struct err *e); /* its disks, before the engine starts */
 /* Instead of the end: true, and the end comes when the work is there, or cannot be had. */
+bool sup_linger_begin(struct sup *s, uint8_t reason); /* the command ended; the end waits */
 bool sup_collect_begin(struct sup *s, uint8_t reason);
 /* Another end while it is under way: true if that is so grave that the end comes now. */
 bool sup_collect_break(struct sup *s, uint8_t reason, const char *why);

@@ -33,7 +33,10 @@ struct sup_stream *sup_stream_new(struct sup *s, uint8_t kind)
 		*st = (struct sup_stream){ .used = true,
 			                   .kind = kind,
 			                   .may_take = WIRE_WINDOW_BYTES };
-		st->agent_id = s->next_agent_id++;
+		if (s->next_agent_id == SUP_MAIN_STREAM) /* MAIN's id is nobody else's */
+			s->next_agent_id++;
+		st->agent_id = kind == SUP_MAIN ? SUP_MAIN_STREAM : s->next_agent_id++;
+		s->main_begun |= kind == SUP_MAIN;
 		st->may_send[WIRE_OUT] = st->may_send[WIRE_ERR] = WIRE_WINDOW_BYTES;
 		return st;
 	}
@@ -268,7 +271,7 @@ static void ready(struct sup *s)
 		sup_start_main(s);
 		return;
 	}
-	s->next_agent_id = SUP_MAIN_STREAM + 1; /* there is no main command, and never was */
+	s->main_begun = true; /* there is no main command, and never was */
 	s->state = SUP_RUNNING;
 	sup_end(s, RESULT_EXITED, 0, "%s", "");
 }
@@ -468,7 +471,8 @@ static enum handled on_stream(struct sup *s, const struct wire_frame *f)
 	}
 	/* frames of a stream that we reset may still be on their way; ids of the future are not */
 	if (!st) {
-		if (f->stream >= s->next_agent_id)
+		if (f->stream >= s->next_agent_id ||
+		    (f->stream == SUP_MAIN_STREAM && !s->main_begun))
 			sup_lied(s, "a stream that nobody opened");
 		return HANDLED;
 	}
@@ -582,7 +586,7 @@ void sup_take_main(struct sup *s)
 	struct sup_stream *st;
 
 	if (s->spec.main_pid == 0) {
-		s->next_agent_id = SUP_MAIN_STREAM + 1; /* MAIN's id is nobody else's */
+		s->main_begun = true; /* and there is none */
 		return;
 	}
 	st = sup_stream_new(s, SUP_MAIN); /* the first, so that is its id */
@@ -600,7 +604,7 @@ void sup_take_main(struct sup *s)
  */
 static void start_running(struct sup *s)
 {
-	s->next_agent_id = SUP_MAIN_STREAM + 1; /* MAIN's id is nobody else's */
+	s->main_begun = true; /* whether there is one or not */
 	main_started(s);
 	s->agent_paused = false; /* what a copy said before there was somebody to have it */
 	s->room_wanted = true;   /* the loop comes to that, and to the commands that wait */
@@ -631,8 +635,7 @@ void sup_start_main(struct sup *s)
 	};
 	size_t start;
 
-	if (s->state != SUP_READY ||
-	    (s->next_agent_id != SUP_MAIN_STREAM && !spec_is_copy(&s->spec)))
+	if (s->state != SUP_READY || (s->main_begun && !spec_is_copy(&s->spec)))
 		return;
 	if (!s->spec.detach && !(s->owner && s->owner->attached))
 		return;

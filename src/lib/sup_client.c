@@ -93,6 +93,15 @@ static void attach(struct sup_client *c, const struct wire_frame *f)
 	sup_start_main(s);
 }
 
+/* Of a session: whoever made it puts files into the guest before its command begins. */
+static bool may_prepare(const struct sup_client *c, const struct wire_frame *f)
+{
+	const struct sup *s = c->sup;
+
+	return s->state == SUP_READY && !s->main_begun && s->spec.workspace && c->owner &&
+	       f->type != WIRE_EXEC;
+}
+
 static enum handled open_stream(struct sup_client *c, const struct wire_frame *f)
 {
 	struct sup *s = c->sup;
@@ -103,7 +112,7 @@ static enum handled open_stream(struct sup_client *c, const struct wire_frame *f
 		reset(c, f->stream, ESHUTDOWN);
 		return HANDLED;
 	}
-	if (s->state != SUP_RUNNING)
+	if (s->state != SUP_RUNNING && !may_prepare(c, f))
 		return WAIT; /* it lies ready when the guest runs */
 	if (has_stream(c)) {
 		reset(c, f->stream, EBUSY);

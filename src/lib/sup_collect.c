@@ -169,6 +169,34 @@ static void detach_readers(struct sup *s)
 	s->room_wanted = true;
 }
 
+/* --- between the command's end and that --- */
+
+static void on_linger_deadline(uv_timer_t *t)
+{
+	struct sup *s = t->data;
+
+	sup_end(s, RESULT_STOPPED, 137, "%s", "");
+}
+
+/*
+ * Whoever started it takes something from the guest's disk before the guest comes to rest for good
+ * (a login that the agent renewed), and then says STOP, or goes. How the command ended is decided.
+ */
+bool sup_linger_begin(struct sup *s, uint8_t reason)
+{
+	if (!s->spec.linger || !s->owner || !s->owner->attached || !guest_answers(s, reason) ||
+	    sup_stream_find(s, SUP_MAIN_STREAM)) /* it did not end by itself */
+		return false;
+	s->session.lingering = true;
+	(void)uv_timer_stop(&s->wall);
+	(void)uv_timer_stop(&s->idle);
+	detach_readers(s);
+	uv_update_time(&s->loop);
+	(void)uv_timer_start(&s->deadline, on_linger_deadline, SUP_LINGER_MS, 0);
+	sup_watch_agent(s);
+	return true;
+}
+
 static int ask(struct sup *s, struct err *e)
 {
 	struct work_session *rec = &s->session.rec;
@@ -296,7 +324,7 @@ static int seal(struct sup *s, struct err *e)
 /* Nothing of the user's or of an agent's ran: the next start begins anew. */
 static bool never_ran(const struct sup *s)
 {
-	return !s->spec.rescue && s->next_agent_id == SUP_MAIN_STREAM;
+	return !s->spec.rescue && !s->main_begun;
 }
 
 static void settle(struct sup *s, struct work_session_info *info)

@@ -200,11 +200,15 @@ void sup_end(struct sup *s, uint8_t reason, uint32_t exit_code, const char *fmt,
 			sup_end_now(s);
 		return;
 	}
-	memcpy(s->result.message, text, sizeof(text));
-	s->result.reason = reason;
-	s->result.exit_code = exit_code;
-	if (s->main_ms > 0)
-		s->result.wall_ms = clock_mono_ms() - s->main_ms;
+	if (!s->session.lingering) {
+		memcpy(s->result.message, text, sizeof(text));
+		s->result.reason = reason;
+		s->result.exit_code = exit_code;
+		if (s->main_ms > 0)
+			s->result.wall_ms = clock_mono_ms() - s->main_ms;
+		if (sup_linger_begin(s, reason))
+			return;
+	}
 	if (!sup_collect_begin(s, reason))
 		sup_end_now(s);
 }

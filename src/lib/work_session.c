@@ -74,7 +74,9 @@ static int read_info(int dir_fd, const char *id, struct work_session_info *ret, 
 	if (r == 0 && strcmp(got.id, id) != 0)
 		r = err_set(e, -EBADMSG, "its session.json is of session %s", got.id);
 	if (r < 0)
-		return err_wrap(e, "session %s", id);
+		return err_wrap(
+			e, "session %s (its files stay, in sessions/%s of the state directory)", id,
+			id);
 	*ret = got;
 	return 0;
 }
@@ -262,6 +264,7 @@ int work_session_new(int state_fd, const struct work_session_info *info, const c
 		return r;
 	s.info = *info;
 	s.info.state = SESSION_PACKING;
+	s.info.undecided = SESSION_UNKNOWN;
 	s.info.created_ns = clock_real_ns();
 	for (int i = 0; i < ID_TRIES; i++) {
 		make_id(s.info.id);
@@ -290,7 +293,7 @@ static int open_in(int folder_fd, const char *id, struct work_session *ret, stru
 	work_session_init(&s);
 	r = fd_openat(folder_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, &s.dir_fd, e);
 	if (r == -ENOENT)
-		return err_set(e, r, "there is no session %s: 'berm review' lists them", id);
+		return err_set(e, r, "there is no session %s: 'berm sessions' lists them", id);
 	if (r == 0)
 		r = read_info(s.dir_fd, id, &s.info, e);
 	if (r < 0)
@@ -363,7 +366,7 @@ int work_session_find(int state_fd, const char *ref, struct work_session *ret, s
 		memcpy(found, d->d_name, sizeof(found));
 	}
 	if (!*found)
-		return err_set(e, -ENOENT, "there is no session '%s': 'berm review' lists them",
+		return err_set(e, -ENOENT, "there is no session '%s': 'berm sessions' lists them",
 		               ref);
 	return open_in(dirfd(dir), found, ret, e);
 }

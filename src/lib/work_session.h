@@ -6,6 +6,7 @@
  *                     base.erofs      the workspace as it was packed: what the guest reads
  *                     base.manifest   the host's side of it, which no guest sees (work/base.h)
  *                     pack.json       what did not go in, and why
+ *                     links           names by which a host would run other files (review/links.h)
  *                     scratch.img     the guest's disk; locked (flock) as long as a machine has it
  *                     rescue.img      a copy of it, while a rescue runs on that; locked likewise
  *                     spool.part      what has come of the guest's work
@@ -68,7 +69,8 @@ struct work_session_info {
 	uint64_t snapshot_ns; /* when the workspace was packed; 0: not yet */
 	/* the workspace on the host, raw bytes, and what it was then */
 	char root[SESSION_ROOT_MAX];
-	uint64_t root_dev, root_ino;
+	uint64_t root_dev, root_ino;  /* st_dev, st_ino */
+	uint64_t root_btime_ns;       /* of apply_root_of(); 0: its file system does not say */
 	char mount[SESSION_ROOT_MAX]; /* where it is in the guest */
 	char agent[SPEC_NAME_MAX + 1];
 	char image[SPEC_IMAGE_MAX + 1];
@@ -80,7 +82,10 @@ struct work_session_info {
 	char message[SESSION_TEXT_MAX]; /* how it ended, one sentence, or "" */
 	char why[SESSION_TEXT_MAX];     /* with SESSION_UNCOLLECTED: what went wrong */
 	uint64_t spool_bytes;
+	uint64_t undecided; /* changes, when it was last looked at; or SESSION_UNKNOWN */
 };
+
+#define SESSION_UNKNOWN ((uint64_t)INT64_MAX)
 
 struct work_session {
 	int dir_fd;
@@ -101,7 +106,7 @@ bool work_session_id_ok(const char *id);
 
 /*
  * Makes a session in SESSION_PACKING, its lock held as `what`. Of info are taken: root, root_dev,
- * root_ino, mount, agent, image, image_id.
+ * root_ino, root_btime_ns, mount, agent, image, image_id.
  */
 _must_ int work_session_new(int state_fd, const struct work_session_info *info, const char *what,
                             struct work_session *ret, struct err *e);

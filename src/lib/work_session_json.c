@@ -23,6 +23,7 @@ static const struct field fields[] = {
 	{ "root", KIND_BYTES, AT(root) },
 	{ "root_dev", KIND_U64, AT(root_dev) },
 	{ "root_ino", KIND_U64, AT(root_ino) },
+	{ "root_btime_ns", KIND_U64, AT(root_btime_ns) },
 	{ "mount", KIND_BYTES, AT(mount) },
 	{ "agent", KIND_TEXT, AT(agent) },
 	{ "image", KIND_TEXT, AT(image) },
@@ -33,6 +34,7 @@ static const struct field fields[] = {
 	{ "message", KIND_TEXT, AT(message) },
 	{ "why", KIND_TEXT, AT(why) },
 	{ "spool_bytes", KIND_U64, AT(spool_bytes) },
+	{ "undecided", KIND_U64, AT(undecided) },
 };
 #undef AT
 /* clang-format on */
@@ -149,6 +151,7 @@ static bool read_field(const json_t *o, const struct field *f, struct work_sessi
 		return jread_text(o, f->key, (char *)at, f->size);
 	if (f->kind == KIND_BYTES)
 		return read_hex(o, f->key, (char *)at, f->size);
+	memcpy(&number, at, sizeof(number)); /* what stands without it */
 	if (!jread_u64(o, f->key, INT64_MAX, &number))
 		return false;
 	memcpy(at, &number, sizeof(number));
@@ -158,7 +161,7 @@ static bool read_field(const json_t *o, const struct field *f, struct work_sessi
 int work_session_parse_json(struct span text, struct work_session_info *ret, struct err *e)
 {
 	_own_(jread_free) json_t *o = NULL;
-	struct work_session_info got = { 0 };
+	struct work_session_info got = { .undecided = SESSION_UNKNOWN };
 	uint64_t code = 0;
 	int r = jread_object(text, &o, e);
 

@@ -105,6 +105,30 @@ TEST(what_is_there_is_ok)
 	CHECK_EQ(find(&r, "kernel")->severity, DOCTOR_FAIL);
 }
 
+TEST(sessions_need_a_program_and_lists)
+{
+	static const char *const lists[] = { "secret.ignore", "cost.ignore" };
+	static struct paths p;
+	char dir[PATH_MAX + 32];
+	struct doctor_report r;
+
+	make_paths(&p);
+	r = examine(&p);
+	CHECK_EQ(find(&r, "sessions")->severity, DOCTOR_WARN);
+	CHECK(strstr(find(&r, "sessions")->text, "berm-diff"));
+	put(p.libexec, "berm-diff", "", 0755);
+	r = examine(&p);
+	CHECK(strstr(find(&r, "sessions")->text, "secret.ignore"));
+	(void)snprintf(dir, sizeof(dir), "%s/exclude", p.share);
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		put(dir, lists[i], "", 0644);
+	put(p.share, "classes.list", "", 0644);
+	(void)snprintf(dir, sizeof(dir), "%s/agents", p.share);
+	put(dir, "custom.yaml", "", 0644);
+	r = examine(&p);
+	CHECK_EQ(find(&r, "sessions")->severity, DOCTOR_OK);
+}
+
 TEST(a_state_directory_that_is_a_file_fails)
 {
 	static struct paths p;

@@ -53,6 +53,8 @@ TEST(json_there_and_back)
 	in.created_ns = 1700000000123456789;
 	in.exit_code = 137;
 	in.spool_bytes = UINT64_C(1) << 40;
+	in.root_btime_ns = 1600000000123456789;
+	in.undecided = SESSION_UNKNOWN;
 	(void)snprintf(in.why, sizeof(in.why), "a \x1b[31m guest's words");
 	memset(in.mount, 'm', sizeof(in.mount) - 1);
 	in.mount[0] = '/';
@@ -70,6 +72,15 @@ TEST(json_there_and_back)
 	CHECK_EQ(out.created_ns, in.created_ns);
 	CHECK_EQ(out.exit_code, in.exit_code);
 	CHECK_EQ(out.spool_bytes, in.spool_bytes);
+	CHECK_EQ(out.root_btime_ns, in.root_btime_ns);
+	CHECK_EQ(out.undecided, SESSION_UNKNOWN);
+	CHECK_EQ(
+		work_session_parse_json(
+			span_str(
+				"{\"state\":\"pending\",\"id\":\"0123456789ab\",\"root_hex\":\"\",\"mount_hex\":\"\"}"),
+			&out, &e),
+		0);
+	CHECK_EQ(out.undecided, SESSION_UNKNOWN); /* an older berm's */
 	/* every prefix is refused, and leaves the output as it was */
 	memset(&out, 0xa5, sizeof(out));
 	for (size_t len = 0; len + 2 < b.len; len += 97) {
