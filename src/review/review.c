@@ -1,0 +1,183 @@
+#include "review/review_inner.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct section_words {
+	const char *name, *title, *about;
+};
+
+static const struct section_words words[REVIEW_SECTIONS] = {
+	[REVIEW_X0] = { "X0", "runs by itself",
+	                "Your shell, editor, git or agent would run these without asking. They are "
+	                "taken one by one, with the path typed." },
+	[REVIEW_X1] = { "X1", "runs when you build, test, install or commit",
+	                "An ordinary command would run these, as you." },
+	[REVIEW_X2] = { "X2", "runs in continuous integration",
+	                "Your CI would run these with its own credentials." },
+	[REVIEW_X3] = { "X3", "newly executable",
+	                "These became programs, scripts, archives, or links to elsewhere." },
+	[REVIEW_CONFLICTS] = { "conflicts", "changed here as well",
+	                       "You and the agent changed the same. Yours stays unless you say "
+	                       "otherwise, one by one." },
+	[REVIEW_X4] = { "X4", "steers an agent or editor",
+	                "Agents and editors outside would take these for instructions." },
+	[REVIEW_PLAIN] = { "plain", "plain changes", "Nothing runs these by itself." },
+	[REVIEW_IGNORED] = { "ignored", "ignored by git",
+	                     "Git would not list these. They come back only if you ask for them." },
+	[REVIEW_OUT] = { "out", "never comes back", "These stay with the session, each with why." },
+	[REVIEW_THERE] = { "there", "already there", "Your workspace has these already." },
+};
+
+const char *review_section_name(enum review_section s)
+{
+	return (unsigned)s < REVIEW_SECTIONS ? words[s].name : "";
+}
+
+const char *review_section_title(enum review_section s)
+{
+	return (unsigned)s < REVIEW_SECTIONS ? words[s].title : "";
+}
+
+const char *review_section_about(enum review_section s)
+{
+	return (unsigned)s < REVIEW_SECTIONS ? words[s].about : "";
+}
+
+void review_free(struct review *r)
+{
+	if (r == NULL)
+		return;
+	review_commits_free(r);
+	review_list_drop(r);
+	proposal_free(r->proposal);
+	base_free(r->base);
+	pack_report_free(r->report);
+	review_links_free(r->links);
+	own_close_fd(&r->image_fd);
+	own_close_fd(&r->manifest_fd);
+	own_close_fd(&r->index_fd);
+	own_close_fd(&r->log.fd);
+	free(r);
+}
+
+/* The same directory, by the rule of apply: its device's number may have changed. */
+static int check_root(const struct review_on *on, struct err *e)
+{
+	struct apply_root now;
+	int got = apply_root_of(on->root_fd, &now, e);
+
+	if (got < 0)
+		return got;
+	if (now.ino != on->root.ino ||
+	    (now.btime_ns != 0 && on->root.btime_ns != 0 ? now.btime_ns != on->root.btime_ns
+	                                                 : now.dev != on->root.dev))
+		return err_set(e, -ESTALE,
+		               "the workspace is not the directory that session %s began with; "
+		               "nothing was changed, and the session is kept: put that one back, "
+		               "or give the session up with berm discard %s",
+		               on->session, on->session);
+	return 0;
+}
+
+static int recover(const struct review_on *on, enum apply_recovered *ret, struct err *e)
+{
+	struct apply_on a = { .root_fd = on->root_fd,
+		              .root = on->root,
+		              .session_fd = on->session_fd,
+		              .session = on->session,
+		              .said = on->said,
+		              .said_arg = on->said_arg };
+	struct apply_result result;
+	int got = apply_recover(&a, ret, &result, e);
+
+	return got < 0 ? err_wrap(e, "end an apply that was interrupted") : 0;
+}
+
+int review_open(const struct review_on *on, struct review **ret,
+                enum apply_recovered *ret_recovered, struct err *e)
+{
+	_own_(review_free) struct review *r = calloc(1, sizeof(*r));
+	enum apply_recovered how = APPLY_WAS_CLEAN;
+	int got;
+
+	if (r == NULL)
+		return err_set(e, -ENOMEM, "no memory for a review");
+	r->on = *on;
+	r->image_fd = r->manifest_fd = r->index_fd = r->log.fd = r->repo_fd = r->stream_fd = -1;
+	got = check_root(on, e);
+	if (got == 0)
+		got = recover(on, &how, e);
+	if (got == 0)
+		got = review_files_open(r, e);
+	if (got == 0)
+		got = review_log_open(on->session_fd, &r->log, e);
+	if (got == 0)
+		got = review_list_make(r, e);
+	if (got < 0)
+		return got;
+	if (ret_recovered != NULL)
+		*ret_recovered = how;
+	*ret = steal_ptr(&r);
+	return 0;
+}
+
+size_t review_count(const struct review *r)
+{
+	return r->count;
+}
+
+const struct review_item *review_at(const struct review *r, size_t i)
+{
+	return &r->items[i];
+}
+
+struct review_span review_of(const struct review *r, enum review_section s)
+{
+	return r->spans[s];
+}
+
+struct pack_report *review_report(struct review *r)
+{
+	return r->report;
+}
+
+/* Has the host changed it since it was packed, and not by an apply of this session? */
+static bool host_changed(const struct review_item *it)
+{
+	const struct change *c = it->change;
+
+	if ((it->flags & RV_DONE) != 0 || c->state == CHANGE_STAYS_OUT ||
+	    c->why == CHANGE_WHY_HOST_WAY)
+		return false;
+	if (c->state != CHANGE_PROPOSED)
+		return true;
+	return c->base.exists && c->host.exists && (c->flags & CHANGE_HOST_UNTOUCHED) == 0;
+}
+
+void review_totals(const struct review *r, struct review_totals *ret)
+{
+	struct review_totals t = { 0 };
+
+	for (size_t i = 0; i < r->count; i++) {
+		const struct review_item *it = &r->items[i];
+
+		t.per_section[it->section]++;
+		t.host_changes += host_changed(it);
+		if ((it->flags & RV_DONE) != 0) {
+			t.done++;
+		} else if (!review_is_open(it)) {
+			continue;
+		} else if (it->choice == REVIEW_UNDECIDED) {
+			t.undecided++;
+			t.undecided_of[it->section]++;
+		} else if (it->choice == REVIEW_REJECT) {
+			t.rejected++;
+		} else {
+			t.accepted++;
+		}
+	}
+	for (size_t i = 0; i < PACK_WHY_COUNT; i++)
+		t.left_out += r->left_out.left_out[i];
+	*ret = t;
+}
