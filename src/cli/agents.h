@@ -24,7 +24,7 @@ static inline void agent_places_close_scope(struct agent_places *p)
 /* --- flags about one agent; the ids are for any verb's table --- */
 
 enum {
-	AGENT_OPT_IMAGE = 900,
+	AGENT_OPT_IMAGE = 920, /* beyond those of egress.h, which a table may have as well */
 	AGENT_OPT_EGRESS,
 	AGENT_OPT_CPUS,
 	AGENT_OPT_MEMORY,

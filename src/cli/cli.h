@@ -20,6 +20,7 @@
 #include <stdio.h>
 
 enum {
+	CLI_EXIT_PENDING = 3,      /* done, and changes of a session wait for a decision */
 	CLI_EXIT_TIME = 124,       /* a limit of time ended the sandbox */
 	CLI_EXIT_ERROR = 125,      /* berm's own failure, and a wrong command line */
 	CLI_EXIT_CANNOT_RUN = 126, /* the command is there but cannot be executed */
@@ -44,6 +45,7 @@ enum cli_complete {
 	COMPLETE_SNAPSHOT,
 	COMPLETE_PRESET,
 	COMPLETE_AGENT,
+	COMPLETE_SESSION,
 	COMPLETE_COPY, /* a live sandbox with a colon behind it, or a file */
 	COMPLETE_VERB,
 	COMPLETE_SHELL, /* bash, zsh, fish */

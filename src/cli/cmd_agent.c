@@ -1,5 +1,6 @@
 #include "base/fdio.h"
 #include "base/log.h"
+#include "cli/agent_image.h"
 #include "cli/agents.h"
 #include "cli/verbs.h"
 #include "policy/digest.h"
@@ -45,24 +46,50 @@ static const char *whose(const struct agent_row *row)
 	return row->installed ? "installed, changed by you" : "yours";
 }
 
-static void put_row(struct buf *b, const struct agent_row *row, const char *text, bool valid)
+static void put_row(struct buf *b, const struct agent_row *row, const char *image, const char *text,
+                    bool valid)
 {
-	buf_printf(b, "%-*s  %-25s  ", NAME_COLUMN, row->name, whose(row));
+	buf_printf(b, "%-*s  %-25s  %-14s  ", NAME_COLUMN, row->name, whose(row), image);
 	buf_put_str(b, valid ? "" : "not valid: ");
 	buf_put_escaped(b, span_str(text));
 	buf_put_u8(b, '\n');
 }
 
-static void put_row_json(struct buf *b, const struct agent_row *row, const char *text, bool valid,
-                         bool first)
+static void put_row_json(struct buf *b, const struct agent_row *row, const struct agent_image *i,
+                         const char *text, bool valid, bool first)
 {
 	buf_printf(b, "%s{\"name\":\"%s\",\"installed\":%s,\"user\":%s,\"valid\":%s,",
 	           first ? "" : ",", row->name, row->installed ? "true" : "false",
 	           row->user ? "true" : "false", valid ? "true" : "false");
-	buf_put_str(b,
-	            valid ? "\"error\":null,\"description\":" : "\"description\":null,\"error\":");
+	buf_put_str(b, "\"image\":");
+	if (i) {
+		buf_put_u8(b, '{');
+		agent_image_put_json(b, i);
+		buf_put_u8(b, '}');
+	} else {
+		buf_put_str(b, "null");
+	}
+	buf_put_str(b, valid ? ",\"error\":null,\"description\":"
+	                     : ",\"description\":null,\"error\":");
 	buf_put_json_str(b, span_str(text));
 	buf_put_str(b, "}");
+}
+
+static void list_one(struct cli *c, const struct agent_places *p, const struct agent_row *row,
+                     struct buf *b, bool first)
+{
+	_own_(agent_free) struct agent *a = NULL;
+	struct agent_image image;
+	struct err why = { 0 };
+	bool valid = agent_load(&p->where, row->name, &a, &why) == 0;
+	const char *text = valid ? a->description : why.text;
+	struct err ignored = { 0 };
+	bool looked = valid && agent_image_look_only(c, a, &image, &ignored) == 0;
+
+	if (c->json)
+		put_row_json(b, row, looked ? &image : NULL, text, valid, first);
+	else
+		put_row(b, row, looked ? agent_image_word(image.is) : "-", text, valid);
 }
 
 static int list(struct cli *c, const struct agent_places *p, struct err *e)
@@ -78,18 +105,10 @@ static int list(struct cli *c, const struct agent_places *p, struct err *e)
 	if (c->json)
 		buf_put_str(&b, "[");
 	else
-		buf_printf(&b, "%-*s  %-25s  %s\n", NAME_COLUMN, "NAME", "WHOSE", "DESCRIPTION");
-	for (unsigned i = 0; i < l->count; i++) {
-		_own_(agent_free) struct agent *a = NULL;
-		struct err why = { 0 };
-		bool valid = agent_load(&p->where, l->rows[i].name, &a, &why) == 0;
-		const char *text = valid ? a->description : why.text;
-
-		if (c->json)
-			put_row_json(&b, &l->rows[i], text, valid, i == 0);
-		else
-			put_row(&b, &l->rows[i], text, valid);
-	}
+		buf_printf(&b, "%-*s  %-25s  %-14s  %s\n", NAME_COLUMN, "NAME", "WHOSE", "IMAGE",
+		           "DESCRIPTION");
+	for (unsigned i = 0; i < l->count; i++)
+		list_one(c, p, &l->rows[i], &b, i == 0);
 	buf_put_str(&b, c->json ? "]\n" : "");
 	return put_out(&b, e);
 }
@@ -112,7 +131,9 @@ static const struct verb verb_agent_ls = {
 	.args = "",
 	.about =
 		"Those that are installed, and those in ~/.config/berm/agents. A profile that is not\n"
-		"valid is listed with what is wrong with it.\n",
+		"valid is listed with what is wrong with it. IMAGE says whether berm agent build has\n"
+		"made its image, and whether the recipe or the base has changed since; an agent that\n"
+		"needs no packages runs in its base.\n",
 	.examples = "berm agent ls\n"
 		    "berm agent ls --json | jq -r '.[] | select(.user) | .name'\n",
 	.opts = ls_opts,
@@ -152,9 +173,12 @@ static void put_field(struct buf *b, const char *name, struct span value, const 
 	}
 }
 
-static void put_profile(const struct agent *a, struct buf *b, char *room)
+static void put_profile(const struct agent *a, const struct agent_image *image, struct buf *b,
+                        char *room)
 {
-	buf_printf(b, "%s\n\n", a->name);
+	buf_printf(b, "%s\nimage: ", a->name);
+	agent_image_put(b, image);
+	buf_put_str(b, "\n\n");
 	for (unsigned f = 0; f < AGENT_FIELDS; f++) {
 		struct buf value;
 
@@ -179,9 +203,12 @@ static void put_list_json(struct buf *b, const char *name, const char *const *at
 	buf_put_str(b, "]");
 }
 
-static void put_profile_json(const struct agent *a, struct buf *b)
+static void put_profile_json(const struct agent *a, const struct agent_image *i, struct buf *b)
 {
-	buf_printf(b, "{\"name\":\"%s\",\"user\":%s", a->name, a->user_own ? "true" : "false");
+	buf_printf(b, "{\"name\":\"%s\",\"user\":%s,\"image\":{", a->name,
+	           a->user_own ? "true" : "false");
+	agent_image_put_json(b, i);
+	buf_put_str(b, "}");
 	put_list_json(b, "sources", a->sources, a->sources_count);
 	buf_put_str(b, ",\"fields\":{");
 	for (unsigned f = 0; f < AGENT_FIELDS; f++) {
@@ -202,15 +229,19 @@ static int show(const struct cli *c, const struct agent *a, struct err *e)
 {
 	_own_free_ char *room = malloc(SHOWN_MAX);
 	_own_free_ char *field = malloc(AGENT_TEXT_MAX);
+	struct agent_image image;
 	struct buf b;
+	int r = agent_image_look_only(c, a, &image, e);
 
+	if (r < 0)
+		return r;
 	if (!room || !field)
 		return err_set(e, -ENOMEM, "out of memory");
 	buf_init(&b, room, SHOWN_MAX);
 	if (c->json)
-		put_profile_json(a, &b);
+		put_profile_json(a, &image, &b);
 	else
-		put_profile(a, &b, field);
+		put_profile(a, &image, &b, field);
 	return put_out(&b, e);
 }
 
@@ -410,11 +441,16 @@ static const struct verb verb_agent_add = {
 	.words = COMPLETE_FILE,
 };
 
-static const struct verb *const agent_verbs[] = { &verb_agent_ls, &verb_agent_inspect,
-	                                          &verb_agent_doctor, &verb_agent_add, NULL };
+static const struct verb *const agent_verbs[] = { &verb_agent_ls,
+	                                          &verb_agent_inspect,
+	                                          &verb_agent_doctor,
+	                                          &verb_agent_add,
+	                                          &verb_agent_build,
+	                                          &verb_agent_forget,
+	                                          NULL };
 
 const struct verb verb_agent = {
 	.name = "agent",
-	.summary = "List, show, check and add the profiles of coding agents",
+	.summary = "List, show, check, add and build coding agents, and forget their logins",
 	.subs = agent_verbs,
 };

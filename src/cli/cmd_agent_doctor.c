@@ -5,9 +5,10 @@
  * files beside those settings that the profile does not name.
  */
 #include "base/fdio.h"
+#include "cli/agent_image.h"
+#include "cli/agent_state.h"
 #include "cli/agents.h"
 #include "cli/verbs.h"
-#include "image/store.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -88,25 +89,38 @@ static void close_object(struct doctor *d)
 
 /* --- the image --- */
 
-/* The state directory as it is: looking does not make it. */
-static void check_image(struct doctor *d)
+static void put_base(struct doctor *d, const struct agent_image *i)
 {
-	_own_(image_store_free) struct image_store *store = NULL;
-	_own_(image_free) struct image *image = NULL;
-	_own_fd_ int state_fd = -1;
-	struct err e = { 0 };
-	int r;
-
-	if (fd_open(d->c->paths.state, O_RDONLY | O_DIRECTORY, 0, &state_fd, NULL) < 0)
-		state_fd = -1;
-	r = image_store_open(state_fd, d->c->paths.share, &store, &e);
-	if (r == 0)
-		r = image_open(store, d->a->base, &image, &e);
-	begin(d, "image", "Image");
-	put(d, "name", d->a->base, r == 0 ? "present" : "missing", r == 0 ? "" : e.text);
+	/* an image that is built needs its base no more */
+	put(d, "name", d->a->base,
+	    i->is == AGENT_IMAGE_OLDBASE ? "changed"
+	    : i->base_there              ? "present"
+	                                 : "missing",
+	    "");
 	close_object(d);
+}
+
+/* The image of a session, and the one it was built on. */
+static int check_image(struct doctor *d, struct err *e)
+{
+	struct agent_image i;
+	int r = agent_image_look_only(d->c, d->a, &i, e);
+
+	if (r < 0)
+		return r;
+	begin(d, "image", "Image");
+	put(d, "name", i.ref, i.is == AGENT_IMAGE_BASE ? "present" : agent_image_word(i.is),
+	    i.why[0] ? i.why : i.version);
+	if (d->json) {
+		buf_put_u8(&d->b, ',');
+		agent_image_put_json(&d->b, &i);
+	}
+	close_object(d);
+	if (agent_image_is_built(d->a))
+		put_base(d, &i);
 	end(d);
-	d->ready &= r == 0;
+	d->ready &= i.is != AGENT_IMAGE_MISSING;
+	return 0;
 }
 
 /* --- secrets --- */
@@ -330,14 +344,43 @@ static void put_left(struct doctor *d)
 
 /* --- the whole --- */
 
-static void put_state(struct doctor *d)
+/* What a session that ended left for the next one. */
+static int put_kept(void *arg, const struct agent_state_kept *k)
 {
+	struct doctor *d = arg;
+	char why[PATH_MAX + 64];
+
+	(void)snprintf(why, sizeof(why), "%llu bytes, of %s%s", (unsigned long long)k->bytes,
+	               k->workspace[0] ? k->workspace : "an unknown workspace",
+	               is_state(d->a, k->path) ? "" : "; the profile does not name it any more");
+	put(d, "path", k->path, "kept", why);
+	if (d->json) {
+		buf_put_str(&d->b, ",\"workspace\":");
+		buf_put_json_str(&d->b, span_str(k->workspace));
+		buf_printf(&d->b, ",\"bytes\":%llu,\"time_ns\":%llu", (unsigned long long)k->bytes,
+		           (unsigned long long)k->mtime_ns);
+	}
+	close_object(d);
+	return 0;
+}
+
+static int put_state(struct doctor *d, struct err *e)
+{
+	_own_fd_ int state_fd = -1;
+	int r;
+
 	begin(d, "state", "Kept for each workspace");
 	for (unsigned i = 0; i < d->a->state.count; i++) {
-		put(d, "path", d->a->state.at[i], "kept", "");
+		put(d, "path", d->a->state.at[i], "is kept", "");
 		close_object(d);
 	}
 	end(d);
+	begin(d, "logins", "Kept now (berm agent forget removes it)");
+	if (fd_open(d->c->paths.state, O_RDONLY | O_DIRECTORY, 0, &state_fd, NULL) < 0)
+		state_fd = -1;
+	r = agent_state_list(state_fd, d->a->name, put_kept, d, e);
+	end(d);
+	return r;
 }
 
 static void put_notices(struct doctor *d)
@@ -358,13 +401,15 @@ static int examine(struct doctor *d, int presets_fd, struct err *e)
 		buf_printf(&d->b, "{\"agent\":\"%s\",\"version\":1", d->a->name);
 	else
 		buf_printf(&d->b, "%s\n", d->a->name);
-	check_image(d);
-	r = check_secrets(d, presets_fd, e);
+	r = check_image(d, e);
+	if (r == 0)
+		r = check_secrets(d, presets_fd, e);
 	if (r == 0)
 		r = check_settings(d, e);
+	if (r == 0)
+		r = put_state(d, e);
 	if (r < 0)
 		return r;
-	put_state(d);
 	put_notices(d);
 	put_left(d);
 	if (d->json)

@@ -3,6 +3,7 @@
 #include "cli/verbs.h"
 #include "image/store.h"
 #include "lib/snapshot.h"
+#include "lib/work_session.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -85,6 +86,18 @@ static int list_agents(struct cli *c)
 	return 0;
 }
 
+static int list_sessions(struct cli *c)
+{
+	_own_(work_session_list_free) struct work_session_list *list = NULL;
+	struct err e = { 0 };
+
+	if (cli_state(c, &e) < 0 || work_session_list(c->state_fd, &list, &e) < 0)
+		return CLI_EXIT_ERROR;
+	for (size_t i = 0; i < list->count; i++)
+		(void)printf("%s\n", list->items[i].id);
+	return 0;
+}
+
 static int print_script(const char *shell, struct err *e)
 {
 	_own_free_ char *storage = malloc(CLI_SCRIPT_MAX);
@@ -117,6 +130,8 @@ static int run_complete(struct cli *c, const struct args *a)
 		return list_presets(c);
 	if (strcmp(what, "agents") == 0)
 		return list_agents(c);
+	if (strcmp(what, "sessions") == 0)
+		return list_sessions(c);
 	if (strcmp(what, "copy") == 0)
 		return list_sandboxes(c, false, ":");
 	return print_script(what, &e) < 0 ? cli_fail(&e) : 0;

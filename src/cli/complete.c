@@ -29,6 +29,8 @@ static const char *live_list(enum cli_complete what)
 		return "berm __complete presets";
 	case COMPLETE_AGENT:
 		return "berm __complete agents";
+	case COMPLETE_SESSION:
+		return "berm __complete sessions";
 	case COMPLETE_COPY:
 		return "berm __complete copy";
 	case COMPLETE_NONE:

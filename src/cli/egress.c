@@ -30,7 +30,7 @@ void egress_fini(struct egress *g)
 }
 
 /* The first flag makes the draft; without presets there is still a policy. */
-static int begin(struct egress *g, struct cli *c, struct err *e)
+int egress_begin(struct egress *g, struct cli *c, struct err *e)
 {
 	char path[PATH_MAX + 16];
 	int r;
@@ -71,7 +71,7 @@ int egress_take_file(struct egress *g, struct cli *c, const char *path, struct e
 	_own_free_ char *text = NULL;
 	_own_fd_ int fd = -1;
 	size_t len = 0;
-	int r = begin(g, c, e);
+	int r = egress_begin(g, c, e);
 
 	if (r < 0)
 		return r;
@@ -103,7 +103,7 @@ int egress_take(struct egress *g, struct cli *c, const struct arg *o, struct err
 
 	if (o->id == EGRESS_PUBLISH)
 		return take_port(g, o->value, e);
-	r = begin(g, c, e);
+	r = egress_begin(g, c, e);
 	if (r < 0)
 		return r;
 	switch (o->id) {
@@ -143,7 +143,7 @@ static int retake(struct egress *g, struct cli *c, const struct args *a, const c
 
 	policy_draft_free(steal_ptr(&g->draft));
 	(void)close(steal_fd(&g->presets_fd));
-	r = begin(g, c, e);
+	r = egress_begin(g, c, e);
 	if (r == 0)
 		r = policy_draft_slot(g->draft, "registries", (const char *const *)hosts->items,
 		                      (unsigned)hosts->count, e);

@@ -75,6 +75,9 @@ static inline void egress_fini_scope(struct egress *g)
 	egress_fini(g);
 }
 
+/* Makes g->draft, if there is none yet: for rules that are no flags. */
+_must_ int egress_begin(struct egress *g, struct cli *c, struct err *e);
+
 /* One option, or a policy file by its name. -EINVAL: the text has flag or line and what to do. */
 _must_ int egress_take(struct egress *g, struct cli *c, const struct arg *o, struct err *e);
 _must_ int egress_take_file(struct egress *g, struct cli *c, const char *path, struct err *e);

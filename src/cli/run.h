@@ -19,6 +19,36 @@ enum {
 	RUN_SHOWN_COMMAND_MAX = 200,
 };
 
+/* Flags of `run`; other verbs may have rows of these in their tables. */
+enum run_opt {
+	RUN_OPT_NAME = 1,
+	RUN_OPT_DETACH,
+	RUN_OPT_RM,
+	RUN_OPT_INTERACTIVE,
+	RUN_OPT_TTY,
+	RUN_OPT_NO_TTY,
+	RUN_OPT_NO_STDIN,
+	RUN_OPT_ENV,
+	RUN_OPT_ENV_FILE,
+	RUN_OPT_WORKDIR,
+	RUN_OPT_USER,
+	RUN_OPT_HOSTNAME,
+	RUN_OPT_ENTRYPOINT,
+	RUN_OPT_CPUS,
+	RUN_OPT_MEMORY,
+	RUN_OPT_DISK,
+	RUN_OPT_PIDS,
+	RUN_OPT_TIME,
+	RUN_OPT_IDLE,
+	RUN_OPT_OUTPUT,
+	RUN_OPT_ENGINE,
+	RUN_OPT_MINIMUM,
+	RUN_OPT_HOST_CPU,
+	RUN_OPT_COLD,
+	RUN_OPT_WARM,
+	RUN_OPT_RESULT,
+};
+
 struct image;
 
 /* "NAME=VALUE", or "NAME" for that of `host` (NULL-ended), unset there: nothing. -EINVAL. */
@@ -51,6 +81,10 @@ void run_fini(struct run *r);
 
 /* Flags into r->spec, judged; the image is not looked at. Prints nothing. */
 _must_ int run_take_flags(struct run *r, struct cli *c, const struct args *a, struct err *e);
+
+/* One of them, by its id, or of egress_is_opt(). --engine, where it is not given: BERM_ENGINE. */
+_must_ int run_take_flag(struct run *r, struct cli *c, const struct arg *o, struct err *e);
+_must_ int run_take_engine_of_env(struct run *r, const struct cli *c, struct err *e);
 
 /*
  * Finds the image, opens its disk, and merges its configuration with the flags (run_image.c).

@@ -8,76 +8,47 @@
 #include <fcntl.h>
 #include <string.h>
 
-enum {
-	OPT_NAME = 1,
-	OPT_DETACH,
-	OPT_RM,
-	OPT_INTERACTIVE,
-	OPT_TTY,
-	OPT_NO_TTY,
-	OPT_NO_STDIN,
-	OPT_ENV,
-	OPT_ENV_FILE,
-	OPT_WORKDIR,
-	OPT_USER,
-	OPT_HOSTNAME,
-	OPT_ENTRYPOINT,
-	OPT_CPUS,
-	OPT_MEMORY,
-	OPT_DISK,
-	OPT_PIDS,
-	OPT_TIME,
-	OPT_IDLE,
-	OPT_OUTPUT,
-	OPT_ENGINE,
-	OPT_MINIMUM,
-	OPT_HOST_CPU,
-	OPT_COLD,
-	OPT_WARM,
-	OPT_RESULT,
-};
-
 /* clang-format off */
 const struct opt run_opts[] = {
-	{ OPT_NAME, 0, "name", "NAME", COMPLETE_NONE, "a name for it, instead of its id" },
-	{ OPT_DETACH, 'd', "detach", NULL, COMPLETE_NONE, "leave it running and print its id" },
-	{ OPT_RM, 0, "rm", NULL, COMPLETE_NONE, "with -d: keep no record once it has ended" },
-	{ OPT_INTERACTIVE, 'i', "interactive", NULL, COMPLETE_NONE,
+	{ RUN_OPT_NAME, 0, "name", "NAME", COMPLETE_NONE, "a name for it, instead of its id" },
+	{ RUN_OPT_DETACH, 'd', "detach", NULL, COMPLETE_NONE, "leave it running and print its id" },
+	{ RUN_OPT_RM, 0, "rm", NULL, COMPLETE_NONE, "with -d: keep no record once it has ended" },
+	{ RUN_OPT_INTERACTIVE, 'i', "interactive", NULL, COMPLETE_NONE,
 	  "forward stdin also from the background" },
-	{ OPT_TTY, 't', "tty", NULL, COMPLETE_NONE,
+	{ RUN_OPT_TTY, 't', "tty", NULL, COMPLETE_NONE,
 	  "a terminal in the guest (default at a terminal)" },
-	{ OPT_NO_TTY, 0, "no-tty", NULL, COMPLETE_NONE, "none, even at a terminal" },
-	{ OPT_NO_STDIN, 0, "no-stdin", NULL, COMPLETE_NONE, "the command reads /dev/null" },
-	{ OPT_ENV, 'e', "env", "NAME[=VALUE]", COMPLETE_NONE,
+	{ RUN_OPT_NO_TTY, 0, "no-tty", NULL, COMPLETE_NONE, "none, even at a terminal" },
+	{ RUN_OPT_NO_STDIN, 0, "no-stdin", NULL, COMPLETE_NONE, "the command reads /dev/null" },
+	{ RUN_OPT_ENV, 'e', "env", "NAME[=VALUE]", COMPLETE_NONE,
 	  "set a variable, or copy that one of the host" },
-	{ OPT_ENV_FILE, 0, "env-file", "FILE", COMPLETE_FILE, "the same, a line each" },
-	{ OPT_WORKDIR, 'w', "workdir", "DIR", COMPLETE_NONE,
+	{ RUN_OPT_ENV_FILE, 0, "env-file", "FILE", COMPLETE_FILE, "the same, a line each" },
+	{ RUN_OPT_WORKDIR, 'w', "workdir", "DIR", COMPLETE_NONE,
 	  "where in the guest the command starts" },
-	{ OPT_USER, 'u', "user", "USER[:GROUP]", COMPLETE_NONE, "who in the guest it runs as" },
-	{ OPT_HOSTNAME, 0, "hostname", "NAME", COMPLETE_NONE, "the guest's host name" },
-	{ OPT_ENTRYPOINT, 0, "entrypoint", "CMD", COMPLETE_NONE,
+	{ RUN_OPT_USER, 'u', "user", "USER[:GROUP]", COMPLETE_NONE, "who in the guest it runs as" },
+	{ RUN_OPT_HOSTNAME, 0, "hostname", "NAME", COMPLETE_NONE, "the guest's host name" },
+	{ RUN_OPT_ENTRYPOINT, 0, "entrypoint", "CMD", COMPLETE_NONE,
 	  "instead of the image's; \"\" for none" },
-	{ OPT_CPUS, 0, "cpus", "N", COMPLETE_NONE, "virtual CPUs (1)" },
-	{ OPT_MEMORY, 'm', "memory", "SIZE", COMPLETE_NONE, "the guest's memory (512MiB)" },
-	{ OPT_DISK, 0, "disk", "SIZE", COMPLETE_NONE, "what the guest may write (4GiB)" },
-	{ OPT_PIDS, 0, "pids", "N", COMPLETE_NONE, "processes and threads at once (512)" },
-	{ OPT_TIME, 0, "time", "DURATION", COMPLETE_NONE, "end it after so long (never)" },
-	{ OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
+	{ RUN_OPT_CPUS, 0, "cpus", "N", COMPLETE_NONE, "virtual CPUs (1)" },
+	{ RUN_OPT_MEMORY, 'm', "memory", "SIZE", COMPLETE_NONE, "the guest's memory (512MiB)" },
+	{ RUN_OPT_DISK, 0, "disk", "SIZE", COMPLETE_NONE, "what the guest may write (4GiB)" },
+	{ RUN_OPT_PIDS, 0, "pids", "N", COMPLETE_NONE, "processes and threads at once (512)" },
+	{ RUN_OPT_TIME, 0, "time", "DURATION", COMPLETE_NONE, "end it after so long (never)" },
+	{ RUN_OPT_IDLE, 0, "idle", "DURATION", COMPLETE_NONE,
 	  "end it when nothing happens for so long (never)" },
-	{ OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE,
+	{ RUN_OPT_OUTPUT, 0, "output", "SIZE", COMPLETE_NONE,
 	  "end it after so much output (no limit)" },
 	EGRESS_RULE_ROWS,
 	EGRESS_POLICY_ROW,
 	EGRESS_PUBLISH_ROW,
-	{ OPT_ENGINE, 0, "engine", "auto|kvm|qemu", COMPLETE_NONE, "what runs the guest (auto)" },
-	{ OPT_MINIMUM, 0, "minimum", "microvm|emulated|process", COMPLETE_NONE,
+	{ RUN_OPT_ENGINE, 0, "engine", "auto|kvm|qemu", COMPLETE_NONE, "what runs the guest (auto)" },
+	{ RUN_OPT_MINIMUM, 0, "minimum", "microvm|emulated|process", COMPLETE_NONE,
 	  "the least boundary accepted (emulated)" },
-	{ OPT_HOST_CPU, 0, "host-cpu", NULL, COMPLETE_NONE,
+	{ RUN_OPT_HOST_CPU, 0, "host-cpu", NULL, COMPLETE_NONE,
 	  "all of the host's CPU, not a common one; kvm only" },
-	{ OPT_COLD, 0, "cold", NULL, COMPLETE_NONE, "boot; neither use nor make a template" },
-	{ OPT_WARM, 0, "warm", "CMD", COMPLETE_NONE,
+	{ RUN_OPT_COLD, 0, "cold", NULL, COMPLETE_NONE, "boot; neither use nor make a template" },
+	{ RUN_OPT_WARM, 0, "warm", "CMD", COMPLETE_NONE,
 	  "run CMD before the template is saved; repeatable" },
-	{ OPT_RESULT, 0, "result", "FILE", COMPLETE_FILE,
+	{ RUN_OPT_RESULT, 0, "result", "FILE", COMPLETE_FILE,
 	  "write the result as JSON there; fd:N is an open one" },
 	{ OPT_JSON, 0, "json", NULL, COMPLETE_NONE,
 	  "print result, stdout and stderr as one JSON object" },
@@ -149,22 +120,22 @@ static int take_limit(struct spec_limits *l, const struct arg *o, struct err *e)
 	int r;
 
 	switch (o->id) {
-	case OPT_CPUS:
+	case RUN_OPT_CPUS:
 		r = take_count(o->value, SPEC_CPUS_MAX, &cpus, e);
 		if (r == 0)
 			l->cpus = (uint32_t)cpus;
 		return r;
-	case OPT_MEMORY:
+	case RUN_OPT_MEMORY:
 		return units_parse_size(o->value, &l->memory_bytes, e);
-	case OPT_DISK:
+	case RUN_OPT_DISK:
 		return units_parse_size(o->value, &l->disk_bytes, e);
-	case OPT_PIDS:
+	case RUN_OPT_PIDS:
 		return take_count(o->value, SPEC_PIDS_MAX, &l->pids, e);
-	case OPT_TIME:
+	case RUN_OPT_TIME:
 		return units_parse_duration(o->value, &l->time_ms, e);
-	case OPT_IDLE:
+	case RUN_OPT_IDLE:
 		return units_parse_duration(o->value, &l->idle_ms, e);
-	default: /* OPT_OUTPUT */
+	default: /* RUN_OPT_OUTPUT */
 		return units_parse_size(o->value, &l->output_bytes, e);
 	}
 }
@@ -185,33 +156,33 @@ static int take_engine(struct run *r, const char *name, struct err *e)
 static int take_text(struct run *r, const struct cli *c, const struct arg *o, struct err *e)
 {
 	switch (o->id) {
-	case OPT_ENV:
+	case RUN_OPT_ENV:
 		return run_env(&r->env, c->envp, o->value, strlen(o->value), e);
-	case OPT_ENV_FILE:
+	case RUN_OPT_ENV_FILE:
 		return run_env_file(&r->env, c->envp, o->value, e);
-	case OPT_WARM:
+	case RUN_OPT_WARM:
 		return strings_add(&r->warm, o->value, strlen(o->value), e);
-	case OPT_MINIMUM:
+	case RUN_OPT_MINIMUM:
 		return level_parse(o->value, &r->spec.minimum_level, e);
-	case OPT_NAME:
+	case RUN_OPT_NAME:
 		r->spec.name = o->value;
 		break;
-	case OPT_WORKDIR:
+	case RUN_OPT_WORKDIR:
 		r->spec.cwd = o->value;
 		break;
-	case OPT_USER:
+	case RUN_OPT_USER:
 		r->spec.user = o->value;
 		break;
-	case OPT_HOSTNAME:
+	case RUN_OPT_HOSTNAME:
 		r->spec.hostname = o->value;
 		break;
-	case OPT_ENTRYPOINT:
+	case RUN_OPT_ENTRYPOINT:
 		r->entrypoint = o->value;
 		break;
-	case OPT_RESULT:
+	case RUN_OPT_RESULT:
 		r->result_path = o->value;
 		break;
-	default: /* OPT_ENGINE; the table has checked the choice */
+	default: /* RUN_OPT_ENGINE; the table has checked the choice */
 		return take_engine(r, o->value, e);
 	}
 	return 0;
@@ -220,28 +191,28 @@ static int take_text(struct run *r, const struct cli *c, const struct arg *o, st
 static void take_switch(struct run *r, int id)
 {
 	switch (id) {
-	case OPT_DETACH:
+	case RUN_OPT_DETACH:
 		r->spec.detach = true;
 		break;
-	case OPT_RM:
+	case RUN_OPT_RM:
 		r->spec.remove = true;
 		break;
-	case OPT_INTERACTIVE:
+	case RUN_OPT_INTERACTIVE:
 		r->interactive = true;
 		break;
-	case OPT_TTY:
+	case RUN_OPT_TTY:
 		r->want_tty = true;
 		break;
-	case OPT_NO_TTY:
+	case RUN_OPT_NO_TTY:
 		r->no_tty = true;
 		break;
-	case OPT_NO_STDIN:
+	case RUN_OPT_NO_STDIN:
 		r->no_stdin = true;
 		break;
-	case OPT_COLD:
+	case RUN_OPT_COLD:
 		r->spec.cold = true;
 		break;
-	case OPT_HOST_CPU:
+	case RUN_OPT_HOST_CPU:
 		r->spec.host_cpu = true;
 		break;
 	default:
@@ -260,9 +231,9 @@ static const char *name_of(int id)
 /* A limit of 0 would be none in the spec; here it can only be a mistake. */
 static int check_zero(const struct arg *o, const struct spec_limits *l, struct err *e)
 {
-	bool zero = (o->id == OPT_TIME && l->time_ms == 0) ||
-	            (o->id == OPT_IDLE && l->idle_ms == 0) ||
-	            (o->id == OPT_OUTPUT && l->output_bytes == 0);
+	bool zero = (o->id == RUN_OPT_TIME && l->time_ms == 0) ||
+	            (o->id == RUN_OPT_IDLE && l->idle_ms == 0) ||
+	            (o->id == RUN_OPT_OUTPUT && l->output_bytes == 0);
 
 	if (zero)
 		return err_set(e, -EINVAL, "0 would end it at once: leave it away for no limit");
@@ -338,7 +309,7 @@ void run_fini(struct run *r)
 	egress_fini(&r->egress);
 }
 
-static int take_flag(struct run *r, struct cli *c, const struct arg *o, struct err *e)
+int run_take_flag(struct run *r, struct cli *c, const struct arg *o, struct err *e)
 {
 	int got;
 
@@ -348,7 +319,7 @@ static int take_flag(struct run *r, struct cli *c, const struct arg *o, struct e
 	}
 	if (egress_is_opt(o->id)) /* its messages name the flag themselves */
 		return egress_take(&r->egress, c, o, e);
-	if (o->id >= OPT_CPUS && o->id <= OPT_OUTPUT) {
+	if (o->id >= RUN_OPT_CPUS && o->id <= RUN_OPT_OUTPUT) {
 		got = take_limit(&r->spec.limits, o, e);
 		if (got == 0)
 			got = check_zero(o, &r->spec.limits, e);
@@ -361,7 +332,7 @@ static int take_flag(struct run *r, struct cli *c, const struct arg *o, struct e
 }
 
 /* What --engine is when it is not given: everything below a caller who wants one is the same. */
-static int take_engine_of_env(struct run *r, const struct cli *c, struct err *e)
+int run_take_engine_of_env(struct run *r, const struct cli *c, struct err *e)
 {
 	static const char name[] = "BERM_ENGINE=";
 	int got = 0;
@@ -375,12 +346,12 @@ static int take_engine_of_env(struct run *r, const struct cli *c, struct err *e)
 int run_take_flags(struct run *r, struct cli *c, const struct args *a, struct err *e)
 {
 	static const char *const to_come[] = { "command", NULL };
-	int got = take_engine_of_env(r, c, e);
+	int got = run_take_engine_of_env(r, c, e);
 
 	if (got < 0)
 		return got;
 	for (size_t i = 0; i < a->opt_count; i++) {
-		got = take_flag(r, c, &a->opts[i], e);
+		got = run_take_flag(r, c, &a->opts[i], e);
 		if (got < 0)
 			return got;
 	}

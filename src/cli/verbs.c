@@ -3,6 +3,7 @@
 /* clang-format off */
 const struct verb *const cli_verbs[] = {
 	&verb_run,
+	&verb_code,
 	&verb_exec,
 	&verb_attach,
 	&verb_ps,
@@ -22,6 +23,12 @@ const struct verb *const cli_verbs[] = {
 	&verb_policy,
 	&verb_secret,
 	&verb_forward,
+	&verb_review,
+	&verb_diff,
+	&verb_apply,
+	&verb_undo,
+	&verb_discard,
+	&verb_sessions,
 	&verb_agent,
 	&verb_doctor,
 	&verb_help,

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 
 extern const struct verb verb_run;
+extern const struct verb verb_code;
 extern const struct verb verb_exec;
 extern const struct verb verb_attach;
 extern const struct verb verb_ps;
@@ -27,8 +28,17 @@ extern const struct verb verb_policy_show; /* of verb_policy */
 extern const struct verb verb_policy_set;
 extern const struct verb verb_secret;
 extern const struct verb verb_agent;
-extern const struct verb verb_agent_doctor; /* of verb_agent */
+extern const struct verb verb_agent_build; /* of verb_agent */
+extern const struct verb verb_agent_doctor;
+extern const struct verb verb_agent_forget;
 extern const struct verb verb_forward;
+extern const struct verb verb_diff;
+extern const struct verb verb_apply;
+extern const struct verb verb_undo;
+extern const struct verb verb_discard;
+extern const struct verb verb_sessions;
+extern const struct verb verb_review;
+extern const struct verb verb_review;
 extern const struct verb verb_doctor;
 extern const struct verb verb_help;
 extern const struct verb verb_version;

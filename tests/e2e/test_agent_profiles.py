@@ -58,7 +58,7 @@ def test_the_installed_ones_are_listed(home):
     assert [r["name"] for r in rows] == INSTALLED
     assert all(r["installed"] and r["valid"] and not r["user"] and r["error"] is None for r in rows)
     lines = home.ok("ls").splitlines()
-    assert lines[0].split() == ["NAME", "WHOSE", "DESCRIPTION"] and len(lines) == 1 + len(INSTALLED)
+    assert lines[0].split() == ["NAME", "WHOSE", "IMAGE", "DESCRIPTION"] and len(lines) == 1 + len(INSTALLED)
 
 
 def test_looking_makes_nothing(home):
@@ -206,7 +206,8 @@ def test_a_receipt(home):
     done = home.run("doctor", "claude-code", "--json", ANTHROPIC_API_KEY=KEY)
     assert done.returncode in (0, 1) and KEY not in done.stdout + done.stderr
     said = json.loads(done.stdout)
-    assert said["ready"] == (done.returncode == 0) == (said["image"][0]["is"] == "present")
+    assert said["ready"] == (done.returncode == 0) == (said["image"][0]["is"] != "missing")
+    assert said["image"][0]["ref"] == "agent/claude-code" and said["image"][1]["name"] == "default"
     assert {s["name"]: s["is"] for s in said["secrets"]} == {
         "ANTHROPIC_API_KEY": "available", "CLAUDE_CODE_OAUTH_TOKEN": "missing"}
 
@@ -245,10 +246,10 @@ def test_xdg(home, tmp_path):
 def test_what_the_shell_offers(home, berm):
     assert berm.run("__complete", "agents", env=home.env).stdout.split() == INSTALLED
     script = berm.ok("__complete", "bash")
-    assert "berm __complete agents" in script and "ls inspect doctor add" in script
+    assert "berm __complete agents" in script and "ls inspect doctor add build forget" in script
 
 
 def test_help(berm):
-    for verb in ("ls", "inspect", "doctor", "add"):
+    for verb in ("ls", "inspect", "doctor", "add", "build", "forget"):
         text = berm.ok("agent", verb, "--help")
         assert "Examples:" in text and f"berm agent {verb}" in text

@@ -53,7 +53,7 @@ def spec(image, argv, env=(), name=None, image_id=None, memory=96 * MIB, disk=64
     out += number(28, "I", 0) + number(29, "I", 0) + number(30, "B", 0) + number(31, "B", 0)
     out += number(32, "B", network)
     # no workspace: what would be said of one
-    return out + number(34, "Q", 0) + number(35, "I", 0) + number(36, "B", 0)
+    return out + number(34, "Q", 0) + number(35, "I", 0) + number(36, "B", 0) + number(37, "B", 0)
 
 
 def policy(allow=False, generation=7):

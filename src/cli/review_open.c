@@ -1,0 +1,327 @@
+#include "cli/review_open.h"
+
+#include "base/fdio.h"
+#include "base/log.h"
+#include "lib/work_rescue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+/* --- classes --- */
+
+static int add_classes(struct class_list *l, const char *path, bool must, struct err *e)
+{
+	_own_free_ char *text = NULL;
+	size_t len = 0;
+	int r = fd_read_file(AT_FDCWD, path, CLASS_LIST_MAX, &text, &len, e);
+
+	if (r == -ENOENT && !must) {
+		err_clear(e);
+		return 0;
+	}
+	return r < 0 ? r : class_list_add(l, path, span_of(text, len), e);
+}
+
+/* A relative XDG_CONFIG_HOME is none: XDG Base Directory Specification 0.8. */
+static int add_users_classes(const struct cli *c, struct class_list *l, struct err *e)
+{
+	const char *config = cli_env(c, "XDG_CONFIG_HOME");
+	const char *home = cli_env(c, "HOME");
+	char path[PATH_MAX];
+	int n = 0;
+
+	if (config && config[0] == '/')
+		n = snprintf(path, sizeof(path), "%s/berm/classes.list", config);
+	else if (home && home[0] == '/')
+		n = snprintf(path, sizeof(path), "%s/.config/berm/classes.list", home);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return err_set(e, -ENAMETOOLONG, "the path of your configuration is too long");
+	return n > 0 ? add_classes(l, path, false, e) : 0;
+}
+
+int review_classes(struct cli *c, struct class_list **ret, struct err *e)
+{
+	_own_(class_list_free) struct class_list *l = NULL;
+	char path[PATH_MAX + 32];
+	int r = cli_paths(c, e);
+
+	if (r == 0)
+		r = class_list_new(&l, e);
+	if (r < 0)
+		return r;
+	(void)snprintf(path, sizeof(path), "%s/classes.list", c->paths.share);
+	r = add_classes(l, path, true, e);
+	if (r == 0)
+		r = add_users_classes(c, l, e);
+	if (r == 0)
+		*ret = steal_ptr(&l);
+	return r;
+}
+
+/* --- what it tells meanwhile --- */
+
+static void show_progress(void *arg, const char *what, uint64_t done, uint64_t of)
+{
+	struct review_opened *o = arg;
+	char storage[SPINNER_TEXT_MAX];
+	struct buf b;
+
+	if (o->quiet)
+		return;
+	buf_init(&b, storage, sizeof(storage));
+	buf_put_str(&b, what);
+	if (of > 0)
+		buf_printf(&b, ", %llu of %llu", (unsigned long long)done, (unsigned long long)of);
+	spinner_say(&o->spinner, buf_span(&b));
+}
+
+static void keep_said(void *arg, const char *path, enum apply_word w)
+{
+	struct review_opened *o = arg;
+	struct review_said *more;
+	char *copy;
+
+	if (w == APPLY_APPLIED || w == APPLY_ALREADY)
+		return;
+	if (o->said_count == REVIEW_SAID_MAX) {
+		o->said_more++;
+		return;
+	}
+	more = reallocarray(o->said, o->said_count + 1, sizeof(*more));
+	if (more)
+		o->said = more;
+	copy = more ? strdup(path) : NULL;
+	if (!copy) { /* it is counted all the same */
+		o->said_more++;
+		return;
+	}
+	o->said[o->said_count++] = (struct review_said){ copy, w };
+}
+
+static void forget_said(struct review_opened *o)
+{
+	for (size_t i = 0; i < o->said_count; i++)
+		free(o->said[i].path);
+	o->said_count = o->said_more = 0;
+}
+
+/* --- opening --- */
+
+void review_opened_init(struct review_opened *o)
+{
+	*o = (struct review_opened){ .root_fd = -1, .spool_fd = -1 };
+	work_session_init(&o->s);
+}
+
+static int rescue(struct review_opened *o, struct err *e)
+{
+	static const char words[] = "fetching the work of a guest that is gone";
+	struct work_rescue how = { .minimum_level = LEVEL_EMULATED };
+	const char *engine = cli_env(o->cli, "BERM_ENGINE");
+	char why[SESSION_TEXT_MAX * 4];
+	struct buf b;
+	int r = work_session_vm_dead(&o->s, e);
+
+	if (r < 0)
+		return r;
+	if (engine && strcmp(engine, "kvm") == 0)
+		how.engine = SPEC_ENGINE_KVM;
+	else if (engine && strcmp(engine, "qemu") == 0)
+		how.engine = SPEC_ENGINE_QEMU;
+	buf_init(&b, why, sizeof(why));
+	buf_put_escaped(&b, span_str(o->s.info.why));
+	log_info("session %s: its work was not collected (%s); %s", o->s.info.id, buf_cstr(&b),
+	         words);
+	spinner_say(&o->spinner, span_str(words));
+	r = work_session_rescue(&o->cli->paths, o->cli->state_fd, &o->s, &how, e);
+	spinner_clear(&o->spinner);
+	return r;
+}
+
+/* Locked, its work fetched, no machine alive: what is left is to read it. */
+static int hold(struct review_opened *o, const char *what, struct err *e)
+{
+	int r = o->s.lock_fd >= 0 ? 0 : work_session_lock(&o->s, what, e);
+
+	if (r == 0)
+		r = cli_state(o->cli, e);
+	if (r < 0)
+		return r;
+	if (o->s.info.state < SESSION_RUNNING)
+		return err_set(e, -ENODATA,
+		               "no guest ever ran in session %s: there is nothing to review "
+		               "(berm discard %s removes it)",
+		               o->s.info.id, o->s.info.id);
+	if (o->s.info.state == SESSION_UNCOLLECTED)
+		r = rescue(o, e);
+	return r == 0 ? work_session_open_spool(&o->s, &o->spool_fd, e) : r;
+}
+
+static int open_root(struct review_opened *o, struct err *e)
+{
+	char shown[200];
+	struct buf b;
+	int r = fd_open(o->s.info.root, O_RDONLY | O_DIRECTORY, 0, &o->root_fd, e);
+
+	if (r != -ENOENT && r != -ENOTDIR)
+		return r;
+	buf_init(&b, shown, sizeof(shown));
+	buf_put_escaped(&b, span_of(o->s.info.root, strnlen(o->s.info.root, 40)));
+	return err_set(e, r,
+	               "the workspace %s of session %s is not there any more: put it back, or give "
+	               "the session up with berm discard %s",
+	               buf_cstr(&b), o->s.info.id, o->s.info.id);
+}
+
+static void find_programs(struct review_opened *o)
+{
+	const char *libexec = o->cli->paths.libexec;
+
+	(void)snprintf(o->unpack_path, sizeof(o->unpack_path), "%s/berm-unpack", libexec);
+	(void)snprintf(o->diff_path, sizeof(o->diff_path), "%s/berm-diff", libexec);
+}
+
+static int read_it(struct review_opened *o, struct err *e)
+{
+	const struct work_session_info *info = &o->s.info;
+	const struct review_on on = {
+		.session_fd = o->s.dir_fd,
+		.root_fd = o->root_fd,
+		.spool_fd = o->spool_fd,
+		.root = { .dev = (uint64_t)major(info->root_dev) << 32 | minor(info->root_dev),
+		          .ino = info->root_ino,
+		          .btime_ns = (int64_t)info->root_btime_ns },
+		.session = info->id,
+		.unpack_path = o->unpack_path,
+		.diff_path = o->diff_path,
+		.classes = o->classes,
+		.progress = show_progress,
+		.progress_arg = o,
+		.said = keep_said,
+		.said_arg = o,
+	};
+	int r = review_open(&on, &o->review, &o->recovered, e);
+
+	spinner_clear(&o->spinner);
+	if (r == -ESTALE) /* says all */
+		return r;
+	if (r < 0)
+		return err_wrap(e, "session %s (nothing of it is lost)", info->id);
+	if (o->recovered == APPLY_TAKEN_BACK)
+		log_info("session %s: an apply was interrupted, and is taken back", info->id);
+	else if (o->recovered == APPLY_GONE_FORWARD)
+		log_info("session %s: an apply was interrupted, and is finished now", info->id);
+	return 0;
+}
+
+bool review_opened_waits(const struct review_opened *o)
+{
+	struct review_totals t;
+
+	review_totals(o->review, &t);
+	return t.undecided > 0 || t.accepted > 0;
+}
+
+static int note(struct review_opened *o, uint8_t state, struct err *e)
+{
+	struct review_totals t;
+
+	review_totals(o->review, &t);
+	if (o->s.info.state == state && o->s.info.undecided == t.undecided)
+		return 0;
+	o->s.info.state = state;
+	o->s.info.undecided = t.undecided;
+	return work_session_save(&o->s, e);
+}
+
+static uint8_t state_now(const struct review_opened *o)
+{
+	return review_opened_waits(o) ? SESSION_PENDING : SESSION_APPLIED;
+}
+
+int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
+                        struct review_opened *ret, struct err *e)
+{
+	int r;
+
+	review_opened_init(ret);
+	ret->s = *s;
+	work_session_init(s);
+	ret->cli = c;
+	ret->spinner.enabled = c->err_tty;
+	r = hold(ret, what, e);
+	if (r == 0)
+		r = open_root(ret, e);
+	if (r == 0)
+		r = review_classes(c, &ret->classes, e);
+	if (r == 0) {
+		find_programs(ret);
+		r = read_it(ret, e);
+	}
+	if (r == 0)
+		r = note(ret, state_now(ret), e);
+	if (r < 0)
+		review_opened_end(ret);
+	return r;
+}
+
+void review_opened_end(struct review_opened *o)
+{
+	struct err e = { 0 };
+
+	spinner_clear(&o->spinner);
+	if (o->review && note(o, state_now(o), &e) < 0)
+		log_warn("%s", e.text);
+	/* its work was read and judged: the disk it was on is no longer the only copy */
+	if (o->review && work_session_drop_scratch(&o->s, &e) < 0)
+		log_warn("%s", e.text);
+	review_free(o->review);
+	class_list_free(o->classes);
+	own_close_fd(&o->root_fd);
+	own_close_fd(&o->spool_fd);
+	forget_said(o);
+	free(o->said);
+	work_session_close(&o->s);
+	review_opened_init(o);
+}
+
+/* --- applying --- */
+
+int review_opened_apply(struct review_opened *o, enum apply_mode mode, bool commits,
+                        struct review_outcome *ret, struct err *ret_commits_e, struct err *e)
+{
+	int r = note(o, SESSION_APPLYING, e);
+
+	if (r < 0)
+		return r;
+	forget_said(o);
+	r = review_apply(o->review, mode, commits, ret, ret_commits_e, e);
+	spinner_clear(&o->spinner);
+	if (r < 0) { /* its own error says more than what follows of it */
+		(void)note(o, apply_interrupted(o->s.dir_fd) ? SESSION_APPLYING : SESSION_PENDING,
+		           NULL);
+		return r;
+	}
+	return note(o, state_now(o), e);
+}
+
+int review_opened_undo(struct review_opened *o, enum apply_mode mode, struct review_outcome *ret,
+                       struct err *e)
+{
+	int r = note(o, SESSION_APPLYING, e);
+
+	if (r < 0)
+		return r;
+	forget_said(o);
+	r = review_undo(o->review, mode, ret, e);
+	spinner_clear(&o->spinner);
+	if (r < 0) {
+		(void)note(o, apply_interrupted(o->s.dir_fd) ? SESSION_APPLYING : state_now(o),
+		           NULL);
+		return r;
+	}
+	return note(o, state_now(o), e);
+}

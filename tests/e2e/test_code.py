@@ -1,0 +1,523 @@
+"""`berm code`: a directory goes into a guest, an agent works on it, and its work is kept. What is in the
+proposal is tested where it is compared and reviewed; here it is looked at as the tar it is."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import tarfile
+
+import bermtest
+import pytest
+import sandboxes
+
+DRIVE = os.path.join(bermtest.TOP, "build", "main", "tests", "integration", "sup", "session_drive")
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+MARK = b"marker-of-a-secret-8f1c"
+SMALL = ["--memory", "192MiB", "--disk", "256MiB"]
+PENDING = 3
+
+# What an agent finds, as JSON: paths with kind, mode, time, digest or target.
+LOOK = r"""
+import hashlib, json, os, stat, subprocess, sys
+found = {}
+for folder, dirs, files in os.walk("."):
+    if "/.git" in folder or folder.endswith("/.git"):
+        continue
+    for name in dirs + files:
+        path = os.path.relpath(os.path.join(folder, name), ".")
+        st = os.lstat(path)
+        what = [stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode), int(st.st_mtime)]
+        if stat.S_ISLNK(st.st_mode):
+            what.append(os.readlink(path))
+        elif stat.S_ISREG(st.st_mode):
+            what.append(hashlib.sha256(open(path, "rb").read()).hexdigest())
+        found[path] = what
+def say(*words):
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+with open("/dev/vdc", "rb") as disk:
+    raw = disk.read(16 << 20)
+try:
+    open("/dev/vdc", "r+b", buffering=0).write(b"x" * 4096)
+    written = True
+except OSError:
+    written = False
+home = os.path.expanduser("~")
+print(json.dumps({
+    "pwd": os.getcwd(), "found": found, "env": dict(os.environ), "written": written,
+    "marker": %r.encode() in raw, "status": say("git", "status", "--porcelain"),
+    "log": say("git", "log", "--format=%%s"), "name": say("git", "config", "user.name"),
+    "hooks": os.path.exists(".git/hooks"), "config": open(".git/config").read(),
+    "rss": [m.split()[1] for m in open("/proc/meminfo") if m.startswith("MemTotal")][0],
+}))
+""" % MARK.decode()
+
+
+class Code:
+    """`berm code` of a home directory and a workspace of the test's own."""
+
+    def __init__(self, berm, stage, path):
+        self.berm = berm
+        self.head = [DRIVE, os.path.join(stage, "bin", "berm"), str(berm.state_dir)]
+        self.home = path / "home"
+        self.tree = path / "tree"
+        self.home.mkdir()
+        self.tree.mkdir()
+        self.env = {"HOME": str(self.home), "XDG_CONFIG_HOME": ""}
+
+    def run(self, *args, at=None, **more):
+        env = {**self.env, **more.pop("env", {})}
+        return self.berm.run("code", *args, cwd=str(at or self.tree), env=env, **more)
+
+    def start(self, *args, stdin=subprocess.DEVNULL):
+        return subprocess.Popen(self.berm.argv(["code", *args]), cwd=self.tree, env={**self.berm.env, **self.env},
+                                stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def json(self, *args, code=0, **more):
+        got = self.run("--json", *args, **more)
+        assert got.returncode == code, (got.returncode, got.stdout, got.stderr)
+        return json.loads(got.stdout)
+
+    def drive(self, *args):
+        return subprocess.run([*self.head, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=120 * bermtest.SLOWNESS, check=True).stdout
+
+    def sessions(self):
+        return [line.split()[0] for line in self.drive("list").splitlines()]
+
+    def info(self, session):
+        return json.loads(self.drive("show", session))
+
+    def path(self, session, name):
+        return os.path.join(self.berm.state_dir, "sessions", session, name)
+
+    def notes(self, session):
+        with open(self.path(session, "notes.json"), encoding="utf-8") as f:
+            return json.load(f)
+
+    def work(self, session):
+        found = {}
+        with open(self.path(session, "spool.tar"), "rb") as f:
+            with tarfile.open(fileobj=io.BytesIO(f.read())) as tar:
+                for m in tar:
+                    found[m.name] = tar.extractfile(m).read() if m.isreg() else None
+        assert ".berm-end" in found
+        return found
+
+    def git(self, *words, at=None):
+        who = ["-c", "user.name=Tester", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
+        env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+        got = subprocess.run(["git", *who, *words], cwd=at or self.tree, env=env, capture_output=True, text=True,
+                             check=False)
+        assert got.returncode == 0, got.stderr
+        return got.stdout
+
+    def write(self, path, content=b"", mode=0o644):
+        full = self.tree / path
+        full.parent.mkdir(parents=True, exist_ok=True)
+        full.write_bytes(content)
+        full.chmod(mode)
+        return full
+
+
+@pytest.fixture
+def code(berm, stage, tmp_path):
+    made = Code(berm, stage, tmp_path)
+    yield made
+    for session in made.sessions():
+        made.drive("remove", session)
+    berm.run("agent", "forget", "mine", env=made.env)
+
+
+@pytest.fixture
+def small(code, bb):
+    """The same with an agent of its own on the small image."""
+    folder = code.home / ".config/berm/agents"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(f"""\
+version: 1
+image: {{ base: {bb} }}
+command: [sh, -c, "cat ~/.mine/settings.json ~/.mine/rules/one.md; cat > done"]
+arguments: {{ task: ["{{task}}"] }}
+settings:
+  - {{ path: .mine/settings.json, category: settings, format: json, keys: [model] }}
+  - {{ path: .mine/rules, category: rules, format: folder }}
+resources: {{ cpus: 1, memory: 192MiB, disk: 256MiB }}
+state: [.mine/token.json]
+environment: {{ set: {{ FROM_PROFILE: "1", TWICE: profile }}, forward: [FORWARDED] }}
+""")
+    code.write("a.txt", b"hello\n")
+    return code
+
+
+def secret_names():
+    """A path for each pattern of the installed list."""
+    with open(os.path.join(bermtest.STAGE, "share/berm/exclude/secret.ignore"), encoding="utf-8") as f:
+        patterns = [line.strip() for line in f if line.strip() and line[0] not in "#!"]
+    assert len(patterns) > 40
+    patterns = [p.removeprefix("**/") for p in patterns]
+    return [p.replace("*", "x") + ("file" if p.endswith("/") else "") for p in patterns]
+
+
+def fill(code):
+    """A tree with one of everything that the snapshot cases are about."""
+    code.write("a.txt", b"hello\n")
+    code.write("empty")
+    code.write("dir/below/b.txt", b"two\n" * 5000, 0o600)
+    code.write("run.sh", b"#!/bin/sh\n", 0o755)
+    code.write("setuid", b"s", 0o4755)
+    (code.tree / "bare").mkdir()
+    for name, target in (("in", "dir/below"), ("out", "/etc/hostname"), ("up", "../../.."), ("gone", "nowhere")):
+        (code.tree / f"link-{name}").symlink_to(target)
+    for path in (".env", "dir/below/deep/.env.local", "dir/below/deep/id_rsa", "certs/other.pem"):
+        code.write(path, b"TOKEN=" + MARK + b"\n")
+    code.write("certs/server.pem", b"for tests\n")
+    code.write(".env.example", b"TOKEN=\n")
+    code.write("out.log", b"noise\n")
+    code.write(".bermignore", b"*.log\n!.env\n")
+    code.write(".berm.yaml", b"version: 1\nresources: { memory: 64GiB }\nimage: { base: other }\n")
+    code.git("init", "-q", "-b", "main")
+    code.git("config", "core.sshCommand", "touch /tmp/x")
+    code.git("remote", "add", "origin", "https://me:hunter22@example.com/x.git")
+    code.git("add", "a.txt", "empty", "dir/below/b.txt", "run.sh", ".bermignore", ".berm.yaml", ".env.example")
+    code.git("commit", "-qm", "first")
+    (code.tree / ".git/info/exclude").write_text("*\n")
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read(1 << 20)).hexdigest()
+
+
+def seen(path):
+    st = os.lstat(path)
+    kind, mode = st.st_mode & 0o170000, st.st_mode & 0o777
+    if kind == 0o120000:
+        return [kind, 0o777, int(st.st_mtime), os.readlink(path)]
+    if kind == 0o040000:
+        return [kind, mode, int(st.st_mtime)]
+    with open(path, "rb") as f:
+        return [kind, mode, int(st.st_mtime), hashlib.sha256(f.read()).hexdigest()]
+
+
+def test_s1_to_s20_what_an_agent_finds(code):
+    """S1 S2 S3 S11 S15 S19 S20, E1 E2 E3 E4 E13: one guest, many looks."""
+    fill(code)
+    (code.home / ".gitconfig").write_text('[user]\n\tname = "A \\"Person\\""\n\temail = p@example.com\n')
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(code.tree / "socket"))
+    for name in secret_names():
+        for folder in ("", "three/levels/down/"):
+            code.write(folder + name, MARK)
+    before = {p: seen(code.tree / p) for p in os.listdir(code.tree) if p not in (".git", "socket")}
+    got = code.run("--include-secret", "./certs/server.pem", "--include-secret", "certs/none.pem", "-e", "OWN=1",
+                   "custom", "--", "python3", "-c", LOOK + "\nopen('new', 'w').write('x')\n"
+                   "say('git', 'commit', '-q', '--allow-empty', '-m', 'second')\n")
+    assert got.returncode == 0, got.stderr
+    look = json.loads(got.stdout)
+    found, said = look["found"], got.stderr
+    # S1 S2 S3: bytes, modes, times and the texts of links
+    for path in ("a.txt", "empty", "run.sh", "bare", "link-in", "link-out", "link-up", "link-gone"):
+        assert found[path] == before[path], path
+    assert found["dir/below/b.txt"] == seen(code.tree / "dir/below/b.txt")
+    # S19: without what it could do on a host
+    assert found["setuid"][1] == 0o755
+    assert not [p for p in found if p.removeprefix("three/levels/down/") in secret_names()]
+    # E1, E4: secrets are not there, nor anywhere on the disk; one was taken back
+    assert not look["marker"] and not any("id_rsa" in p or p.endswith(".local") for p in found)
+    assert ".env" not in found and "certs/other.pem" not in found and "certs/server.pem" in found
+    # E3: the workspace cannot take one back; its own patterns count
+    assert "  .env: stays out: a workspace cannot take a secret back" in said, said
+    assert "out.log" not in found
+    assert "socket" in said and "socket" not in found
+    # E13: nothing of it is wider, and each refusal is said
+    assert "memory" in said and "image" in said and int(look["rss"]) < 4 << 20, said
+    # E2: history is there, and that is said
+    assert "history" in said and "--no-history" in said and look["log"] == "first"
+    # S11: nobody writes the base
+    assert not look["written"]
+    # S15, S20
+    assert (look["pwd"], look["status"], look["name"]) == ("/workspace", "", 'A "Person"')
+    assert not look["hooks"] and "sshCommand" not in look["config"] and "hunter22" not in look["config"]
+    session, = code.sessions()
+    env = look["env"]
+    assert env["GIT_TERMINAL_PROMPT"] == "0" and env["OWN"] == "1"
+    assert (env["BERM_AGENT"], env["BERM_SESSION"], env["BERM_WORKSPACE"]) == ("custom", session, "/workspace")
+    # what is kept, and what a person can do
+    assert "  certs/server.pem: entered, as you asked" in said and "1 of 2 paths" in said
+    for verb in ("review", "apply", "discard"):
+        assert f"berm {verb} {session}" in said
+    assert code.notes(session)["included_secrets"] == ["certs/server.pem", "certs/none.pem"]
+    info = code.info(session)
+    assert (info["state"], info["ended"], info["root"]) == ("pending", "exited", str(code.tree))
+    work = code.work(session)
+    assert work["new"] == b"x" and any(p.startswith(".git/objects/") for p in work)
+    assert not os.path.exists(code.tree / "new") and code.git("log", "--format=%s") == "first\n"
+
+
+def test_e12_a_dry_run_counts_and_does_nothing(code):
+    fill(code)
+    code.write("node_modules/x/index.js", b"x" * 3000)
+    said = code.run("--dry-run", "--exclude", "/run.sh")
+    assert said.returncode == 0, said.stderr
+    text = said.stdout
+    assert "would enter, as /workspace" in text
+    assert "secret.ignore" in text and "--exclude:1: run.sh  1 hit, 10 bytes" in text, text
+    assert "node_modules/  1 file, " in text and "--skip-cost" in text
+    assert "git, .git" in text and "core.sshcommand" in text.lower()
+    found = code.json("--dry-run", "--skip-cost")
+    assert found["left_out"]["secret"] == 5 and found["left_out"]["cost"] == 1
+    assert {r["hits"] for r in found["rules"] if r["rule"].endswith("*.log")} == {1}
+    assert found["bytes"] > 20000 and code.sessions() == []
+
+
+def test_s9_a_home_is_no_workspace(code):
+    got = code.run("--dry-run", at=code.home)
+    assert got.returncode == 125 and "--wide" in sandboxes.one_line(got.stderr)
+    got = code.run("--dry-run", "-C", "/")
+    assert got.returncode == 125 and "--wide" in sandboxes.one_line(got.stderr)
+    got = code.run("--dry-run", "--wide", "-C", code.berm.state_dir)
+    assert got.returncode == 125 and "state directory" in sandboxes.one_line(got.stderr)
+    assert code.run("--dry-run", "--wide", at=code.home).returncode == 0
+
+
+def test_a_wrong_command_line_is_one_line(code):
+    def refused(*args):
+        got = code.run(*args)
+        assert got.returncode == 125 and code.sessions() == [], got
+        return sandboxes.one_line(got.stderr)
+
+    assert "berm agent ls" in refused("nobody") or "nobody" in refused("nobody")
+    assert "berm agent build claude-code" in refused("claude-code", "--task", "x")
+    assert "one agent is enough" in refused("custom", "codex")
+    assert "BERM_" in refused("-e", "BERM_AGENT=x")
+    assert "{task}" in refused("custom", "--task", "do it")
+    assert "--include-secret" in refused("--include-secret", "/etc/shadow")
+    assert "does-not-exist" in refused("-C", "does-not-exist")
+    assert "would hide" in refused("--same-path", "--wide", "-C", "/usr/lib")
+
+
+def test_settings_environment_and_a_task(small):
+    """The profile's settings enter filtered; the environment's order; a task ends in 3."""
+    rules = small.home / ".mine/rules"
+    rules.mkdir(parents=True)
+    (rules / "one.md").write_text("be kind\n")
+    (small.home / ".mine/settings.json").write_text(json.dumps({"model": "m", "env": {"K": "v"}, "hooks": []}))
+    script = "cat ~/.mine/settings.json ~/.mine/rules/one.md; env; echo x > made; echo token > ~/.mine/token.json"
+    env = {"FORWARDED": "yes", "NOT_FORWARDED": "no"}
+    got = small.run("mine", "--task", "t {task}", "-e", "TWICE=flag", "--", "sh", "-c", script, env=env)
+    assert got.returncode == PENDING, got.stderr
+    head, _, rest = got.stdout.partition("be kind\n")
+    assert json.loads(head) == {"model": "m"}
+    for line in ("FROM_PROFILE=1", "TWICE=flag", "FORWARDED=yes", "BERM_TASK=t {task}", "BERM_AGENT=mine"):
+        assert line in rest.splitlines(), line
+    assert "NOT_FORWARDED" not in rest
+    assert ".mine/settings.json, without env, hooks" in got.stderr
+    session, = small.sessions()
+    assert small.notes(session)["settings"] == [".mine/settings.json, without env, hooks"]
+    assert small.work(session)["made"] == b"x\n"
+    # the login that it made is there the next time, for this workspace
+    again = small.json("mine", "--", "sh", "-c", "cat ~/.mine/token.json; ls ~/.mine")
+    assert again["stdout"] == "token\nrules\nsettings.json\ntoken.json\n", again
+
+
+def test_json_and_the_exit_code_of_a_task(small, bb):
+    """The profile's own command, which stdin is no part of; --no-settings."""
+    script = "echo out; echo err >&2; exit 4"
+    said = small.json("mine", "--no-settings", "--task", "x", "--", "sh", "-c", script, code=4)
+    assert (said["agent"], said["stdout"], said["stderr"]) == ("mine", "out\n", "err\n")
+    assert (said["exit_code"], said["state"], said["session"]) == (4, "none", None)  # it changed nothing
+    assert said["result"]["reason"] == "exited" and said["packed"]["files"] == 1
+    assert small.sessions() == []
+
+
+def test_s16_s18_two_at_once_and_one_at_its_own_path(small, bb):
+    """S16: they do not know of each other. S18: absolute paths in files work."""
+    first = small.start("mine", "--no-settings", "--", "sh", "-c", "cat a.txt; echo 1 > one; echo go; read x; ls",
+                        stdin=subprocess.PIPE)
+    try:
+        assert first.stdout.readline() == b"hello\n" and first.stdout.readline() == b"go\n"
+        small.write("a.txt", b"changed\n")
+        small.write("names", str(small.tree).encode())
+        got = small.run("mine", "--no-settings", "--same-path", "--", "sh", "-c",
+                        'pwd; cat a.txt; cat "$(cat names)/a.txt"; ls; echo 2 > two')
+    finally:
+        out, err = first.communicate(timeout=60 * bermtest.SLOWNESS)
+    assert first.returncode == 0, err
+    assert got.stdout == f"{small.tree}\nchanged\nchanged\na.txt\nnames\n", got.stderr
+    assert out == b"a.txt\none\n"
+    one, two = sorted(small.sessions(), key=lambda s: "two" in small.work(s))
+    assert "one" in small.work(one) and "one" not in small.work(two)
+    assert small.info(two)["mount"] == str(small.tree)
+    # the second took from the first what had not changed, where times allow it
+    assert small.notes(two)["files"] == 2
+
+
+def test_k4_a_killed_machine(small):
+    """The session stays, and the way to its work is said."""
+    caller = small.start("mine", "--no-settings", "--", "sh", "-c", "echo kept > kept; sync; echo go; sleep 3600")
+    assert caller.stdout.readline() == b"go\n"
+    for pid in sandboxes.wait_for("its machine", small.berm.engines):
+        os.kill(pid, signal.SIGKILL)
+    _, err = caller.communicate(timeout=60 * bermtest.SLOWNESS)
+    session, = small.sessions()
+    assert caller.returncode == 125 and f"berm review {session}".encode() in err, err
+    assert small.info(session)["state"] == "uncollected"
+
+
+def test_k5_a_guest_whose_agent_dies(small):
+    script = ("echo kept > kept; sync; at=$(grep r-xp /proc/1/maps | head -n 1 | cut -d- -f1); "
+              "dd if=/dev/zero of=/proc/1/mem bs=4096 seek=$((0x$at / 4096)) count=16 conv=notrunc; sleep 3600")
+    said = small.json("mine", "--no-settings", "--", "sh", "-c", script, code=125)
+    assert said["state"] == "uncollected" and said["session"] in small.sessions()
+
+
+def test_k13_interrupted_twice_at_the_end(small):
+    """Whether it was quick enough or not: the work is there, or on the disk it was on."""
+    script = "dd if=/dev/zero of=big bs=1M count=100 2>/dev/null; echo go"
+    caller = small.start("mine", "--no-settings", "--", "sh", "-c", script)
+    assert caller.stdout.readline() == b"go\n"
+    caller.send_signal(signal.SIGINT)
+    sandboxes.wait_for("its work to be fetched or here", lambda: caller.poll() is not None or any(
+        small.info(s)["state"] in ("collecting", "spooled", "pending", "uncollected") for s in small.sessions()))
+    for _ in range(2):
+        if caller.poll() is None:
+            caller.send_signal(signal.SIGINT)
+    _, err = caller.communicate(timeout=60 * bermtest.SLOWNESS)
+    session, = small.sessions()
+    sandboxes.wait_for("its end", lambda: small.info(session)["state"] in ("pending", "spooled", "uncollected"))
+    assert session.encode() in err, err
+
+
+def test_l8_a_full_disk_is_told_and_costs_nothing(small):
+    script = "said=$(dd if=/dev/zero of=big bs=1M count=300 2>&1); code=$?; echo $said; exit $code"
+    got = small.run("mine", "--no-settings", "--disk", "64MiB", "--", "sh", "-c", script)
+    assert got.returncode == 1 and "No space left" in got.stdout
+    assert "--disk 128MiB" in got.stderr, got.stderr
+    session, = small.sessions()
+    assert 20 << 20 < len(small.work(session)["big"]) < 64 << 20
+
+
+def test_z1_what_a_guest_says_moves_no_cursor(small):
+    """A command that is not there, named by whoever; a path in the report; the agent's own output is its own."""
+    small.write("\x1b]0;x\x07.pem", b"x")
+    got = small.run("mine", "--no-settings", "--", "\x1b[2Jno\x07thing")
+    assert got.returncode == 127 and "\x1b" not in got.stderr and "\x07" not in got.stderr, repr(got.stderr)
+    assert "\\x1b]0;x\\x07.pem" in got.stderr and got.stderr.count("no such command") == 1, got.stderr
+    assert "thing" in got.stderr and got.stderr.count("berm: ") == 3, got.stderr
+
+
+@pytest.mark.parametrize("sig", (signal.SIGINT, signal.SIGTERM))
+def test_s13_a_stop_while_packing_leaves_nothing(small, sig):
+    for i in range(20000):
+        os.mknod(small.tree / f"f{i}")
+    folder = os.path.join(small.berm.state_dir, "sessions")
+    caller = small.start("mine", "--", "sleep", "3600")
+    sandboxes.wait_for("its session", lambda: os.path.isdir(folder) and os.listdir(folder))
+    caller.send_signal(sig)
+    _, err = caller.communicate(timeout=60 * bermtest.SLOWNESS)
+    assert caller.returncode == 128 + sig, err
+    assert os.listdir(folder) == []
+
+
+@ROOT
+def test_s14_a_full_disk_is_told_what_is_needed(code, fresh_berm):
+    with open(code.tree / "big", "wb") as f:
+        f.write(os.urandom(8 << 20))
+    script = 'cd "$1" && export HOME="$2" && ln -s . $STATE/x && rm $STATE/x && '
+    script += '"$BERM" code -- true; code=$?; ls $STATE/sessions; exit $code'
+    got = sandboxes.mounted("size=4m", script, fresh_berm, str(code.tree), str(code.home))
+    assert got.returncode == 125 and "MiB" in sandboxes.one_line(got.stderr), got
+    assert got.stdout == "" and os.listdir(code.tree) == ["big"]
+
+
+def test_a_terminal_and_on_exit_keep(small):
+    args = ["code", "mine", "-C", str(small.tree), "--no-settings", "--on-exit", "keep", "--", "sh"]
+    with small.berm.terminal(*args, env=small.env) as term:
+        term.expect("packed")
+        term.expect("# ")
+        term.type("tty && stty size && echo made > made && exit\n")
+        term.expect("/dev/pts/")
+        term.expect("24 80")
+        term.expect("berm discard")
+        assert term.wait() == 0
+    session, = small.sessions()
+    assert small.work(session)["made"] == b"made\n"
+
+
+AGENT = r"""
+set -e
+git config user.name Agent; git config user.email agent@example.com
+for f in $(git ls-files src/base | grep '\.c$' | head -n 10); do echo "/* an agent was here */" >> "$f"; done
+mkdir -p .git/hooks .vscode
+printf '#!/bin/sh\ntouch /tmp/owned\n' > .git/hooks/post-checkout; chmod +x .git/hooks/post-checkout
+echo 'touch /tmp/owned' > .envrc
+echo '{"tasks": [{"runOptions": {"runOn": "folderOpen"}, "command": "touch /tmp/owned"}]}' > .vscode/tasks.json
+git rm -q NEWS.md; git mv docs/adr docs/decisions
+echo 'touch /tmp/owned' >> kept/pre-commit
+git add -A src docs; git commit -qm "An agent's work"
+echo went; read go; git log --format=%s -n 1
+"""
+
+
+def test_done_when_on_a_copy_of_this_repository(code):
+    """An agent edits ten files, plants three, deletes one, renames a directory and commits; the host edits one
+    meanwhile. The plain edits are taken; what is planted waits; the host's edit stays; commits come home."""
+    if not os.path.exists(os.path.join(bermtest.TOP, ".git")):
+        pytest.skip("these sources are no repository")
+    anyone = code.home / "anyones-repositories"  # the tests may run as another user than the checkout's
+    anyone.write_text("[safe]\n\tdirectory = *\n")
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", bermtest.TOP, str(code.tree)], check=True,
+                   env={**os.environ, "GIT_CONFIG_GLOBAL": str(anyone)})
+    (code.tree / "kept").mkdir()  # a plain name, but git runs it by way of the link
+    (code.tree / "kept/pre-commit").write_text("#!/bin/sh\n")
+    (code.tree / ".husky").symlink_to("kept")
+    edited = [p for p in code.git("ls-files", "src/base").split() if p.endswith(".c")][:10]
+    head = code.git("rev-parse", "HEAD")
+    index = (code.tree / ".git/index").read_bytes()
+    agent = code.start("--on-exit", "apply-plain", "--", "sh", "-c", AGENT, stdin=subprocess.PIPE)
+    try:
+        assert agent.stdout.readline() == b"went\n"
+        with open(code.tree / "README.md", "a", encoding="utf-8") as f:
+            f.write("the host was here\n")
+    finally:
+        out, err = agent.communicate(b"\n", timeout=120 * bermtest.SLOWNESS)
+    assert (agent.returncode, out) == (0, b"An agent's work\n"), err
+    session, = code.sessions()
+    # taken: the plain edits
+    for path in edited:
+        assert (code.tree / path).read_text().endswith("/* an agent was here */\n"), (path, err)
+    assert not (code.tree / "NEWS.md").exists() and not (code.tree / "docs/adr").exists()
+    assert (code.tree / "docs/decisions").is_dir()
+    # not taken: what would run, and what the host has of its own
+    for path in (".git/hooks/post-checkout", ".envrc", ".vscode/tasks.json"):
+        assert not os.path.lexists(code.tree / path), path
+    assert (code.tree / "kept/pre-commit").read_text() == "#!/bin/sh\n"
+    assert (code.tree / "README.md").read_text().endswith("the host was here\n")
+    # it waits, and says so
+    assert code.info(session)["state"] == "pending" and f"berm review {session}".encode() in err, err
+    # commits on a side ref; HEAD, index and objects as they have to be
+    refs = code.git("for-each-ref", f"refs/berm/{session}", "--format=%(refname) %(subject)").splitlines()
+    assert any(r.endswith(" An agent's work") for r in refs), (refs, err)
+    assert code.git("rev-parse", "HEAD") == head and (code.tree / ".git/index").read_bytes() == index
+    code.git("fsck", "--strict")
+    assert not os.path.exists("/tmp/owned")
+
+
+def test_at_a_terminal_it_ends_in_the_review(small):
+    """Plain edits in two keys, from the same process that ran the agent."""
+    args = ["code", "mine", "-C", str(small.tree), "--no-settings", "--", "sh", "-c", "echo more >> a.txt"]
+    with small.berm.terminal(*args, env={**small.env, "LANG": "C.UTF-8"}) as term:
+        term.expect("a.txt", 60)  # on the review's screen
+        term.type("a")
+        term.expect("Enter")
+        term.type("\r")
+        term.expect("takes this apply back")
+        assert (small.tree / "a.txt").read_text() == "hello\nmore\n"
+        term.type("qq")  # that page, and the review
+        assert term.wait() == 0, term.text
+    session, = small.sessions()
+    assert small.info(session)["state"] == "applied"
