@@ -18,12 +18,33 @@ CLEAN = {
     "README.md": "# x\n\nSee [news](NEWS.md), run `make all`.\n",
     "docs/adr/README.md": "[one](0001-one.md)\n",
     "docs/adr/0001-one.md": "# 0001\n",
+    "tests/e2e/test_y.py": "def test_y():\n    pass\n",
 }
-CASES = "docs/internals/egress-cases.md"
-with open(f"{TOP}/{CASES}", encoding="utf-8") as f:
-    CLEAN[CASES] = "".join(
-        f"| {case} | x | not applicable: y |\n" for case in re.findall(r"^\| ([A-Z0-9]+-[0-9]+) \|", f.read(), re.M)
-    )
+
+
+def each(words):
+    """'D8-D10, D12' -> D8 D9 D10 D12"""
+    for part in words.split(", "):
+        several = re.fullmatch(r"([A-Z]+)(\d+)-\1(\d+)", part)
+        if several:
+            yield from (f"{several[1]}{n}" for n in range(int(several[2]), int(several[3]) + 1))
+        else:
+            yield part
+
+
+EGRESS, WORKSPACE = "docs/internals/egress-cases.md", "docs/internals/workspace-cases.md"
+for path in (EGRESS, WORKSPACE):
+    with open(f"{TOP}/{path}", encoding="utf-8") as f:
+        words = re.findall(r"^\| ([A-Z0-9-]*[0-9][^|]*) \|", f.read(), re.M)
+    rows = dict.fromkeys(case for word in words for case in each(word))  # a row each, whatever the file has
+    CLEAN[path] = "".join(f"| {row} | x | not applicable: y |\n" for row in rows)
+CLEAN[WORKSPACE] = re.sub(r"\| D9 .*\n\| D10 .*\n", "", CLEAN[WORKSPACE].replace("| D8 |", "| D8-D10 |"))
+
+
+def cases(path, old, new):
+    """One fault in a catalogue: a file for tree()."""
+    assert old in CLEAN[path]
+    return path, CLEAN[path].replace(old, new, 1)
 
 
 def check(tool, top):
@@ -51,7 +72,7 @@ def tree(tmp_path):
 
 
 def test_a_clean_tree_passes(tree, tmp_path):
-    for tool in ("check_layers", "check_banned", "check_headers", "check_size", "check_docs"):
+    for tool in ("check_layers", "check_banned", "check_headers", "check_size", "check_docs", "check_cases"):
         got = check(tool, tmp_path)
         assert got.returncode == 0, f"{tool}: {got.stdout}"
 
@@ -90,9 +111,15 @@ FAULTS = [
     ("check_docs", "docs/adr/0002-two.md", "# 0002\n", "does not list"),
     ("check_docs", "NEWS.md", "# News\n", "no section"),
     ("check_docs", "tools/y", "#!/bin/sh\n", "not x mode"),
-    ("check_docs", CASES, CLEAN[CASES].replace("not applicable", "later", 1), "neither a test nor a reason"),
-    ("check_docs", CASES, CLEAN[CASES].split("\n", 1)[1], "is not there"),
-    ("check_docs", CASES, CLEAN[CASES].replace("not applicable: y", "`e2e/test_x.py`", 1), "which does not exist"),
+    ("check_cases", *cases(EGRESS, "not applicable", "later"), "neither a test nor a reason"),
+    ("check_cases", *cases(EGRESS, "| L4-1 | x | not applicable: y |\n", ""), "L4-1 is not there"),
+    ("check_cases", *cases(EGRESS, "not applicable: y", "`e2e/test_x.py`"), "which does not exist"),
+    ("check_cases", *cases(WORKSPACE, "| D8-D10 |", "| D8-D9 |"), "D10 is not there"),
+    ("check_cases", *cases(WORKSPACE, "| S2 |", "| S21 |"), "S21 is not there, or is not of the catalogue"),
+    ("check_cases", *cases(WORKSPACE, "| S3 |", "| S2 | x | not yet: y |\n| S3 |"), "S2 has a row and is"),
+    ("check_cases", *cases(WORKSPACE, "not applicable: y", "not yet: "), "neither a test nor a reason"),
+    ("check_cases", *cases(WORKSPACE, "not applicable: y", "a | b"), "three cells"),
+    ("check_cases", *cases(WORKSPACE, "not applicable: y", "`e2e/test_y.py`: `test_y`, `test_z`"), "names test_z"),
 ]
 
 

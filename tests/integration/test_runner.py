@@ -118,6 +118,59 @@ def test_a_second_try(runner, tmp_path, capfd, only, passed, failed, again):
     assert ("failed first, passed alone (1)" in capfd.readouterr().out) == bool(again)
 
 
+APART = """import os, tempfile, time
+def test_apart():
+    open(os.path.join({0!r}, "{1}"), "w").close()
+    open(os.path.join(tempfile.gettempdir(), "{1}"), "w").close()
+    end = time.monotonic() + 60
+    while "{2}" and not os.path.exists(os.path.join({0!r}, "{2}")) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert os.listdir(tempfile.gettempdir()).count("{1}") == 1 and "{2}" not in os.listdir(tempfile.gettempdir())
+    assert os.path.exists(os.environ["BERM_STAGE"] + "/bin/berm")
+def test_luck():
+    assert os.path.exists({0!r} + "/luck-{1}") or open({0!r} + "/luck-{1}", "w").close()
+"""
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_parts_side_by_side(runner, tmp_path, monkeypatch, capfd, lanes):
+    """Two that wait for each other end only side by side; each has its own installation and TMPDIR."""
+    if lanes > 1 and runner.lane_count() == 1:
+        pytest.skip("this machine has one processor, or permits no mount namespace")
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    for name, other in (("one", "two"), ("two", "one")):
+        (tmp_path / f"test_{name}.py").write_text(APART.format(str(seen), name, other if lanes > 1 else ""))
+    (tmp_path / "build/stage/bin").mkdir(parents=True)
+    (tmp_path / "build/stage/bin/berm").write_text("")
+    monkeypatch.setattr(runner, "TOP", str(tmp_path))
+    monkeypatch.setattr(runner, "lane_count", lambda: lanes)
+    monkeypatch.setattr(runner, "pytest_parts", lambda: {"one": ["test_one.py"], "two": ["test_two.py"]})
+    runner.built["stage"] = True
+    tally, waited = runner.Tally(), []
+    runner.group_pytest(tally, rest=lambda: waited.append(len(tally.again)))
+    assert (tally.passed, tally.failed, len(tally.again), waited) == (4, 0, 2, [0])
+    assert os.listdir(tmp_path / "build").count("stage-1") == 0
+    assert "pytest, two: " in capfd.readouterr().out
+
+
+def test_a_part_that_did_not_run_fails(runner, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "TOP", str(tmp_path))
+    monkeypatch.setattr(runner, "lane_count", lambda: 1)
+    monkeypatch.setattr(runner, "pytest_parts", lambda: {"none": ["test_none.py"]})
+    runner.built["stage"] = True
+    tally = runner.Tally()
+    runner.group_pytest(tally)
+    assert tally.passed == 0 and tally.failed > 0
+
+
+def test_all_tests_are_in_one_part(runner):
+    parts = runner.pytest_parts()
+    guests = sorted(path for path in os.listdir(f"{TOP}/tests/e2e") if path.startswith("test_"))
+    assert sorted(os.path.basename(p) for p in parts["e2e"] + parts["network"]) == guests
+    assert parts["work"][0] in parts["integration"][1] and len(parts) == 4
+
+
 def test_what_needs_a_build_fails_without_one(runner, capsys):
     runner.built.update({runner.MAIN: False, runner.ASAN: False, "stage": False})
     tally = runner.Tally()
