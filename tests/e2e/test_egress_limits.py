@@ -200,8 +200,10 @@ def again(what):
             try: what()
             except Exception: pass
     threading.Thread(target=forever, daemon=True).start()
-def dial_many():
-    held = [connect("api.world.test", 7) for _ in range(60)]
+at = []
+def dial_many():  # by its address: few questions in a row are answered beside a flood of them
+    if not at: at.append(socket.gethostbyname("api.world.test"))
+    held = [connect(at[0], 7) for _ in range(60)]
 def bulk():
     get("https://other.world.test/bytes?n=9000000")
 def refused():
