@@ -224,7 +224,7 @@ def test_lim9_a_noisy_neighbour(box, mark, new_box, world):
         noise = noisy.start("python3", "-c", "import sys; sys.path.insert(0, '/tmp'); from probe import *\n" + NOISE)
         try:
             assert json.loads(noise.stdout.readline()) == "noise"
-            wait_for("it is at its limits", lambda: {"limit-connections", "no-rule"} <= {
+            wait_for("it is at its limits", lambda: {"limit-connections", "not-resolved"} <= {
                 e["reason"] for e in noisy.events(event="refused")}, 60)
             got = box.py("say([timed(get, 'https://other.world.test/status/200') for _ in range(60)])", timeout=900)
             echoed = box.py("say([timed(tcp, 'api.world.test', 7, b'x', 1) for _ in range(40)])", timeout=900)
