@@ -111,6 +111,7 @@ TEST(input_is_told_when_there_is_room)
 	struct berm_err err = { 0 };
 	struct berm_process *p;
 	struct berm_sandbox *sb;
+	unsigned told = 0;
 	size_t in = 0;
 	struct berm *b;
 
@@ -118,19 +119,20 @@ TEST(input_is_told_when_there_is_room)
 	sb = idle(b);
 	expect(sb, BERM_EVENT_STARTED);
 	p = exec(sb, cat, BERM_STREAM_PIPE, BERM_STREAM_PIPE);
-	BAD(-EAGAIN, "no input yet", berm_write(p, data, 1, 0, &err));
+	/* what is not read comes to stand in the way of what is written: it is refused in between */
 	while (in < BYTES) {
-		struct berm_event ev = next(sb, LONG_MS);
-		ssize_t n;
+		ssize_t n = berm_write(p, data + in, BYTES - in, 0, &err);
+		struct berm_event ev = { 0 };
 
-		if (ev.kind == BERM_EVENT_OUTPUT)
-			read_all(p, ev.stream);
-		if (ev.kind != BERM_EVENT_INPUT)
-			continue;
-		n = berm_write(p, data + in, BYTES - in, 0, &err);
-		CHECK(n > 0);
-		in += (size_t)n;
+		in += n > 0 ? (size_t)n : 0;
+		CHECK(n > 0 || n == -EAGAIN);
+		for (; n < 0 && ev.kind != BERM_EVENT_INPUT; told += ev.kind == BERM_EVENT_INPUT) {
+			ev = next(sb, LONG_MS);
+			if (ev.kind == BERM_EVENT_OUTPUT)
+				read_all(p, ev.stream);
+		}
 	}
+	CHECK(told > 0);
 	CHECK_EQ(in, BYTES);
 	berm_process_free(p);
 	CHECK_EQ(next(sb, 20).kind, 0); /* whoever is freed is not heard of */
