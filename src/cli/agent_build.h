@@ -10,8 +10,8 @@
  *   3. apt, npm and pip install what the recipe names, and say which versions that became.
  *   4. The root file system comes out as a tar, as the bytes of a program in the guest, into a file
  *      without a name. The guest is ended; then berm-unpack, in its jail, makes an image of it.
- *   5. A fresh guest of that image, without a network, is to answer --version. Only then the image
- *      gets its name.
+ *   5. A fresh guest of that image, without a network, is to answer --version, behind the
+ *      whole command: its first word may be an interpreter. Only then the image gets its name.
  *
  * Whatever fails, and an interrupt, ends the guest and leaves nothing.
  *
@@ -98,7 +98,10 @@ _must_ int build_guest_permit(struct build *b, struct err *e);
 /* Ends it, and waits until nothing is left of it. */
 void build_guest_end(struct build *b);
 
-/* Runs `command --version` in a fresh guest of the image, and takes the first line into b. */
+/*
+ * Runs the command with --version behind it in a fresh guest of the image, and takes the first
+ * line of the answer into b.
+ */
 _must_ int build_guest_ask(struct build *b, const struct image *image, struct err *e);
 
 /* Says what is being done from here on. */

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ATTACH_STREAM = 1, COMMAND_STREAM = 1, CHUNK_BYTES = 4096 };
+enum { ATTACH_STREAM = 1, COMMAND_STREAM = 1, CHUNK_BYTES = 4096, COMMAND_SHOWN_MAX = 256 };
 
 void build_step(struct build *b, const char *what)
 {
@@ -357,7 +357,8 @@ static void take_version(struct build *b, struct span out)
 	(void)buf_cstr(&v);
 }
 
-static int judge_answer(struct build *b, struct buf *out, struct buf *err, struct err *e)
+static int judge_answer(struct build *b, const char *command, struct buf *out, struct buf *err,
+                        struct err *e)
 {
 	const struct relay *r = &b->session.relay;
 	struct result res;
@@ -370,17 +371,33 @@ static int judge_answer(struct build *b, struct buf *out, struct buf *err, struc
 		return e->code;
 	if (res.exit_code != 0)
 		return err_set(e, -EIO, "'%s --version' ended with status %u in the new image%s%s",
-		               b->agent->command.at[0], res.exit_code, res.message[0] ? ": " : "",
-		               res.message);
+		               command, res.exit_code, res.message[0] ? ": " : "", res.message);
 	take_version(b, buf_span(out));
-	return b->version[0] ? 0
-	                     : err_set(e, -EIO, "'%s --version' answers nothing",
-	                               b->agent->command.at[0]);
+	return b->version[0] ? 0 : err_set(e, -EIO, "'%s --version' answers nothing", command);
+}
+
+/* All of the command, as a session starts it: its first word may be an interpreter. */
+static void question(const struct agent *a, const char *argv[AGENT_WORDS_MAX + 2], char *text)
+{
+	struct buf out;
+
+	buf_init(&out, text, COMMAND_SHOWN_MAX);
+	for (unsigned i = 0; i < a->command.count; i++) {
+		argv[i] = a->command.at[i];
+		buf_printf(&out, "%s%s", i > 0 ? " " : "", argv[i]);
+	}
+	argv[a->command.count] = "--version";
+	argv[a->command.count + 1] = NULL;
+	if (!buf_ok(&out)) /* too long to be shown */
+		(void)snprintf(text, COMMAND_SHOWN_MAX, "%.*s ...", COMMAND_SHOWN_MAX - 8, argv[0]);
+	else
+		(void)buf_cstr(&out);
 }
 
 int build_guest_ask(struct build *b, const struct image *image, struct err *e)
 {
-	const char *argv[] = { b->agent->command.at[0], "--version", NULL };
+	const char *argv[AGENT_WORDS_MAX + 2];
+	char command[COMMAND_SHOWN_MAX];
 	_own_free_ uint8_t *room = malloc(2 * BUILD_ANSWER_MAX);
 	struct buf out;
 	struct buf err;
@@ -393,6 +410,7 @@ int build_guest_ask(struct build *b, const struct image *image, struct err *e)
 	buf_init(&out, room, BUILD_ANSWER_MAX);
 	buf_init(&err, room + BUILD_ANSWER_MAX, BUILD_ANSWER_MAX);
 	fill_spec(b, image, &spec);
+	question(b->agent, argv, command);
 	spec.argv = argv;
 	spec.limits.time_ms = BUILD_ASK_MS;
 	r = start_sandbox(&b->c->paths, b->c->state_fd, image->disk_fd, &spec, NULL, &st, e);
@@ -408,7 +426,7 @@ int build_guest_ask(struct build *b, const struct image *image, struct err *e)
 	b->session.relay.err.capture = &err;
 	r = session_run(&b->session, e);
 	if (r == 0)
-		r = judge_answer(b, &out, &err, e);
+		r = judge_answer(b, command, &out, &err, e);
 	b->running = b->session.relay.ended == RELAY_LEFT;
 	return r;
 }

@@ -17,6 +17,7 @@ enum {
 	LABELS_OWN = 5,
 	UNPACK_PATH_MAX = PATH_MAX + 16,
 	LINE_MAX_SHOWN = 160,
+	TAR_TOO_PLAIN = 96, /* what the script says; tar itself ends with 0, 1 or 2 */
 };
 
 /* --- the tree --- */
@@ -27,6 +28,11 @@ static int tar_failed(struct build *b, int code, struct err *e)
 		return err_set(e, -ENOENT,
 		               "step %u, %s: the image has no 'tar'; add it to "
 		               "image.packages.apt",
+		               b->step_number, b->step);
+	if (code == TAR_TOO_PLAIN)
+		return err_set(e, -ENOENT,
+		               "step %u, %s: the image has no 'mount', and its 'tar' is not GNU's; "
+		               "one of them is needed (image.packages.apt: [mount] or [tar])",
 		               b->step_number, b->step);
 	return err_set(e, -EIO, "step %u, %s: 'tar' ended with status %d", b->step_number, b->step,
 	               code);
@@ -39,9 +45,11 @@ int build_take_tree(struct build *b, int *ret_fd, struct err *e)
 	 * there is no mount (Debian has it in a package of its own), it has to be GNU's.
 	 */
 	static const char script[] =
-		"d=/run/berm-root; if command -v mount >/dev/null; then"
+		"d=/run/berm-root; command -v tar >/dev/null || exit 127;"
+		" if command -v mount >/dev/null; then"
 		" mkdir -p $d && mount -o bind / $d && exec tar -c -f - -C $d .;"
-		" else exec tar -c -f - --one-file-system -C / .; fi";
+		" elif tar --help 2>&1 | grep -q -e --one-file-system; then"
+		" exec tar -c -f - --one-file-system -C / .; else exit 96; fi";
 	static const char *const argv[] = { "sh", "-c", script, NULL };
 	_own_fd_ int fd = -1;
 	struct build_command cmd = { .argv = argv, .out_max = BUILD_TAR_BYTES };

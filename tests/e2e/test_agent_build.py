@@ -34,7 +34,7 @@ esac
 PROFILE = """version: 1
 description: a toy
 image: {{ base: {base}, packages: {{ npm: [{names}] }} }}
-command: [/usr/local/bin/toy]
+command: [{command}]
 resources: {{ cpus: 1, memory: 192MiB, disk: 256MiB }}
 """
 
@@ -50,6 +50,21 @@ def base(stage, shared_state, rootfs, tmp_path_factory):
     return images.import_image(sandboxes.Berm(shared_state, stage), path, "build-base")
 
 
+@pytest.fixture(scope="module")
+def no_mount(stage, shared_state, rootfs, tmp_path_factory):
+    """That base without a mount. Its shell is dash: busybox's has mount in itself."""
+    path = tmp_path_factory.mktemp("build") / "no-mount.tar"
+    with tarfile.open(rootfs) as whole, tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for entry in whole:
+            if entry.name not in ("bin/mount", "bin/sh"):
+                tar.addfile(entry, whole.extractfile(entry) if entry.isreg() else None)
+        images.add_host_files(tar, images.libraries("/bin/dash"))
+        images.add(tar, "bin/sh", open("/bin/dash", "rb").read(), 0o755)
+        images.add(tar, "bin/npm", NPM.encode(), 0o755)
+        images.add(tar, "agent", AGENT.encode(), 0o755)
+    return images.import_image(sandboxes.Berm(shared_state, stage), path, "no-mount")
+
+
 class Builder:
     def __init__(self, berm, home, base):
         self.berm, self.home, self.base = berm, home, base
@@ -58,8 +73,9 @@ class Builder:
         self.env = {"HOME": str(home), "XDG_CONFIG_HOME": ""}
         self.before = self.images()
 
-    def profile(self, names, name="toy", base=None):
-        (self.folder / f"{name}.yaml").write_text(PROFILE.format(base=base or self.base, names=names))
+    def profile(self, names, name="toy", base=None, command="/usr/local/bin/toy"):
+        text = PROFILE.format(base=base or self.base, names=names, command=command)
+        (self.folder / f"{name}.yaml").write_text(text)
 
     def run(self, *args, **more):
         return self.berm.run("agent", *args, env={**self.env, **more.pop("env", {})}, **more)
@@ -115,6 +131,16 @@ def test_an_image_says_what_it_was_made_of(builder, berm):
     assert builder.row()["state"] == "built"
 
 
+def test_all_of_the_command_is_asked(builder):
+    """Its first word may be an interpreter, whose version is of no use."""
+    builder.profile("one", command="sh, /usr/local/bin/toy")
+    assert builder.json("build", "toy")["version"] == "toy 1.2.3 ?[31mred"
+    builder.profile("one", command="sh, /usr/local/bin/another")
+    got = builder.run("build", "toy")
+    assert got.returncode == 125 and "'sh /usr/local/bin/another --version' ended with status" in got.stderr
+    assert builder.row()["version"] == "toy 1.2.3 ?[31mred"  # what there was is still there
+
+
 def test_another_name_and_another_registry(builder):
     builder.profile("one")
     mirror = "NPM_CONFIG_REGISTRY=https://mirror.example.net:8443/"
@@ -140,6 +166,24 @@ def test_what_the_base_lacks(builder, bb):
     got = builder.run("build", "toy")
     assert got.returncode == 125 and "the image has no 'npm' (image.packages.apt: [nodejs, npm])" in got.stderr
     builder.nothing_kept()
+
+
+def test_a_base_without_mount(builder, berm, no_mount, tmp_path):
+    """Its files cannot be taken with a tar that knows no file systems; a session needs neither."""
+    builder.profile("one", base=no_mount)
+    got = builder.run("build", "toy")
+    assert got.returncode == 125 and "step 5, taking the files out of the guest" in got.stderr, got.stderr
+    assert "no 'mount'" in got.stderr and "image.packages.apt: [mount] or [tar]" in got.stderr, got.stderr
+    builder.nothing_kept()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.txt").write_text("as it was\n")
+    size = ["--memory", "192MiB", "--disk", "256MiB"]
+    got = berm.run("code", "--image", no_mount, *size, "--json", "-C", tmp_path / "tree", "--", "sh", "-c",
+                   "command -v mount || echo more >>a.txt", env=builder.env)
+    said = json.loads(got.stdout)
+    assert got.returncode == 0 and said["exit_code"] == 0, (got.stdout, got.stderr)
+    assert "a.txt" in berm.ok("diff", said["session"], env=builder.env)
+    berm.ok("discard", "--yes", said["session"], env=builder.env)
 
 
 def test_an_interrupt_leaves_nothing(builder, berm):

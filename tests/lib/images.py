@@ -49,21 +49,29 @@ def curl():
     return shutil.which("curl", path="/usr/bin")
 
 
+def libraries(program):
+    told = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return [w for line in told.splitlines() for w in line.split() if w.startswith("/")]
+
+
+def add_host_files(tar, names):
+    """Files of this host's, to where they are here, into a tar that begins as rootfs_tar() does."""
+    made = {"bin", "dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var", "tmp"}
+    for name in sorted(set(names)):
+        parts = name.strip("/").split("/")
+        for folder in ("/".join(parts[:n]) for n in range(1, len(parts))):
+            if folder not in made:
+                add(tar, folder, mode=0o755, kind=tarfile.DIRTYPE)
+                made.add(folder)
+        with open(name, "rb") as f:
+            add(tar, name.strip("/"), f.read(), 0o755)
+
+
 def curl_tar(path, rootfs):
     """That root file system with this host's curl, its libraries and the roots it trusts."""
     shutil.copy(rootfs, path)
-    told = subprocess.run(["ldd", curl()], capture_output=True, text=True, check=True).stdout
-    needed = [w for line in told.splitlines() for w in line.split() if w.startswith("/")]
-    made = {"bin", "dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var", "tmp"}
     with tarfile.open(path, "a", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted({curl(), "/etc/ssl/certs/ca-certificates.crt", *needed}):
-            parts = name.strip("/").split("/")
-            for folder in ("/".join(parts[:n]) for n in range(1, len(parts))):
-                if folder not in made:
-                    add(tar, folder, mode=0o755, kind=tarfile.DIRTYPE)
-                    made.add(folder)
-            with open(name, "rb") as f:
-                add(tar, name.strip("/"), f.read(), 0o755)
+        add_host_files(tar, [curl(), "/etc/ssl/certs/ca-certificates.crt", *libraries(curl())])
     return path
 
 
