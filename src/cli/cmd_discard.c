@@ -42,6 +42,7 @@ static void say_loss(struct cli *c, struct work_session *s, struct review_opened
 {
 	uint32_t generation = 0;
 	struct err why = { 0 };
+	bool handed = *s->info.handed_to;
 
 	say_whose(s, f);
 	if (s->info.state < SESSION_RUNNING) {
@@ -56,7 +57,10 @@ static void say_loss(struct cli *c, struct work_session *s, struct review_opened
 	}
 	if (undo_last(s->dir_fd, &generation, NULL) == 0 && generation > 0)
 		(void)fputs("would be lost: the way back from what was applied (berm undo)\n", f);
+	/* also to end what was interrupted; that of a session that was packed over says no more */
 	if (review_opened_begin(c, s, "discard", o, &why) < 0) {
+		if (handed)
+			return;
 		(void)fputs("would be lost: all of its work, which cannot be shown: ", f);
 		review_text_put(f, span_str(why.text));
 		(void)fputs("\n", f);

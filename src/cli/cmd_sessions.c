@@ -126,7 +126,8 @@ const struct verb verb_sessions = {
 	.args = "[ls]",
 	.about =
 		"A session is one agent's work on one workspace. It stays, with its size, until it is\n"
-		"removed by berm discard; nothing of it expires.\n"
+		"removed by berm discard; nothing of it expires. Only what the workspace was, of one of\n"
+		"which all was applied, may be packed over by the next: then it can still be undone.\n"
 		"\n"
 		"States: running and collecting (the guest is at it), uncollected (the guest is gone,\n"
 		"its work is fetched by the next review), spooled and pending (wait for a decision),\n"

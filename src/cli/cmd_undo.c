@@ -41,7 +41,7 @@ static int run_undo(struct cli *c, const struct args *a)
 	work_session_init(&s);
 	r = review_session_find_as(c, a->words[0], REVIEW_WANT_UNDO, &s, &e);
 	if (r == 0)
-		r = review_opened_begin(c, &s, "undo", &o, &e);
+		r = review_opened_begin_undo(c, &s, &o, &e);
 	if (r == 0)
 		r = undo(c, &o, args_has(a, OPT_REST), &done, &e);
 	if (r < 0)
@@ -55,7 +55,8 @@ const struct verb verb_undo = {
 	.args = "[SESSION]",
 	.about =
 		"Contents, modes, links and deletions are as before, and the changes wait for a decision\n"
-		"again. Where a path was edited since, nothing is undone and the path is named; with --rest\n"
+		"again (but for a session that another was packed over: it can be undone alone). Where a\n"
+		"path was edited since, nothing is undone and the path is named; with --rest\n"
 		"all the others are. Imported commits stay: they are refs/berm/SESSION/* alone.\n"
 		"\n"
 		"Exit status: 0 undone; 3 some paths were edited since, and are named; 125 an error.\n",

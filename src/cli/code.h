@@ -103,7 +103,8 @@ struct code {
 	struct review_links *links;
 	struct pack_totals totals;
 	uint64_t pack_ms;
-	struct work_session work; /* dir_fd -1: there is none yet */
+	char packed_over[SESSION_ID_LEN + 1]; /* the session whose base this one has now, or "" */
+	struct work_session work;             /* dir_fd -1: there is none yet */
 	bool begun;               /* its command may have run: it is never removed from here on */
 	struct strings said;      /* about settings: a line each */
 	uint32_t transfers;       /* streams of code_files.c so far */

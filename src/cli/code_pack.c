@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/review_open.h"
+#include "lib/work_base.h"
 #include "work/apply.h"
 
 #include <errno.h>
@@ -179,44 +180,6 @@ static int judge(void *arg, const struct pack_entry *entry, struct pack_answer *
 	return r;
 }
 
-/* --- an earlier base of the same workspace --- */
-
-static int open_base(struct code *k, const char *id, struct base **ret, struct err *e)
-{
-	_own_fd_ int image = -1;
-	_own_fd_ int manifest = -1;
-	char path[64];
-	int r;
-
-	(void)snprintf(path, sizeof(path), "sessions/%s/base.erofs", id);
-	r = fd_openat(k->c->state_fd, path, O_RDONLY | O_NOFOLLOW, 0, &image, e);
-	(void)snprintf(path, sizeof(path), "sessions/%s/base.manifest", id);
-	if (r == 0)
-		r = fd_openat(k->c->state_fd, path, O_RDONLY | O_NOFOLLOW, 0, &manifest, e);
-	return r == 0 ? base_open(image, manifest, ret, e) : r;
-}
-
-/* The newest that is there, or NULL: it saves time, and nothing depends on it. */
-static struct base *find_earlier(struct code *k)
-{
-	_own_(work_session_list_free) struct work_session_list *l = NULL;
-	struct base *found = NULL;
-
-	if (work_session_list(k->c->state_fd, &l, NULL) < 0)
-		return NULL;
-	for (size_t i = 0; !found && i < l->count; i++) {
-		const struct work_session_info *s = &l->items[i];
-
-		if (s->state < SESSION_PACKED || s->root_dev != k->root_st.st_dev ||
-		    s->root_ino != k->root_st.st_ino || strcmp(s->root, k->root) != 0 ||
-		    strcmp(s->id, k->work.info.id) == 0)
-			continue;
-		if (open_base(k, s->id, &found, NULL) < 0)
-			found = NULL;
-	}
-	return found;
-}
-
 /* --- the walk --- */
 
 struct walk {
@@ -280,8 +243,14 @@ static void never_state(const struct code *k, struct pack_options *opt)
 	opt->never_count = 1;
 }
 
-static int walk(struct code *k, struct base *earlier, int image, int manifest, int report,
-                struct err *e)
+/* What the walk writes, borrowed. */
+struct base_files {
+	int image, manifest, report;
+	struct base *earlier; /* or NULL */
+	bool over;            /* the image is that one's */
+};
+
+static int walk(struct code *k, const struct base_files *f, struct err *e)
 {
 	struct walk w = { .k = k, .begun_ms = clock_mono_ms() };
 	struct pack_options opt = { .cross_mounts = k->opt.cross_mounts,
@@ -290,12 +259,13 @@ static int walk(struct code *k, struct base *earlier, int image, int manifest, i
 		                    .judge_arg = k,
 		                    .progress = on_progress,
 		                    .progress_arg = &w,
-		                    .earlier = earlier };
+		                    .earlier = f->earlier,
+		                    .over = f->over };
 	int r;
 
 	find_owner(k, &opt);
 	never_state(k, &opt);
-	r = pack_run(k->root_fd, &opt, image, manifest, report, &k->totals, e);
+	r = pack_run(k->root_fd, &opt, f->image, f->manifest, f->report, &k->totals, e);
 	spinner_clear(&k->s.spinner);
 	k->pack_ms = clock_mono_ms() - w.begun_ms;
 	/* a tree that was packed before the signal was looked at is not wanted either */
@@ -309,27 +279,55 @@ static int make_file(const struct work_session *s, const char *name, int *ret_fd
 	return fd_openat(s->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, ret_fd, e);
 }
 
+/*
+ * What was written over an earlier image has that one's blocks on the disk until its own are there:
+ * it is a base only then. A fresh one that is lost with the machine is nothing.
+ */
+static int sync_all(const struct code *k, const struct base_files *f, struct err *e)
+{
+	if (fsync(f->image) < 0 || fsync(f->manifest) < 0 || fsync(f->report) < 0 ||
+	    fsync(k->work.dir_fd) < 0)
+		return err_sys(e, "sync the packed workspace");
+	return 0;
+}
+
 static int pack_into(struct code *k, struct err *e)
 {
-	_own_(base_free) struct base *earlier = find_earlier(k);
-	struct work_session_info *info = &k->work.info;
-	_own_fd_ int image = -1;
+	_own_(work_base_fini) struct work_base earlier;
 	_own_fd_ int manifest = -1;
 	_own_fd_ int report = -1;
-	int r = make_file(&k->work, "base.erofs", &image, e);
+	_own_fd_ int made = -1;
+	struct work_session_info *info = &k->work.info;
+	struct base_files f;
+	uint64_t begun_ms = clock_mono_ms();
+	int r = 0;
 
+	work_base_find(k->c->state_fd, &k->work, &earlier);
+	if (earlier.image_fd < 0)
+		r = make_file(&k->work, "base.erofs", &made, e);
 	if (r == 0)
 		r = make_file(&k->work, "base.manifest", &manifest, e);
 	if (r == 0)
 		r = make_file(&k->work, "pack.json", &report, e);
+	f = (struct base_files){ .earlier = earlier.base,
+		                 .over = earlier.image_fd >= 0,
+		                 .image = earlier.image_fd >= 0 ? earlier.image_fd : made,
+		                 .manifest = manifest,
+		                 .report = report };
 	info->snapshot_ns = clock_real_ns();
 	if (r == 0)
-		r = walk(k, earlier, image, manifest, report, e);
+		r = walk(k, &f, e);
+	if (r == 0)
+		r = review_links_save(k->links, k->work.dir_fd, e);
+	if (r == 0 && f.over)
+		r = sync_all(k, &f, e);
 	if (r < 0)
 		return r;
+	if (f.over)
+		memcpy(k->packed_over, earlier.from, sizeof(k->packed_over));
 	info->state = SESSION_PACKED;
-	r = review_links_save(k->links, k->work.dir_fd, e);
-	return r == 0 ? work_session_save(&k->work, e) : r;
+	k->pack_ms = clock_mono_ms() - begun_ms;
+	return work_session_save(&k->work, e);
 }
 
 static int make_session(struct code *k, struct err *e)
@@ -352,6 +350,7 @@ static int make_session(struct code *k, struct err *e)
 
 int code_pack(struct code *k, struct err *e)
 {
+	const struct base_files none = { .image = -1, .manifest = -1, .report = -1 };
 	int r;
 
 	k->hits = calloc(1, sizeof(*k->hits));
@@ -359,7 +358,7 @@ int code_pack(struct code *k, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	r = make_judges(k, e);
 	if (r == 0 && k->opt.dry_run)
-		return walk(k, NULL, -1, -1, -1, e);
+		return walk(k, &none, e);
 	if (r == 0)
 		r = review_classes(k->c, &k->classes, e);
 	if (r == 0)

@@ -169,6 +169,11 @@ void code_tell_packed(struct code *k)
 	units_put_duration(&b, k->pack_ms);
 	if (!k->c->json) {
 		log_info("%s", buf_cstr(&b));
+		if (*k->packed_over)
+			(void)fprintf(stderr,
+			              "  over what session %s had packed, which was applied: it "
+			              "can be undone, and not be shown any more\n",
+			              k->packed_over);
 		tell_left_out(k);
 		each_git(k, tell_git, &all);
 		each_exclude(k, tell_exclude, &all);
@@ -210,7 +215,11 @@ void code_put_packed_json(const struct code *k, struct buf *b)
 		buf_printf(b, "%s\"%s\":%" PRIu64, gap, why_words[why], t->left_out[why]);
 		gap = ",";
 	}
-	buf_put_str(b, "}");
+	buf_put_str(b, "},\"over\":");
+	if (*k->packed_over)
+		buf_printf(b, "\"%s\"", k->packed_over);
+	else
+		buf_put_str(b, "null");
 }
 
 static int put_git(void *arg, enum gitdir_note note, struct span path, struct span text,

@@ -95,9 +95,10 @@ static void put_sections(struct buf *b, const struct review_totals *t)
 /* Without the brace that ends it. */
 static void begin_summary(struct buf *b, const struct review_opened *o)
 {
-	struct review_totals t;
+	struct review_totals t = { 0 };
 
-	review_totals(o->review, &t);
+	if (o->review)
+		review_totals(o->review, &t);
 	buf_printf(b, "{\"version\":%d,\"session\":", REVIEW_JSON_VERSION);
 	review_json_put_session(b, &o->s.info, work_session_disk_bytes(&o->s));
 	buf_printf(b,

@@ -3,6 +3,7 @@
 #include "base/fdio.h"
 #include "base/log.h"
 #include "lib/work_rescue.h"
+#include "work/undo.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -155,6 +156,8 @@ static int hold(struct review_opened *o, const char *what, struct err *e)
 		               "no guest ever ran in session %s: there is nothing to review "
 		               "(berm discard %s removes it)",
 		               o->s.info.id, o->s.info.id);
+	if (*o->s.info.handed_to) /* without its base the spool says nothing */
+		return work_session_vm_dead(&o->s, e);
 	if (o->s.info.state == SESSION_UNCOLLECTED)
 		r = rescue(o, e);
 	return r == 0 ? work_session_open_spool(&o->s, &o->spool_fd, e) : r;
@@ -184,10 +187,11 @@ static void find_programs(struct review_opened *o)
 	(void)snprintf(o->diff_path, sizeof(o->diff_path), "%s/berm-diff", libexec);
 }
 
-static int read_it(struct review_opened *o, struct err *e)
+static struct review_on on_of(struct review_opened *o)
 {
 	const struct work_session_info *info = &o->s.info;
-	const struct review_on on = {
+
+	return (struct review_on){
 		.session_fd = o->s.dir_fd,
 		.root_fd = o->root_fd,
 		.spool_fd = o->spool_fd,
@@ -203,18 +207,49 @@ static int read_it(struct review_opened *o, struct err *e)
 		.said = keep_said,
 		.said_arg = o,
 	};
-	int r = review_open(&on, &o->review, &o->recovered, e);
+}
+
+/* Of a review, or of what came before one; r is its result. */
+static int tell_opened(struct review_opened *o, int r, struct err *e)
+{
+	const char *id = o->s.info.id;
 
 	spinner_clear(&o->spinner);
 	if (r == -ESTALE) /* says all */
 		return r;
 	if (r < 0)
-		return err_wrap(e, "session %s (nothing of it is lost)", info->id);
+		return err_wrap(e, "session %s (nothing of it is lost)", id);
 	if (o->recovered == APPLY_TAKEN_BACK)
-		log_info("session %s: an apply was interrupted, and is taken back", info->id);
+		log_info("session %s: an apply was interrupted, and is taken back", id);
 	else if (o->recovered == APPLY_GONE_FORWARD)
-		log_info("session %s: an apply was interrupted, and is finished now", info->id);
+		log_info("session %s: an apply was interrupted, and is finished now", id);
 	return 0;
+}
+
+static int read_it(struct review_opened *o, struct err *e)
+{
+	const struct review_on on = on_of(o);
+
+	return tell_opened(o, review_open(&on, &o->review, &o->recovered, e), e);
+}
+
+/* What can be done with a session whose base another one has: an undo, and its removal. */
+static int open_bare(struct review_opened *o, bool undo, struct err *e)
+{
+	const struct review_on on = on_of(o);
+	const struct work_session_info *info = &o->s.info;
+	uint32_t generation = 0;
+	bool back;
+	int r = tell_opened(o, review_recover(&on, &o->recovered, e), e);
+
+	if (r < 0 || undo)
+		return r;
+	back = undo_last(o->s.dir_fd, &generation, NULL) == 0 && generation > 0;
+	return err_set(e, -ENODATA,
+	               "all of session %s was applied, and session %s was packed over its base: "
+	               "its changes cannot be shown any more (%s%s%sberm discard %s removes it)",
+	               info->id, info->handed_to, back ? "berm undo " : "", back ? info->id : "",
+	               back ? " takes them back, " : "", info->id);
 }
 
 bool review_opened_waits(const struct review_opened *o)
@@ -225,15 +260,39 @@ bool review_opened_waits(const struct review_opened *o)
 	return t.undecided > 0 || t.accepted > 0;
 }
 
+/* Commits that a later apply could bring home, or that nothing can: those stay. */
+static uint64_t commits_left(struct review_opened *o)
+{
+	struct gitobj_totals t = { 0 };
+	const char *why;
+	struct gitobj *g = review_commits(o->review, &why);
+
+	if (!g)
+		return *why ? 1 : 0;
+	gitobj_totals(g, &t);
+	return t.commits > 0 && o->s.info.commits_home < (uint64_t)t.refs + t.refused ? t.commits
+	                                                                              : 0;
+}
+
+/* What git ignores can be made again, and is not missed by anybody who said no to it. */
+static uint64_t left_of(struct review_opened *o, const struct review_totals *t)
+{
+	return t->rejected - t->rejected_of[REVIEW_IGNORED] + commits_left(o);
+}
+
 static int note(struct review_opened *o, uint8_t state, struct err *e)
 {
+	struct work_session_info *info = &o->s.info;
+	bool applied = state == SESSION_APPLIED;
 	struct review_totals t;
 
 	review_totals(o->review, &t);
-	if (o->s.info.state == state && o->s.info.undecided == t.undecided)
+	if (info->state == state && info->undecided == t.undecided &&
+	    applied == (info->left != SESSION_UNKNOWN))
 		return 0;
-	o->s.info.state = state;
-	o->s.info.undecided = t.undecided;
+	info->state = state;
+	info->undecided = t.undecided;
+	info->left = applied ? left_of(o, &t) : SESSION_UNKNOWN;
 	return work_session_save(&o->s, e);
 }
 
@@ -242,8 +301,8 @@ static uint8_t state_now(const struct review_opened *o)
 	return review_opened_waits(o) ? SESSION_PENDING : SESSION_APPLIED;
 }
 
-int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
-                        struct review_opened *ret, struct err *e)
+static int begin(struct cli *c, struct work_session *s, const char *what, bool undo,
+                 struct review_opened *ret, struct err *e)
 {
 	int r;
 
@@ -255,14 +314,32 @@ int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
 	r = hold(ret, what, e);
 	if (r == 0)
 		r = open_root(ret, e);
+	if (r == 0 && *ret->s.info.handed_to)
+		return open_bare(ret, undo, e);
 	if (r == 0)
 		r = review_classes(c, &ret->classes, e);
 	if (r == 0) {
 		find_programs(ret);
 		r = read_it(ret, e);
 	}
-	if (r == 0)
-		r = note(ret, state_now(ret), e);
+	return r == 0 ? note(ret, state_now(ret), e) : r;
+}
+
+int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
+                        struct review_opened *ret, struct err *e)
+{
+	int r = begin(c, s, what, false, ret, e);
+
+	if (r < 0)
+		review_opened_end(ret);
+	return r;
+}
+
+int review_opened_begin_undo(struct cli *c, struct work_session *s, struct review_opened *ret,
+                             struct err *e)
+{
+	int r = begin(c, s, "undo", true, ret, e);
+
 	if (r < 0)
 		review_opened_end(ret);
 	return r;
@@ -300,6 +377,8 @@ int review_opened_apply(struct review_opened *o, enum apply_mode mode, bool comm
 	forget_said(o);
 	r = review_apply(o->review, mode, commits, ret, ret_commits_e, e);
 	spinner_clear(&o->spinner);
+	if (r == 0 && ret->commits_refs > 0)
+		o->s.info.commits_home = ret->commits_refs;
 	if (r < 0) { /* its own error says more than what follows of it */
 		(void)note(o, apply_interrupted(o->s.dir_fd) ? SESSION_APPLYING : SESSION_PENDING,
 		           NULL);
@@ -308,11 +387,23 @@ int review_opened_apply(struct review_opened *o, enum apply_mode mode, bool comm
 	return note(o, state_now(o), e);
 }
 
+static int undo_bare(struct review_opened *o, enum apply_mode mode, struct review_outcome *ret,
+                     struct err *e)
+{
+	const struct review_on on = on_of(o);
+
+	forget_said(o);
+	return review_undo_files(&on, mode, ret, e);
+}
+
 int review_opened_undo(struct review_opened *o, enum apply_mode mode, struct review_outcome *ret,
                        struct err *e)
 {
-	int r = note(o, SESSION_APPLYING, e);
+	int r;
 
+	if (!o->review) /* its state stays: nothing in it is ever decided on again */
+		return undo_bare(o, mode, ret, e);
+	r = note(o, SESSION_APPLYING, e);
 	if (r < 0)
 		return r;
 	forget_said(o);

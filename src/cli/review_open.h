@@ -43,8 +43,8 @@ struct review_said {
 /* Where it lies it stays: the review points into it. */
 struct review_opened {
 	struct work_session s; /* its lock is held */
-	struct review *review;
-	struct cli *cli; /* borrowed */
+	struct review *review; /* NULL: review_opened_begin_undo() says when */
+	struct cli *cli;       /* borrowed */
 	struct class_list *classes;
 	int root_fd, spool_fd;
 	enum apply_recovered recovered; /* what an interrupted apply came to */
@@ -60,11 +60,18 @@ struct review_opened {
  * Takes the session, also on failure, and opens it for review: lock (`what` is who holds it, a
  * word: "review"), rescue of work that nobody fetched, the end of an interrupted apply, which is
  * told on stderr. -EBUSY: somebody else has it, or its machine may be alive; -ENODATA: no guest
- * ever ran in it; else what review_open() says. The state is then SESSION_PENDING, and is written
- * down.
+ * ever ran in it, or another session has its base; else what review_open() says. The state is then
+ * SESSION_PENDING, and is written down.
  */
 _must_ int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
                                struct review_opened *ret, struct err *e);
+
+/*
+ * The same for review_opened_undo(). A session whose base was handed on is opened as well, without
+ * a review: ret->review is NULL, and nothing else can be done with it.
+ */
+_must_ int review_opened_begin_undo(struct cli *c, struct work_session *s,
+                                    struct review_opened *ret, struct err *e);
 
 /*
  * Writes down how far it is (SESSION_PENDING; SESSION_APPLIED if nothing waits), removes the

@@ -701,6 +701,13 @@ void review_text_summary(const struct review_opened *o, FILE *f)
 	const char *id = o->s.info.id;
 	struct review_totals t;
 
+	if (!o->review) {
+		(void)fprintf(f,
+		              "session %s: its base is session %s's now, so its changes cannot be "
+		              "decided on again\n",
+		              id, o->s.info.handed_to);
+		return;
+	}
 	review_totals(o->review, &t);
 	review_text_counts(o, f);
 	if (t.undecided > 0)

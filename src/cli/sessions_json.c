@@ -52,5 +52,6 @@ void review_json_put_session(struct buf *b, const struct work_session_info *info
 	put_count(b, "exit_code", ended, info->exit_code);
 	put_known(b, "message", info->message);
 	put_known(b, "why", info->why);
+	put_known(b, "handed_to", info->handed_to);
 	buf_put_str(b, "}");
 }

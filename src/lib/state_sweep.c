@@ -104,6 +104,17 @@ static void sweep_sandboxes(int state_fd)
 	}
 }
 
+/* A session has work in it, and nobody but its user ends one; its draft has none. */
+static void sweep_sessions(int state_fd)
+{
+	_own_(state_close_stream) DIR *dir = state_open_stream(state_fd, "sessions");
+	const struct dirent *d;
+
+	for (int n = 0; dir && n < STATE_ENTRIES_MAX && (d = readdir(dir)); n++)
+		if (starts_with(d->d_name, ".new-"))
+			sweep_unfinished(dirfd(dir), d->d_name, STATE_START_GRACE_MS);
+}
+
 /* Drafts of templates and snapshots (engine/saved.h). */
 static void sweep_saved(int state_fd, const char *folder)
 {
@@ -182,4 +193,5 @@ void state_sweep(int state_fd)
 	sweep_ended(state_fd);
 	sweep_saved(state_fd, "templates");
 	sweep_saved(state_fd, "snapshots");
+	sweep_sessions(state_fd);
 }

@@ -66,6 +66,7 @@ static int read_info(int dir_fd, const char *id, struct work_session_info *ret, 
 {
 	_own_free_ char *text = NULL;
 	struct work_session_info got;
+	struct stat base;
 	size_t len = 0;
 	int r = fd_read_file(dir_fd, "session.json", SESSION_JSON_MAX, &text, &len, e);
 
@@ -77,6 +78,9 @@ static int read_info(int dir_fd, const char *id, struct work_session_info *ret, 
 		return err_wrap(
 			e, "session %s (its files stay, in sessions/%s of the state directory)", id,
 			id);
+	/* who was to have it never came to take it: nothing of it was written over */
+	if (fstatat(dir_fd, "base.erofs", &base, AT_SYMLINK_NOFOLLOW) == 0)
+		got.handed_to[0] = '\0';
 	*ret = got;
 	return 0;
 }
@@ -264,7 +268,7 @@ int work_session_new(int state_fd, const struct work_session_info *info, const c
 		return r;
 	s.info = *info;
 	s.info.state = SESSION_PACKING;
-	s.info.undecided = SESSION_UNKNOWN;
+	s.info.undecided = s.info.left = SESSION_UNKNOWN;
 	s.info.created_ns = clock_real_ns();
 	for (int i = 0; i < ID_TRIES; i++) {
 		make_id(s.info.id);
@@ -410,6 +414,22 @@ static int add(struct work_session_list *l, size_t *room, const struct work_sess
 	return 0;
 }
 
+/* Its maker was ended before it wrote its first word: there is a lock, and nothing else. */
+static bool is_unborn(int folder_fd, const char *id)
+{
+	_own_(state_close_stream) DIR *dir = state_open_stream(folder_fd, id);
+	const struct dirent *d;
+
+	if (!dir || !lock_is_free(dirfd(dir)))
+		return false;
+	while ((d = readdir(dir)))
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 &&
+		    strcmp(d->d_name, "lock") != 0 &&
+		    strncmp(d->d_name, "session.json.", strlen("session.json.")) != 0)
+			return false;
+	return true;
+}
+
 static int list_one(struct work_session_list *l, size_t *room, int folder_fd, const char *id,
                     struct err *e)
 {
@@ -419,8 +439,11 @@ static int list_one(struct work_session_list *l, size_t *room, int folder_fd, co
 
 	work_session_init(&s);
 	r = open_in(folder_fd, id, &s, &why);
-	if (r == -ENOENT) /* it was removed, or its session.json is not written yet */
+	if (r == -ENOENT) { /* it was removed, or its session.json is not written yet */
+		if (is_unborn(folder_fd, id))
+			(void)fd_remove_tree(folder_fd, id, NULL);
 		return 0;
+	}
 	if (r < 0) { /* it is listed, and says why: its work is still there */
 		(void)snprintf(s.info.id, sizeof(s.info.id), "%s", id);
 		(void)snprintf(s.info.why, sizeof(s.info.why), "%s", why.text);
@@ -430,6 +453,9 @@ static int list_one(struct work_session_list *l, size_t *room, int folder_fd, co
 		(void)fd_remove_tree(folder_fd, id, NULL);
 		return 0;
 	}
+	/* who took its base was ended before it came to this */
+	if (*s.info.handed_to && lock_is_free(s.dir_fd))
+		(void)unlinkat(s.dir_fd, "base.manifest", 0);
 	return add(l, room, &s, e);
 }
 

@@ -3,7 +3,9 @@
  *
  *   sessions/<12 hex>/session.json    struct work_session_info, replaced whole at each step
  *                     lock            flock(LOCK_EX) by whoever works on it; holds "<pid> <what>"
- *                     base.erofs      the workspace as it was packed: what the guest reads
+ *                     base.erofs      the workspace as it was packed: what the guest reads. Who
+ *                                     copies from it without the session's lock has flock(LOCK_SH)
+ *                                     on it, who writes over it LOCK_EX (work_base.h)
  *                     base.manifest   the host's side of it, which no guest sees (work/base.h)
  *                     pack.json       what did not go in, and why
  *                     links           names by which a host would run other files (review/links.h)
@@ -16,10 +18,11 @@
  * Theory of operation
  *
  * Nothing here is removed by time, by a sweep or by an error: only by work_session_remove(), and by
- * work_session_list() where no guest ever ran. A step is in session.json before what depends on it
- * is done, so whoever comes after a crash knows what may have happened: a session that says it
- * runs, and whose lock nobody holds, was left by a supervisor that died (work_session_open() says
- * SESSION_UNCOLLECTED of it).
+ * work_session_list() where no guest ever ran. A base alone may go on to another session, once
+ * nothing that it is needed for is left to be decided (work_base.h). A step is in session.json
+ * before what depends on it is done, so whoever comes after a crash knows what may have happened: a
+ * session that says it runs, and whose lock nobody holds, was left by a supervisor that died
+ * (work_session_open() says SESSION_UNCOLLECTED of it).
  *
  * The files of disks are locked by the open file that the machine itself has, so the kernel says
  * whether one may still be alive: no process id is trusted, and one that cannot be killed is seen
@@ -83,6 +86,13 @@ struct work_session_info {
 	char why[SESSION_TEXT_MAX];     /* with SESSION_UNCOLLECTED: what went wrong */
 	uint64_t spool_bytes;
 	uint64_t undecided; /* changes, when it was last looked at; or SESSION_UNKNOWN */
+	/* With SESSION_APPLIED: what a later review could still bring home, rejected changes and
+	 * commits; or SESSION_UNKNOWN. */
+	uint64_t left;
+	uint64_t commits_home; /* branches whose commits were brought home */
+	/* The session that has this one's base now, or "". Written before base.erofs leaves, and
+	 * read as "" while that is still here. */
+	char handed_to[SESSION_ID_LEN + 1];
 };
 
 #define SESSION_UNKNOWN ((uint64_t)INT64_MAX)

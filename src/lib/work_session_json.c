@@ -35,6 +35,9 @@ static const struct field fields[] = {
 	{ "why", KIND_TEXT, AT(why) },
 	{ "spool_bytes", KIND_U64, AT(spool_bytes) },
 	{ "undecided", KIND_U64, AT(undecided) },
+	{ "left", KIND_U64, AT(left) },
+	{ "commits_home", KIND_U64, AT(commits_home) },
+	{ "handed_to", KIND_TEXT, AT(handed_to) },
 };
 #undef AT
 /* clang-format on */
@@ -161,7 +164,7 @@ static bool read_field(const json_t *o, const struct field *f, struct work_sessi
 int work_session_parse_json(struct span text, struct work_session_info *ret, struct err *e)
 {
 	_own_(jread_free) json_t *o = NULL;
-	struct work_session_info got = { .undecided = SESSION_UNKNOWN };
+	struct work_session_info got = { .undecided = SESSION_UNKNOWN, .left = SESSION_UNKNOWN };
 	uint64_t code = 0;
 	int r = jread_object(text, &o, e);
 
@@ -175,6 +178,8 @@ int work_session_parse_json(struct span text, struct work_session_info *ret, str
 			return err_set(e, -EBADMSG, "its '%s' cannot be read", fields[i].key);
 	if (!work_session_id_ok(got.id))
 		return err_set(e, -EBADMSG, "its id cannot be read");
+	if (*got.handed_to && !work_session_id_ok(got.handed_to))
+		return err_set(e, -EBADMSG, "its 'handed_to' cannot be read");
 	*ret = got;
 	return 0;
 }

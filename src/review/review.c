@@ -80,7 +80,7 @@ static int check_root(const struct review_on *on, struct err *e)
 	return 0;
 }
 
-static int recover(const struct review_on *on, enum apply_recovered *ret, struct err *e)
+int review_recover(const struct review_on *on, enum apply_recovered *ret, struct err *e)
 {
 	struct apply_on a = { .root_fd = on->root_fd,
 		              .root = on->root,
@@ -89,8 +89,11 @@ static int recover(const struct review_on *on, enum apply_recovered *ret, struct
 		              .said = on->said,
 		              .said_arg = on->said_arg };
 	struct apply_result result;
-	int got = apply_recover(&a, ret, &result, e);
+	int got = check_root(on, e);
 
+	if (got < 0)
+		return got;
+	got = apply_recover(&a, ret, &result, e);
 	return got < 0 ? err_wrap(e, "end an apply that was interrupted") : 0;
 }
 
@@ -105,9 +108,7 @@ int review_open(const struct review_on *on, struct review **ret,
 		return err_set(e, -ENOMEM, "no memory for a review");
 	r->on = *on;
 	r->image_fd = r->manifest_fd = r->index_fd = r->log.fd = r->repo_fd = r->stream_fd = -1;
-	got = check_root(on, e);
-	if (got == 0)
-		got = recover(on, &how, e);
+	got = review_recover(on, &how, e);
 	if (got == 0)
 		got = review_files_open(r, e);
 	if (got == 0)
@@ -173,6 +174,7 @@ void review_totals(const struct review *r, struct review_totals *ret)
 			t.undecided_of[it->section]++;
 		} else if (it->choice == REVIEW_REJECT) {
 			t.rejected++;
+			t.rejected_of[it->section]++;
 		} else {
 			t.accepted++;
 		}

@@ -142,6 +142,7 @@ struct review_totals {
 		done; /* of what can be decided; done is in none else */
 	uint64_t per_section[REVIEW_SECTIONS];
 	uint64_t undecided_of[REVIEW_SECTIONS];
+	uint64_t rejected_of[REVIEW_SECTIONS];
 	uint64_t host_changes; /* of paths the agent touched, since the snapshot */
 	uint64_t left_out;     /* records of the pack's report: see review_report() */
 };
@@ -231,6 +232,15 @@ _must_ int review_apply(struct review *r, enum apply_mode mode, bool commits,
 /* Undoes the newest apply; its items can be decided on again. -ENOENT. */
 _must_ int review_undo(struct review *r, enum apply_mode mode, struct review_outcome *ret,
                        struct err *e);
+
+/*
+ * The same without a review, of a session whose base is not there any more: an undo takes its undo
+ * store alone. Of `on` are used: root_fd, root, session_fd, session, said. First the end of an
+ * interrupted apply or undo, as review_open() has it; errors as its.
+ */
+_must_ int review_recover(const struct review_on *on, enum apply_recovered *ret, struct err *e);
+_must_ int review_undo_files(const struct review_on *on, enum apply_mode mode,
+                             struct review_outcome *ret, struct err *e);
 
 /* --- commits --- */
 

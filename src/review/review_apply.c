@@ -294,6 +294,31 @@ static int write_undone(struct review *r, const struct left *l, uint32_t generat
 	return review_write(r, changes, n, e);
 }
 
+/* What went back is counted and told; the rest of the paths were undone. */
+int review_undo_files(const struct review_on *on, enum apply_mode mode, struct review_outcome *ret,
+                      struct err *e)
+{
+	struct review_outcome out = { 0 };
+	const struct apply_on a = { .root_fd = on->root_fd,
+		                    .root = on->root,
+		                    .session_fd = on->session_fd,
+		                    .session = on->session,
+		                    .said = on->said,
+		                    .said_arg = on->said_arg };
+	int got = undo_run(&a, 0, mode, &out.applied, e);
+
+	if (got < 0)
+		return got;
+	for (unsigned w = 0; w < APPLY_WORDS; w++) {
+		if (is_back((uint8_t)w))
+			out.back += out.applied.words[w];
+		else if (is_done((uint8_t)w) && out.applied.end != APPLY_RETURNED)
+			out.items += out.applied.words[w];
+	}
+	*ret = out;
+	return 0;
+}
+
 int review_undo(struct review *r, enum apply_mode mode, struct review_outcome *ret, struct err *e)
 {
 	struct left left = { .r = r };

@@ -9,8 +9,10 @@ of them; beside the time on the clock stands the processor's (user and system). 
     again   a pack with 1 % of the files changed, beside an earlier one that somebody still needs:
             blocks are copied, or shared where the file system can
     over    the same over the image of an earlier one that nobody needs any more
+    code    the same change by the second `berm code` of a workspace, once all of the first session was
+            applied: the whole program from its start until it starts a guest
 
-The last two are of the same change. What has to reach the disk is waited for between kinds and not
+The last three are of the same change. What has to reach the disk is waited for between kinds and not
 measured, of anyone. Packs judge each path as a session does: git directories, and the secret tier's
 patterns. With a warm cache all that is on the disk that BENCH_DIR (or /var/tmp) lies on. With a cold
 one (as root) it is on an ext4 of its own in a file there, which is mounted anew before each command.
@@ -31,6 +33,11 @@ import tempfile
 import time
 
 import bench
+
+sys.path.insert(0, os.path.join(bench.TOP, "tests/integration/cli_review"))
+
+from code_world import KILLED, Coded  # pylint: disable=wrong-import-position
+from review_world import Guest  # pylint: disable=wrong-import-position
 
 RUNS = int(os.environ.get("BENCH_RUNS") or "4")
 FILES = int(os.environ.get("BENCH_PACK_FILES", "100000"))
@@ -65,10 +72,11 @@ def kernel_source(root):
     return True
 
 
-def timed(*command):
+def timed(*command, code=0, **how):
     """Milliseconds on the clock and of the processor, and what it printed."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    got = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    got = subprocess.run(command, check=False, stdout=subprocess.PIPE, **how)
+    assert got.returncode == code, command
     took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return took * 1000, cpu * 1000, got.stdout
@@ -91,6 +99,32 @@ def forget(path):
     shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
+class Sessions:
+    """`berm code` of a tree, one session after the other, each applied before the next."""
+
+    def __init__(self, work):
+        self.world = Coded(work)
+        self.turn = 0
+        self.last = self.world.code()
+        self.apply()
+
+    def apply(self):
+        """The agent wrote a file, which its user took."""
+        self.turn += 1
+        self.world.finished(self.last, Guest(self.world.tree).file("made", f"{self.turn}\n"))
+        self.world.run("apply", self.last, "--all")
+
+    def timed(self):
+        w, before = self.world, set(self.world.sessions())
+        got = timed(w.berm, "code", "--", "true", code=KILLED, cwd=w.tree, env=w.env, stdin=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL)
+        (self.last,) = set(w.sessions()) - before
+        return got
+
+    def was_over(self):
+        return self.world.info(self.last)["id"] in [self.world.info(s)["handed_to"] for s in self.world.sessions()]
+
+
 def kinds_of(work):
     tree, out = os.path.join(work, "tree"), os.path.join(work, "out")
     pack = [TOOL, "pack", tree]
@@ -100,6 +134,7 @@ def kinds_of(work):
         "pack": [*pack, out, *rules],
         "again": [*pack, out + "2", *rules, "--earlier", out],
         "over": [*pack, out + "3", *rules, "--earlier", out, "--over"],
+        "code": None,  # by Sessions
     }
     if os.environ.get("BENCH_PACK_SQUASH"):
         kinds["squash"] = [SQUASH, tree, os.path.join(work, "tree.sqfs")]
@@ -109,23 +144,26 @@ def kinds_of(work):
 def one_tree(name, work, runs, before=lambda: None):
     kinds = kinds_of(work)
     wall, cpu, said = {k: [] for k in kinds}, {k: [] for k in kinds}, {}
+    sessions = Sessions(work)
     outputs = {"tar": "tree.tar", "squash": "tree.sqfs", "again": "out2", "over": "out3"}
     for run in range(runs + 1):
         for kind, command in kinds.items():
             if kind == "again":
                 change_some(os.path.join(work, "tree"), run)
             before()
-            ms, cpu_ms, text = timed(*command)
+            ms, cpu_ms, text = timed(*command) if command else sessions.timed()
             if run > 0:
                 wall[kind].append(ms)
                 cpu[kind].append(cpu_ms)
-                said[kind] = json.loads(text) if kind not in ("tar", "squash") else {}
+                said[kind] = {} if kind in ("tar", "squash", "code") else json.loads(text)
             if kind in outputs:
                 forget(os.path.join(work, outputs[kind]))
             os.sync()
+        said["code"] = {"over": sessions.was_over()}
+        sessions.apply()
         forget(os.path.join(work, "out"))
     for kind in kinds:
-        more = {k: said[kind][k] for k in ("files", "file_bytes", "image_bytes", "reused_files")
+        more = {k: said[kind][k] for k in ("files", "file_bytes", "image_bytes", "reused_files", "over")
                 if k in said[kind]}
         bench.report(f"pack_{name}_{kind}_ms", wall[kind], **more)
         bench.report(f"pack_{name}_{kind}_cpu_ms", cpu[kind])
@@ -134,6 +172,8 @@ def one_tree(name, work, runs, before=lambda: None):
         bench.ratio(f"pack_{name}_{label}_tar", times["pack"], times["tar"],
                     budget=round(1 / 0.7, 3) if budget else None)
         bench.ratio(f"pack_{name}_over_{label}_tar", times["over"], times["tar"],
+                    budget=0.2 if budget else None)
+        bench.ratio(f"pack_{name}_code_{label}_tar", times["code"], times["tar"],
                     budget=0.2 if budget else None)
         bench.ratio(f"pack_{name}_over_{label}_pack", times["over"], times["pack"])
         bench.ratio(f"pack_{name}_again_{label}_tar", times["again"], times["tar"])

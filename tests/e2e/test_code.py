@@ -73,6 +73,10 @@ class Code:
         env = {**self.env, **more.pop("env", {})}
         return self.berm.run("code", *args, cwd=str(at or self.tree), env=env, **more)
 
+    def done(self, *args):
+        got = self.berm.run(*args)
+        assert got.returncode == 0, (got.stdout, got.stderr)
+
     def start(self, *args, stdin=subprocess.DEVNULL):
         return subprocess.Popen(self.berm.argv(["code", *args]), cwd=self.tree, env={**self.berm.env, **self.env},
                                 stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -353,8 +357,34 @@ def test_s16_s18_two_at_once_and_one_at_its_own_path(small, bb):
     one, two = sorted(small.sessions(), key=lambda s: "two" in small.work(s))
     assert "one" in small.work(one) and "one" not in small.work(two)
     assert small.info(two)["mount"] == str(small.tree)
-    # the second took from the first what had not changed, where times allow it
-    assert small.notes(two)["files"] == 2
+    # nobody is done with the first, so its base is its own
+    assert small.notes(two)["files"] == 2 and small.notes(two)["over"] is None
+    assert os.path.exists(small.path(one, "base.erofs"))
+
+
+def test_m2_e1_a_session_over_what_an_applied_one_had_packed(small):
+    """The guest finds the tree as it is now, and on its disk no byte of what went. The first can be undone."""
+    small.write("gone.txt", MARK * 400)
+    small.write("kept.txt", b"kept-all-the-time\n" * 400)
+    first = small.json("mine", "--no-settings", "--", "sh", "-c", "echo by the agent > made; echo edited > a.txt")
+    small.done("apply", first["session"], "--all")
+    (small.tree / "gone.txt").unlink()
+    # both places of metadata, and that of contents
+    script = "cat a.txt made; ls; for at in 0 32768 65536; do dd if=/dev/vdc bs=1M skip=$at count=2 2>/dev/null; "
+    script += f"done > raw; for what in kept-all {MARK.decode()}; do grep -qa $what raw; echo $?; done; "
+    script += "rm raw; echo 2 > two"
+    second = small.json("mine", "--no-settings", "--", "sh", "-c", script)
+    shares = subprocess.run(["cp", "--reflink=always", __file__, small.path(second["session"], "x")], check=False,
+                            capture_output=True).returncode == 0
+    assert second["packed"]["over"] == (None if shares else first["session"])
+    assert second["stdout"] == "edited\nby the agent\na.txt\nkept.txt\nmade\n0\n1\n", second
+    small.done("apply", second["session"], "--all")
+    assert (small.tree / "two").read_bytes() == b"2\n"
+    if not shares:
+        got = small.berm.run("diff", first["session"])
+        assert got.returncode == 125 and second["session"] in sandboxes.one_line(got.stderr), got
+    small.done("undo", first["session"])
+    assert (small.tree / "a.txt").read_bytes() == b"hello\n" and not (small.tree / "made").exists()
 
 
 def test_k4_a_killed_machine(small):

@@ -55,6 +55,9 @@ TEST(json_there_and_back)
 	in.spool_bytes = UINT64_C(1) << 40;
 	in.root_btime_ns = 1600000000123456789;
 	in.undecided = SESSION_UNKNOWN;
+	in.left = 3;
+	in.commits_home = 2;
+	memcpy(in.handed_to, "ba9876543210", 13);
 	(void)snprintf(in.why, sizeof(in.why), "a \x1b[31m guest's words");
 	memset(in.mount, 'm', sizeof(in.mount) - 1);
 	in.mount[0] = '/';
@@ -74,6 +77,9 @@ TEST(json_there_and_back)
 	CHECK_EQ(out.spool_bytes, in.spool_bytes);
 	CHECK_EQ(out.root_btime_ns, in.root_btime_ns);
 	CHECK_EQ(out.undecided, SESSION_UNKNOWN);
+	CHECK_EQ(out.left, 3);
+	CHECK_EQ(out.commits_home, 2);
+	CHECK_STR(out.handed_to, in.handed_to);
 	CHECK_EQ(
 		work_session_parse_json(
 			span_str(
@@ -81,6 +87,8 @@ TEST(json_there_and_back)
 			&out, &e),
 		0);
 	CHECK_EQ(out.undecided, SESSION_UNKNOWN); /* an older berm's */
+	CHECK_EQ(out.left, SESSION_UNKNOWN);
+	CHECK_STR(out.handed_to, "");
 	/* every prefix is refused, and leaves the output as it was */
 	memset(&out, 0xa5, sizeof(out));
 	for (size_t len = 0; len + 2 < b.len; len += 97) {
@@ -123,6 +131,11 @@ TEST(json_that_is_not_ours)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		CHECK_EQ(work_session_parse_json(span_str(bad[i]), &out, &e), -EBADMSG);
+	CHECK_EQ(work_session_parse_json(
+			 span_str("{\"state\":\"packed\",\"id\":\"0123456789ab\",\"root_hex\":\"\","
+	                          "\"mount_hex\":\"\",\"handed_to\":\"../x\"}"),
+			 &out, &e),
+	         -EBADMSG);
 }
 
 TEST(k12_one_holder_and_a_dead_one)
@@ -270,6 +283,75 @@ TEST(listed_newest_first_and_none_lost)
 	CHECK_EQ(l->items[18].state, SESSION_NONE);
 	CHECK(*l->items[18].why != '\0');
 	work_session_list_free(l);
+	place_fini(&p);
+}
+
+static void put_file(int dir_fd, const char *name)
+{
+	struct err e = { 0 };
+	int fd = -1;
+
+	CHECK_EQ(fd_openat(dir_fd, name, O_WRONLY | O_CREAT, 0600, &fd, &e), 0);
+	(void)close(fd);
+}
+
+/* The word alone hands nothing on, the file has to go as well; what belongs to none is removed. */
+TEST(handed_on_is_a_word_and_a_file_that_went)
+{
+	struct work_session_list *l = NULL;
+	struct work_session a;
+	struct place p;
+	struct err e = { 0 };
+
+	place_init(&p);
+	CHECK_EQ(work_session_new(p.fd, &sample, "pack", &a, &e), 0);
+	put_file(a.dir_fd, "base.erofs");
+	put_file(a.dir_fd, "base.manifest");
+	a.info.state = SESSION_APPLIED;
+	memcpy(a.info.handed_to, "ba9876543210", 13);
+	CHECK_EQ(work_session_save(&a, &e), 0);
+	work_session_unlock(&a);
+	CHECK_EQ(work_session_list(p.fd, &l, &e), 0);
+	CHECK_STR(l->items[0].handed_to, "");
+	CHECK_EQ(faccessat(a.dir_fd, "base.manifest", F_OK, 0), 0);
+	work_session_list_free(l);
+	CHECK_EQ(unlinkat(a.dir_fd, "base.erofs", 0), 0);
+	CHECK_EQ(work_session_list(p.fd, &l, &e), 0);
+	CHECK_STR(l->items[0].handed_to, "ba9876543210");
+	CHECK_EQ(faccessat(a.dir_fd, "base.manifest", F_OK, 0), -1);
+	work_session_list_free(l);
+	work_session_close(&a);
+	place_fini(&p);
+}
+
+/* Of a maker that was killed before it wrote a word nothing is kept; of any other work, all. */
+TEST(a_session_without_a_word)
+{
+	struct work_session_list *l = NULL;
+	struct work_session a;
+	struct work_session b;
+	struct place p;
+	struct err e = { 0 };
+
+	place_init(&p);
+	CHECK_EQ(work_session_new(p.fd, &sample, "pack", &a, &e), 0);
+	CHECK_EQ(work_session_new(p.fd, &sample, "pack", &b, &e), 0);
+	CHECK_EQ(unlinkat(a.dir_fd, "session.json", 0), 0);
+	CHECK_EQ(unlinkat(b.dir_fd, "session.json", 0), 0);
+	put_file(a.dir_fd, "session.json.0123~");
+	put_file(b.dir_fd, "spool.tar");
+	CHECK_EQ(work_session_list(p.fd, &l, &e), 0); /* held: somebody is at it */
+	work_session_list_free(l);
+	CHECK_EQ(faccessat(a.dir_fd, "lock", F_OK, 0), 0);
+	work_session_unlock(&a);
+	work_session_unlock(&b);
+	CHECK_EQ(work_session_list(p.fd, &l, &e), 0);
+	CHECK_EQ(l->count, 0);
+	work_session_list_free(l);
+	CHECK_EQ(faccessat(a.dir_fd, "lock", F_OK, 0), -1);
+	CHECK_EQ(faccessat(b.dir_fd, "spool.tar", F_OK, 0), 0);
+	work_session_close(&a);
+	work_session_close(&b);
 	place_fini(&p);
 }
 
