@@ -119,7 +119,7 @@ TEST(input_is_told_when_there_is_room)
 	sb = idle(b);
 	expect(sb, BERM_EVENT_STARTED);
 	p = exec(sb, cat, BERM_STREAM_PIPE, BERM_STREAM_PIPE);
-	/* what is not read comes to stand in the way of what is written: it is refused in between */
+	/* what is not read comes to stand in the way of what is written, which is refused then */
 	while (in < BYTES) {
 		ssize_t n = berm_write(p, data + in, BYTES - in, 0, &err);
 		struct berm_event ev = { 0 };
