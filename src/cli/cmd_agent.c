@@ -428,7 +428,12 @@ static const struct verb verb_agent_add = {
 	.args = "FILE",
 	.about =
 		"A profile named like an installed one changes what it says and leaves the rest; any other\n"
-		"is laid upon 'custom'. It is kept in ~/.config/berm/agents. Its form is in berm-agent(5).\n"
+		"is laid upon 'custom'. It is kept in ~/.config/berm/agents. Its form is in berm-agent(5);\n"
+		"the least of one that can be given a task, which the guest starts in the workspace:\n"
+		"\n"
+		"    version: 1\n"
+		"    command: [sh, ./agent.sh]\n"
+		"    arguments: { task: [\"{task}\"] }\n"
 		"\n"
 		"Exit status: 0 kept; 4 there is one of that name; 125 it is not valid, or anything else.\n",
 	.examples = "berm agent add my-agent.yaml\n"

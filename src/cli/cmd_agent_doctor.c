@@ -60,6 +60,8 @@ static void end(struct doctor *d)
 {
 	if (d->json)
 		buf_put_str(&d->b, "]");
+	else if (!*d->gap)
+		buf_put_str(&d->b, "  none\n");
 }
 
 /* One line, or one object with two members. */

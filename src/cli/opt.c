@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { PREFIX_LEN_MIN = 3 }; /* of fewer letters too many flags could be meant */
+
 static size_t least(size_t a, size_t b)
 {
 	return a < b ? a : b;
@@ -49,6 +51,22 @@ static const struct opt *find_letter(const struct verb *v, char letter)
 	return NULL;
 }
 
+/* The one flag that begins like that; of two none. */
+static const char *begins_like(const struct verb *v, const char *typed)
+{
+	size_t len = strlen(typed);
+	const char *found = NULL;
+
+	for (const struct opt *o = v->opts; o && o->id; o++) {
+		if (len < PREFIX_LEN_MIN || strncmp(o->name, typed, len) != 0)
+			continue;
+		if (found)
+			return NULL;
+		found = o->name;
+	}
+	return found;
+}
+
 static int unknown_long(const struct verb *v, const char *name, size_t len, struct err *e)
 {
 	size_t nearest = CLI_SUGGEST_DISTANCE_MAX + 1;
@@ -67,6 +85,8 @@ static int unknown_long(const struct verb *v, const char *name, size_t len, stru
 			best = o->name;
 		}
 	}
+	if (!best)
+		best = begins_like(v, typed);
 	if (best)
 		return err_set(e, -EINVAL, "unknown option '--%s': did you mean '--%s'?", typed,
 		               best);

@@ -292,8 +292,8 @@ const char *probe_remedy(const struct probe_verdict *v)
 		if (v->group_may)
 			return "add yourself to the group that owns it (sudo usermod -aG kvm "
 			       "$USER) and log in again";
-		return "have root give it to a group of yours: sudo chgrp kvm /dev/kvm; "
-		       "sudo chmod 660 /dev/kvm; sudo usermod -aG kvm $USER; log in again";
+		return "have root give it to a group of yours: sudo groupadd -rf kvm; "
+		       "sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; sudo usermod -aG kvm $USER; log in again";
 	case PROBE_BROKEN:
 		if (v->code == -EBUSY)
 			return "another hypervisor holds the processor's virtualization: stop it";

@@ -1,6 +1,7 @@
 #include "lib/sup.h"
 
 #include "base/clock.h"
+#include "base/units.h"
 #include "lib/state.h"
 
 #include <inttypes.h>
@@ -258,13 +259,24 @@ int sup_write_info(const struct sup *s, struct err *e)
 	return state_write_info(s->dir_fd, &info, e);
 }
 
+/* As --time and --idle are written by people, and not in the milliseconds they are kept in. */
+static void end_in_time(struct sup *s, uint8_t reason, const char *what, uint64_t ms,
+                        const char *flag)
+{
+	char storage[32];
+	struct buf b;
+
+	buf_init(&b, storage, sizeof(storage));
+	units_put_duration(&b, ms);
+	sup_end(s, reason, 124, "%s of %s (%s)", what, buf_cstr(&b), flag);
+}
+
 static void on_wall(uv_timer_t *t)
 {
 	struct sup *s = t->data;
 
 	s->result.limits_hit |= RESULT_HIT_TIME;
-	sup_end(s, RESULT_TIME, 124, "it ran for its time limit of %" PRIu64 " ms (--time)",
-	        s->spec.limits.time_ms);
+	end_in_time(s, RESULT_TIME, "it ran for its time limit", s->spec.limits.time_ms, "--time");
 }
 
 /* Idle is neither input, output nor more than a trickle of CPU time, by the host's own measure. */
@@ -282,8 +294,8 @@ static void on_idle_tick(uv_timer_t *t)
 	if (now - s->idle_since_ms < s->spec.limits.idle_ms)
 		return;
 	s->result.limits_hit |= RESULT_HIT_IDLE;
-	sup_end(s, RESULT_IDLE, 124, "it did nothing for its idle limit of %" PRIu64 " ms (--idle)",
-	        s->spec.limits.idle_ms);
+	end_in_time(s, RESULT_IDLE, "it did nothing for its idle limit", s->spec.limits.idle_ms,
+	            "--idle");
 }
 
 void sup_start_limits(struct sup *s)

@@ -6,13 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { A = 1, B, VALUE, CHOICE };
+enum { A = 1, B, VALUE, CHOICE, PLAIN, FIRST, SECOND };
 
 static const struct opt opts[] = {
 	{ A, 'a', "all", NULL, COMPLETE_NONE, "all of them" },
 	{ B, 'b', "brief", NULL, COMPLETE_NONE, "less" },
 	{ VALUE, 'e', "env", "NAME", COMPLETE_NONE, "a value" },
 	{ CHOICE, 0, "engine", "auto|qemu", COMPLETE_NONE, "a choice" },
+	{ PLAIN, 0, "plain-only", NULL, COMPLETE_NONE, "" },
+	{ FIRST, 0, "forgotten-first", NULL, COMPLETE_NONE, "" },
+	{ SECOND, 0, "forgotten-second", NULL, COMPLETE_NONE, "" },
 	OPT_END_ROW,
 };
 
@@ -156,6 +159,9 @@ TEST(mistakes_are_told_with_what_was_meant)
 {
 	bad(&mixed, "--al", "did you mean '--all'");
 	bad(&mixed, "--engnie auto", "did you mean '--engine'");
+	bad(&mixed, "--plain", "did you mean '--plain-only'");
+	bad(&mixed, "--pl", "unknown option '--pl'");
+	bad(&mixed, "--forgotten", "unknown option '--forgotten'");
 	bad(&mixed, "--zzzzzz", "unknown option '--zzzzzz'");
 	bad(&mixed, "-x", "unknown option '-x'");
 	bad(&mixed, "--all=1", "takes no value");
