@@ -1,18 +1,20 @@
-"""From an agent's end to the first screen of the review, and what large proposals take.
+"""A workspace in a guest and the review of it: from an agent's end to the first screen, what large
+proposals take, and how fast work in a workspace is. BENCH_PARTS names parts of it.
 
-Without a guest: a tree is packed, the stream of an agent that edited ten files is made by hand, and
-reviewdrive opens the review of it, as `berm review` does before it draws. `first` reads the
+`models` is without a guest: a tree is packed, the stream of an agent that edited ten files is made by
+hand, and reviewdrive opens the review of it, as `berm review` does before it draws. `first` reads the
 proposal in its jail as well; `again` finds its index. Trees: 1,000 files and BENCH_PACK_FILES
-(100,000) made here, and the kernel's source if linux-source is installed. The ratio of the large
-tree to the small one says whether the time follows the tree.
+(100,000) made here, the kernel's source if linux-source is installed, and BENCH_L5_FILES (200,000)
+of a KiB, of which one is edited (L5). The ratio of a large tree to the small one says whether the time follows
+the tree. Of each, what memory is needed at most, in MiB: the packer's, and the jailed reader's for a
+proposal of 100,000 files (L6, L7). `export` is how fast an upper layer of BENCH_EXPORT_MIB (2048) is exported (M6),
+by the same code that runs in the guest.
 
-Then what is needed at most: memory of the packer and of the jailed reader on a tree of 100,000 files
-and a proposal of as many (L6, L7), in MiB; and how fast an upper layer of BENCH_EXPORT_MIB is
-exported (M6), by the same code that runs in the guest.
-
-Where the installation can start guests, `berm code` once whole: from the end of its command to the
-first screen, on a terminal. With BENCH_REVIEW_GUEST=1, git status in the guest against the host's
-(M3): a fifth of the host's processor on a software engine, so it says something on the kvm engine.
+`screen` is the whole of it: `berm code`, from the end of its command to the first screen, on a terminal.
+`work`, `watch`, `idle` and `shared` are in workspace_parts.py. They take the engine that BENCH_ENGINE names, or berm's
+own choice; for the kvm engine in the test host, see docs/benchmarks.md. With BENCH_REVIEW_GUEST=1, `status`: git status
+in the guest against the host's (M3): a fifth of the host's processor on a software engine, so it says something on the
+kvm engine.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ import time
 
 import bench
 import bench_pack
+import workspace_parts
 
 sys.path.insert(0, os.path.join(bench.TOP, "tests", "integration", "review"))
 
@@ -33,13 +36,14 @@ import review_world  # noqa: E402
 from proposal_stream import BLOCK, Stream, header, record  # noqa: E402
 
 RUNS = int(os.environ.get("BENCH_RUNS") or "10")
-EXPORT_MIB = int(os.environ.get("BENCH_EXPORT_MIB") or "1024")
+EXPORT_MIB = int(os.environ.get("BENCH_EXPORT_MIB") or "2048")
+L5_FILES = int(os.environ.get("BENCH_L5_FILES") or "200000")
 MAIN = os.path.join(bench.TOP, "build/main/tests/integration")
 EXPORT = os.path.join(MAIN, "work/exportdrive")
 PROPOSAL = os.path.join(MAIN, "work/proposaldrive")
 UNPACK = os.path.join(bench.TOP, "build/main/src/bin/berm-unpack")
 EDITS = 10
-FIRST_SCREEN_MS = 1000
+FIRST_SCREEN_MS, SCREENS, GUEST_S = 1000, 2, 300
 PACKER_MIB, PARSER_MIB, EXPORT_MB_S = 256, 128, 500
 WIDE = 100_000
 
@@ -52,38 +56,38 @@ def files_of(tree):
     return [path for path in found if path.endswith((".c", ".h"))]
 
 
-def edited(world):
-    """What an agent leaves that edited ten files all over the tree."""
+def edited(world, edits):
+    """What an agent leaves that edited so many files all over the tree."""
     paths = files_of(world.tree)
-    for i in range(EDITS):
-        path = paths[len(paths) * i // EDITS]
+    for i in range(edits):
+        path = paths[len(paths) * i // edits]
         with open(world.at(path), "rb") as f:
             text = f.read().decode("latin-1")
         world.agent.file(path, (text + "/* edited */\n").encode("latin-1"))
     world.guest()
 
 
-def open_ms(world):
+def open_ms(world, edits):
     """From the start of the program to the whole list of what waits."""
     began = time.perf_counter()
     with world.review() as r:
         took = (time.perf_counter() - began) * 1000
         waiting = r.totals()["undecided"]
-    if waiting != EDITS:
-        sys.exit(f"bench_review: {waiting} changes wait, and {EDITS} were made")
+    if waiting != edits:
+        sys.exit(f"bench_review: {waiting} changes wait, and {edits} were made")
     return took
 
 
-def review_of(name, world):
+def review_of(name, world, edits):
     """Milliseconds of the first opening of a proposal, and of later ones."""
-    edited(world)
+    edited(world, edits)
     index = os.path.join(world.session, "proposal.idx")
     first, again = [], []
     for _ in range(RUNS):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(index)
-        first.append(open_ms(world))
-        again.append(open_ms(world))
+        first.append(open_ms(world, edits))
+        again.append(open_ms(world, edits))
     bench.report(f"review_{name}_first_ms", first, budget=FIRST_SCREEN_MS, better="lower")
     bench.report(f"review_{name}_again_ms", again, budget=FIRST_SCREEN_MS, better="lower")
     return first
@@ -102,19 +106,35 @@ def small(root):
     bench_pack.FILES = files
 
 
-def models():
+def many(root):
+    """Of a KiB each, a thousand in a directory."""
+    for i in range(L5_FILES):
+        folder = os.path.join(root, f"d{i // 1000}")
+        if i % 1000 == 0:
+            os.mkdir(folder)
+        with open(os.path.join(folder, f"f{i}.c"), "wb") as f:
+            f.write(b"%0*d" % (1024, i))
+
+
+TREES = (("small", small, EDITS), ("synthetic", bench_pack.synthetic, EDITS),
+         ("kernel", bench_pack.kernel_source, EDITS), ("l5", many, 1))
+
+
+def trees(parts):
+    """Each is made once for all that is done with it: to make and remove 100,000 files may take minutes."""
     times = {}
-    for name, make in (("small", small), ("synthetic", bench_pack.synthetic),
-                       ("kernel", bench_pack.kernel_source)):
+    for name, make, edits in TREES:
         with packed(make) as world:
             if world is None:
                 bench.note("review: no linux-source here: only trees made for this were measured")
                 continue
-            times[name] = review_of(name, world)
-            if name == "synthetic":
-                memory(world)
-    for name in times.keys() - {"small"}:
-        bench.ratio(f"review_{name}_ratio_small", times[name], times["small"], budget=1.5)
+            if "models" in parts:
+                times[name] = review_of(name, world, edits)
+                if name != "small":
+                    memory(name, world)
+                    bench.ratio(f"review_{name}_ratio_small", times[name], times["small"], budget=1.5)
+            if "screen" in parts and name != "l5":
+                exit_to_screen(name, world.tree)
 
 
 # -- what it takes --------------------------------------------------------------------------------
@@ -145,13 +165,13 @@ def wide_spool(path, count):
         f.write(stream.whole())
 
 
-def memory(world):
+def memory(name, world):
     at = os.path.join(world.path, "memory")
     spool, index = os.path.join(world.path, "spool"), os.path.join(world.path, "index")
-    bench.report("pack_peak_mib", [peak_mib(bench_pack.TOOL, "pack", world.tree, at)],
-                 budget=PACKER_MIB, better="lower", files=bench_pack.FILES)
+    bench.report(f"pack_{name}_peak_mib", [peak_mib(bench_pack.TOOL, "pack", world.tree, at)],
+                 budget=PACKER_MIB, better="lower")
     wide_spool(spool, WIDE)
-    bench.report("proposal_peak_mib",
+    bench.report(f"proposal_{name}_peak_mib",
                  [peak_mib(PROPOSAL, "unpack", UNPACK, spool, os.path.join(at, "base.erofs"), index)],
                  budget=PARSER_MIB, better="lower", entries=WIDE)
     for path in (at, spool, index):
@@ -159,7 +179,8 @@ def memory(world):
 
 
 def export():
-    rates = []
+    """On the clock, and by the processor's time alone, which what else runs here does not change."""
+    rates, cpu_rates, size = [], [], EXPORT_MIB * (1 << 20) / 1e3
     with bench_pack.folder() as work:
         upper = os.path.join(work, "upper")
         os.mkdir(upper)
@@ -169,11 +190,12 @@ def export():
                 f.write(piece)
         os.sync()
         for run in range(3 + 1):
-            began = time.perf_counter()
-            subprocess.run([EXPORT, upper, "/dev/null"], check=True)
+            ms, cpu_ms, _ = bench_pack.timed(EXPORT, upper, "/dev/null")
             if run > 0:
-                rates.append(EXPORT_MIB * (1 << 20) / 1e6 / (time.perf_counter() - began))
+                rates.append(size / ms)
+                cpu_rates.append(size / cpu_ms)
     bench.report("export_mb_s", rates, budget=EXPORT_MB_S, better="higher", mib=EXPORT_MIB)
+    bench.report("export_cpu_mb_s", cpu_rates, better="higher")
 
 
 # -- the whole of it ------------------------------------------------------------------------------
@@ -216,35 +238,24 @@ class Terminal:
         os.waitpid(self.pid, 0)
 
 
-def verbs(state):
-    got = subprocess.run([state.berm, "help"], env=state.env, capture_output=True, text=True, check=False)
-    return got.stdout.split()
-
-
-def code(state, tree, *args):
-    return [state.berm, "code", "custom", "-C", tree, "--no-settings", *args]
-
-
-def exit_to_screen(name, make):
+def exit_to_screen(name, tree):
     """`berm code`, from its command's last word to the review's first screen."""
     times = []
-    with bench.State() as state, bench_pack.folder() as work:
-        tree = os.path.join(work, "tree")
-        os.mkdir(tree)
-        make(tree)
-        paths = " ".join(files_of(tree)[:EDITS - 1])
+    with bench.State() as state:
+        paths = files_of(tree)
+        paths = " ".join(paths[len(paths) * i // EDITS] for i in range(EDITS - 1))
         script = f"for f in {paths}; do echo edited >> $f; done; echo x > zz-new; printf 'agent-%s' done"
-        for run in range(2 + 1):
-            t = Terminal(code(state, tree, "--on-exit", "review", "--", "sh", "-c", script), state.env, tree)
-            ended = t.until(b"agent-done", 300)
-            shown = t.until(b"zz-new", 120) if ended else None
+        for run in range(SCREENS + 1):
+            argv = workspace_parts.code(state, tree, "--on-exit", "review", "--", "sh", "-c", script)
+            t = Terminal(argv, state.env, tree)
+            ended = t.until(b"agent-done", GUEST_S)
+            shown = t.until(b"zz-new", GUEST_S) if ended else None
             t.close()
             if shown is None:
-                bench.note(f"review: no first screen of {name}: {t.seen[-300:]!r}")
-                return
+                sys.exit(f"bench_review: no first screen of {name}: {t.seen[-300:]!r}")
             if run > 0:
                 times.append((shown - ended) * 1000)
-    bench.report(f"review_{name}_exit_to_screen_ms", times, budget=FIRST_SCREEN_MS, better="lower")
+        bench.report(f"review_{name}_exit_to_screen_ms", times, budget=FIRST_SCREEN_MS, better="lower")
 
 
 STATUS = """
@@ -267,7 +278,7 @@ def git_status():
             subprocess.run([*git, *words], check=True, stdout=subprocess.DEVNULL)
         time.sleep(3)  # an index as young as its files proves nothing
         subprocess.run([*git, "status"], check=True, stdout=subprocess.DEVNULL)
-        argv = code(state, tree, "--on-exit", "keep", "--no-tty", "--", "python3", "-c", STATUS)
+        argv = workspace_parts.code(state, tree, "--on-exit", "keep", "--no-tty", "--", "python3", "-c", STATUS)
         host = subprocess.run(["python3", "-c", STATUS], cwd=tree, check=True, capture_output=True, text=True)
         guest = subprocess.run(argv, env=state.env, check=True, capture_output=True, text=True)
     times = {}
@@ -282,21 +293,27 @@ def git_status():
     bench.ratio("status_later_ratio_host", times["guest"][1:], times["host"][1:], budget=1.2)
 
 
+PARTS = {"export": export, **workspace_parts.PARTS, "status": git_status}
+OF_TREES = ("models", "screen")
+
+
 def main():
     for program in (review_world.DRIVE, review_world.BASETOOL, EXPORT, PROPOSAL, UNPACK):
         if not os.path.exists(program):
             sys.exit(f"bench_review: no {program}: ninja -C build/main")
-    models()
-    export()
-    with bench.State() as state:
-        whole = {"code", "review"} <= set(verbs(state))
-    if whole:
-        exit_to_screen("small", small)
-        exit_to_screen("synthetic", bench_pack.synthetic)
-    else:
-        bench.note("review: this installation has no berm code and berm review: not measured as a whole")
-    if os.environ.get("BENCH_REVIEW_GUEST"):
-        git_status()
+    every = [*OF_TREES, *PARTS]
+    names = os.environ.get("BENCH_PARTS", "").split()
+    names = names or [n for n in every if n != "status" or os.environ.get("BENCH_REVIEW_GUEST")]
+    for name in names:
+        if name not in every:
+            sys.exit(f"bench_review: there is no part '{name}': {' '.join(every)}")
+    if set(OF_TREES) & set(names):
+        bench.note("review: models, screen")
+        trees(names)
+    for name in names:
+        if name in PARTS:
+            bench.note(f"review: {name}")
+            PARTS[name]()
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ class HandRestore:
         return took, identity_ms
 
 
-def hand_boot(work, image):
-    """Boot, handshake, first exec, with a fresh scratch disk formatted beforehand."""
+def booted(work, image):
+    """QEMU, booted by hand with a fresh scratch disk that was formatted beforehand, once it has answered; and
+    milliseconds from its start, handshake and first exec included."""
     scratch, ram = os.path.join(work, "cold-scratch"), os.path.join(work, "cold-ram")
     for path, size in ((scratch, 4 << 30), (ram, bench.MEMORY_MIB << 20)):
         with open(path, "wb") as f:
@@ -55,7 +56,11 @@ def hand_boot(work, image):
     peer.send(wire.HELLO_OK, payload=wire.VERSION.to_bytes(4, "little"))
     peer.identity()
     bench.first_answer(peer)
-    took = (time.perf_counter() - start) * 1000
+    return q, (time.perf_counter() - start) * 1000
+
+
+def hand_boot(work, image):
+    q, took = booted(work, image)
     q.close()
     return took
 

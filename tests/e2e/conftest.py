@@ -160,10 +160,10 @@ def egress(request, stage, shared_state, world):
 @pytest.fixture(scope="session")
 def clients(stage, shared_state):
     """The name of an image with the clients that agents use."""
-    why = client_image.missing()
+    why = client_image.CLIENTS.missing()
     if why:
         pytest.skip(why)
-    return images.import_image(sandboxes.Berm(shared_state, stage), client_image.tar(), "clients")
+    return images.import_image(sandboxes.Berm(shared_state, stage), client_image.CLIENTS.tar(), "clients")
 
 
 @pytest.fixture(scope="module")

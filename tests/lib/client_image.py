@@ -1,9 +1,10 @@
-"""An image with the clients that agents use: pip, requests, websockets, Node, npm, gRPC, openssl, besides what the
-default image has. Built with mmdebstrap once for each recipe, and then taken from a cache.
+"""Images of Debian packages, built with mmdebstrap once for each recipe, and then taken from a cache. CLIENTS has
+what agents use: pip, requests, websockets, Node, npm, gRPC, openssl, besides what the default image has.
 """
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
@@ -38,62 +39,64 @@ chroot "$1" python3 -m compileall -q /usr/lib/python3.11 /usr/lib/python3 || tru
 """
 
 
-def cache():
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(home, "berm", "test-image")
-
-
 def sources():
     got = subprocess.run([f"{bermtest.TOP}/images/default/sources", SUITE], capture_output=True, text=True, check=False)
     return got.stdout
 
 
-def key():
-    h = hashlib.sha256(repr((PACKAGES, LEFT_OUT, CUSTOMIZE, SUITE)).encode())
-    return h.hexdigest()[:16]
+class Recipe:
+    """Packages, patterns of files that are left out of them, and a script that is given the root at last. Each recipe
+    has a folder of the cache by itself."""
 
+    def __init__(self, folder, packages, left_out, customize):
+        self.packages, self.left_out, self.customize = packages, left_out, customize
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        self.folder = os.path.join(home, "berm", folder)
 
-def missing():
-    """Why there can be no such image, or ""."""
-    if os.path.exists(f"{cache()}/{key()}.tar"):
-        return ""
-    if not shutil.which("mmdebstrap"):
-        return "apt install mmdebstrap"
-    return "" if sources() else f"this host's apt has no source for Debian {SUITE}"
+    def path(self):
+        h = hashlib.sha256(repr((self.packages, self.left_out, self.customize, SUITE)).encode())
+        return os.path.join(self.folder, f"{h.hexdigest()[:16]}.tar")
 
+    def missing(self):
+        """Why there can be no such image, or ""."""
+        if os.path.exists(self.path()):
+            return ""
+        if not shutil.which("mmdebstrap"):
+            return "apt install mmdebstrap"
+        return "" if sources() else f"this host's apt has no source for Debian {SUITE}"
 
-def build(path):
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as work:
-        os.chmod(work, 0o755)
-        hook = os.path.join(work, "customize")
-        with open(hook, "w", encoding="utf-8") as f:
-            f.write("#!/bin/sh\n" + CUSTOMIZE)
-        os.chmod(hook, 0o755)
-        tar = os.path.join(work, "root.tar")
-        argv = ["mmdebstrap", "--variant=essential", "--format=tar", "--architectures=amd64",
-                "--mode=" + ("auto" if os.geteuid() == 0 else "unshare"), f"--include={','.join(PACKAGES)}",
-                "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
-                *[f"--dpkgopt=path-exclude={p}" for p in LEFT_OUT], f"--customize-hook={hook}"]
-        config = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
-        for line in config.splitlines():
-            if line.startswith(("Acquire::http", "Acquire::https", "Acquire::Retries")):
-                argv.append(f"--aptopt={line.rstrip(';')}")
-        got = subprocess.run([*argv, SUITE, tar, "-"], input=sources(), capture_output=True, text=True,
-                             timeout=SECONDS_MAX, check=False)
-        assert got.returncode == 0, f"mmdebstrap: {got.stderr[-3000:]}"
-        os.rename(tar, path)
+    def build(self, path):
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as work:
+            os.chmod(work, 0o755)
+            hook = os.path.join(work, "customize")
+            with open(hook, "w", encoding="utf-8") as f:
+                f.write("#!/bin/sh\n" + self.customize)
+            os.chmod(hook, 0o755)
+            tar = os.path.join(work, "root.tar")
+            argv = ["mmdebstrap", "--variant=essential", "--format=tar", "--architectures=amd64",
+                    "--mode=" + ("auto" if os.geteuid() == 0 else "unshare"), f"--include={','.join(self.packages)}",
+                    "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
+                    *[f"--dpkgopt=path-exclude={p}" for p in self.left_out], f"--customize-hook={hook}"]
+            config = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
+            for line in config.splitlines():
+                if line.startswith(("Acquire::http", "Acquire::https", "Acquire::Retries")):
+                    argv.append(f"--aptopt={line.rstrip(';')}")
+            got = subprocess.run([*argv, SUITE, tar, "-"], input=sources(), capture_output=True, text=True,
+                                 timeout=SECONDS_MAX, check=False)
+            assert got.returncode == 0, f"mmdebstrap: {got.stderr[-3000:]}"
+            os.rename(tar, path)
 
-
-def tar():
-    """The path of its root file system as a tar."""
-    os.makedirs(cache(), exist_ok=True)
-    path = f"{cache()}/{key()}.tar"
-    with open(f"{cache()}/.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not os.path.exists(path):
-            for old in os.listdir(cache()):
-                if old.endswith(".tar"):
+    def tar(self):
+        """The path of its root file system as a tar."""
+        os.makedirs(self.folder, exist_ok=True)
+        with open(f"{self.folder}/.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.exists(self.path()):
+                for old in glob.glob(f"{self.folder}/*.tar"):
                     with contextlib.suppress(OSError):
-                        os.unlink(f"{cache()}/{old}")
-            build(path)
-    return path
+                        os.unlink(old)
+                self.build(self.path())
+        return self.path()
+
+
+CLIENTS = Recipe("test-image", PACKAGES, LEFT_OUT, CUSTOMIZE)
