@@ -179,7 +179,8 @@ static int put(struct walk *w, struct change *c, const struct around *a, struct 
 	if (r < 0)
 		return r;
 	c->result_mode = c->guest.mode;
-	if (c->proposal_why != PROPOSAL_WHY_NONE && c->guest.kind == 0) {
+	if (c->proposal_why == PROPOSAL_WHY_OURS ||
+	    (c->proposal_why != PROPOSAL_WHY_NONE && c->guest.kind == 0)) {
 		c->state = CHANGE_STAYS_OUT;
 		c->why = CHANGE_WHY_PROPOSAL;
 	} else if (a->in_git) {
@@ -484,7 +485,7 @@ static int visit(struct walk *w, struct pair *p, const struct place *pl, unsigne
 	case PROPOSAL_DIR:
 		return visit_dir(w, p, pl, depth, e);
 	case PROPOSAL_WHITEOUT:
-		if (p->has_base)
+		if (p->has_base && p->n.why != PROPOSAL_WHY_OURS)
 			return remove_whole(w, p->n.path, p->from, &p->b, p->around.in_git, e);
 		return p->n.why == PROPOSAL_WHY_NONE ? 0 : put_pair(w, p, CHANGE_DELETE, e);
 	case PROPOSAL_OTHER:

@@ -129,6 +129,13 @@ static void refuse_source(struct proposal_entry *en, enum proposal_why why)
 		en->why = (uint8_t)why;
 }
 
+static bool is_ours(struct span path)
+{
+	const struct span prefix = span_str(PROPOSAL_OURS_PREFIX);
+
+	return path.len >= prefix.len && span_equal(span_of(path.at, prefix.len), prefix);
+}
+
 static int check_redirect(struct proposal_check *c, struct proposal_entry *en, struct level *l,
                           struct err *e)
 {
@@ -140,8 +147,9 @@ static int check_redirect(struct proposal_check *c, struct proposal_entry *en, s
 		r = c->base.find(c->base.arg, en->target, &found, e);
 	if (r < 0)
 		return r;
-	if (!found.there || !found.dir) {
-		refuse_source(en, PROPOSAL_WHY_NO_SOURCE);
+	if (!found.there || !found.dir || is_ours(en->target)) {
+		refuse_source(en, found.there && found.dir ? PROPOSAL_WHY_OURS
+		                                           : PROPOSAL_WHY_NO_SOURCE);
 		return 0;
 	}
 	r = add_source(c, found.id, &twice, e);
@@ -191,13 +199,6 @@ static void check_root(struct proposal_check *c, struct proposal_entry *en)
 	c->levels[0].in_base = true;
 }
 
-static bool is_ours(struct span name)
-{
-	const struct span prefix = span_str(PROPOSAL_OURS_PREFIX);
-
-	return name.len >= prefix.len && span_equal(span_of(name.at, prefix.len), prefix);
-}
-
 int proposal_check_entry(struct proposal_check *c, struct proposal_entry *en, struct err *e)
 {
 	unsigned depth = wpath_depth(en->path);
@@ -213,11 +214,11 @@ int proposal_check_entry(struct proposal_check *c, struct proposal_entry *en, st
 	}
 	l = &c->levels[depth];
 	parent = &c->levels[depth - 1];
-	ours = parent->ours || (depth == 1 && is_ours(en->path));
 	if (en->kind == PROPOSAL_WHITEOUT)
 		r = check_whiteout(c, parent, en, e);
 	else if (en->kind == PROPOSAL_DIR)
 		r = check_dir(c, parent, en, l, e);
+	ours = parent->ours || (depth == 1 && is_ours(en->path)) || en->why == PROPOSAL_WHY_OURS;
 	if (en->kind == PROPOSAL_DIR)
 		l->ours = ours;
 	if (ours)

@@ -410,3 +410,38 @@ def test_v10_only_berms_own_programs_are_executed(cli, tmp_path):
         assert calls[0] == cli.berm
         assert set(calls[1:]) <= own, calls
     assert not os.path.exists(s.at("evil"))
+
+
+def test_t14_t16_names_that_mean_something_elsewhere(cli):
+    """Names that are ours stay out, and nothing of the host's that has one is touched; names of archives and
+    overlays are names like any."""
+    s = cli.session()
+    s.host("mkdir .berm-stage-old .berm-stage-away; for f in .berm-stage-old/x .berm-stage-away/x .berm-stage-edited"
+           " .berm-stage-gone plain; do echo mine > $f; done")
+    s.pack()
+    ours = [".berm-stage-" + s.id, ".berm-stage-edited", ".berm-stage-link", ".berm-stage-dir", ".berm-stage-gone",
+            ".berm-stage-old"]
+    for path in ours[:2]:
+        s.agent.file(path, "theirs\n")
+    s.agent.link(".berm-stage-link", "/etc")
+    s.agent.dir(".berm-stage-dir")
+    s.agent.file(".berm-stage-dir/x", "x")
+    s.agent.gone(".berm-stage-gone")
+    s.agent.gone(".berm-stage-old")
+    s.agent.renamed(".berm-stage-away", "taken")
+    names = [".berm-end", ".berm-pax", ".wh.plain", ".wh..wh..opq", "dir/.berm-stage-x", "berm-kept", "journal"]
+    s.agent.dir("dir")
+    for path in names:
+        s.agent.file(path, path)
+    s.agent.file("plain", "theirs\n")
+    s.guest()
+    before = {p: x for p, x in snapshot(s.tree).items() if p.startswith(".berm-stage-")}
+    found = s.changes()
+    for path in ours:
+        assert (found[path]["section"], found[path]["decidable"]) == ("out", False), found[path]
+        assert "berm keeps" in found[path]["reason"], found[path]
+    assert "has a name that berm keeps for itself" in s.run("diff").out
+    s.run("apply", "--all")
+    after = snapshot(s.tree)
+    assert {p: x for p, x in after.items() if p.startswith(".berm-stage-")} == before
+    assert s.read("plain") == "theirs\n" and all(s.read(path) == path for path in names)
