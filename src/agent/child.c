@@ -136,7 +136,7 @@ _Noreturn static void child_main(const struct ends *x, struct mail *mail)
 	case WIRE_PUT:
 		files_put_main(span_of(mail->payload, mail->bytes));
 	case WIRE_COLLECT:
-		collect_main(span_of(mail->payload, mail->bytes));
+		collect_main(mail);
 	default:
 		files_get_main(span_of(mail->payload, mail->bytes));
 	}

@@ -30,12 +30,14 @@ enum {
 	CHILD_OUT_BYTES = 256 << 10, /* what a command may write ahead of us */
 };
 
-/* What a child finds in its mail. Written before it is woken, and by nobody afterwards. */
+/* What a child finds in its mail. Written before it is woken, and then by the child alone. */
 struct mail {
 	uint8_t type;   /* WIRE_EXEC, WIRE_PUT, WIRE_GET or WIRE_COLLECT */
 	int32_t pty;    /* number of the pty to run on, or -1 */
 	uint32_t bytes; /* of the payload */
 	uint8_t payload[WIRE_EXEC_MAX];
+	/* of a COLLECT: how long its output will be; 0: not known yet. Atomic */
+	uint64_t answer;
 };
 
 struct child {

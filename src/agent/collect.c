@@ -72,17 +72,17 @@ static int freeze_disk(int scratch_fd, struct err *e)
 	return 0;
 }
 
-void collect_main(struct span order)
+void collect_main(struct mail *mail)
 {
 	struct order o;
 	struct err e = { 0 };
 
-	if (order.len != sizeof(o))
+	if (mail->bytes != sizeof(o))
 		report_end(EINVAL, WIRE_AT_SYSTEM, "no order that can be read");
-	memcpy(&o, order.at, sizeof(o));
+	memcpy(&o, mail->payload, sizeof(o));
 	if (o.upper_fd < 0)
 		report_end(ENOENT, WIRE_AT_PATH, "this guest has no workspace");
 	if (await_rest(o.events_fd, &e) < 0 || freeze_disk(o.scratch_fd, &e) < 0)
 		report_err(&e, WIRE_AT_SYSTEM);
-	export_main(o.upper_fd);
+	export_main(o.upper_fd, &mail->answer);
 }

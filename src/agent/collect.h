@@ -11,9 +11,10 @@
 #include "wire/wire.h"
 
 struct agent;
+struct mail;
 
 /* Stops the workload and opens the stream. */
 void collect_begin(struct agent *a, const struct wire_frame *f);
 
-/* In the child: waits for the workload's rest, freezes the disk, exports. */
-_Noreturn void collect_main(struct span order);
+/* In the child: waits for the workload's rest, freezes the disk, says how much it is, exports. */
+_Noreturn void collect_main(struct mail *mail);

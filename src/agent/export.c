@@ -12,13 +12,14 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
-enum { ATTR_NAME_MAX = 64, NAMES_ROOM = 4096 };
+enum { ATTR_NAME_MAX = 64, NAMES_ROOM = 4096, PART_MAX = 255, NS_MAX = 999999999 };
 
 struct exporter {
 	struct export_tar tar;
 	const char *attrs;
 	char path[EXPORT_PATH_MAX + 1]; /* of the present entry; "" is the root */
 	size_t len;
+	uint64_t zeros_left; /* see EXPORT_ZEROS_MAX */
 	struct export_extent extents[EXPORT_EXTENTS_MAX];
 };
 
@@ -117,7 +118,7 @@ static int read_names(const struct exporter *x, int dir_fd, struct names *n, str
 
 /* --- attributes --- */
 
-/* Length of the value, 0 if there is none; ret is NUL-ended. */
+/* Length of the value, 0 if there is none; ret is NUL-ended. One longer than any path is "/". */
 static int attr(const struct exporter *x, int fd, const char *name, char ret[EXPORT_ATTR_MAX],
                 size_t *ret_len, struct err *e)
 {
@@ -129,6 +130,10 @@ static int attr(const struct exporter *x, int fd, const char *name, char ret[EXP
 	buf_put_str(&b, x->attrs);
 	buf_put_str(&b, name);
 	n = fgetxattr(fd, buf_cstr(&b), ret, EXPORT_ATTR_MAX - 1);
+	if (n < 0 && errno == ERANGE) {
+		ret[0] = '/';
+		n = 1;
+	}
 	if (n < 0 && errno != ENODATA && errno != EOPNOTSUPP)
 		return fail_here(x, e, "read the attributes of");
 	*ret_len = n > 0 ? (size_t)n : 0;
@@ -164,6 +169,41 @@ static void lower_of(const struct place *parent, const char *name, struct place 
 	p->lower = parent->lower && buf_ok(&b);
 }
 
+/* Could a base have a directory there? */
+static bool is_base_path(const char *path)
+{
+	unsigned parts = 0;
+
+	for (;;) {
+		size_t len = strcspn(path, "/");
+
+		if (len == 0 || len > PART_MAX || ++parts > EXPORT_DEPTH_MAX ||
+		    (path[0] == '.' && (len == 1 || (len == 2 && path[1] == '.'))))
+			return false;
+		path += len;
+		if (!*path)
+			return true;
+		path++;
+	}
+}
+
+/*
+ * base = where a redirect leads. The guest's root may have written anything there: what the kernel
+ * would not take leads nowhere.
+ */
+static void redirected(const struct place *parent, struct span redirect, struct place *p)
+{
+	const struct place base = { .lower = true };
+	const char *text = (const char *)redirect.at;
+	bool whole = text[0] == '/';
+
+	p->lower = false;
+	if (strlen(text) != redirect.len || (!whole && (!parent || strchr(text, '/'))))
+		return;
+	lower_of(whole ? &base : parent, whole ? text + 1 : text, p);
+	p->lower = p->lower && is_base_path(p->base);
+}
+
 /* What the directory hides, or where it came from. */
 static int read_marks(const struct exporter *x, const struct place *parent, const char *name,
                       struct place *p, struct export_entry *en, struct err *e)
@@ -179,19 +219,17 @@ static int read_marks(const struct exporter *x, const struct place *parent, cons
 	if (r < 0)
 		return r;
 	p->xwhiteouts = opaque_len == 1 && opaque[0] == 'x';
-	en->opaque = opaque_len > 0 && !p->xwhiteouts;
+	en->opaque = opaque_len == 1 && opaque[0] == 'y';
 	if (en->opaque)
 		p->lower = false;
-	else if (redirect_len == 0 && parent)
-		lower_of(parent, name, p);
-	else if (redirect_len == 0)
-		p->lower = true; /* the root's is the base itself */
-	else if (redirect[0] == '/')
-		lower_of(&(struct place){ .lower = true }, redirect + 1, p);
+	else if (redirect_len > 0)
+		redirected(parent, span_of(redirect, redirect_len), p);
 	else if (parent)
-		lower_of(parent, redirect, p);
+		lower_of(parent, name, p);
+	else
+		p->lower = true;             /* the root's is the base itself */
 	if (!en->opaque && redirect_len > 0) /* "." is what no directory can come from */
-		en->redirect = p->lower && *p->base ? p->base : ".";
+		en->redirect = p->lower ? p->base : ".";
 	return 0;
 }
 
@@ -227,11 +265,30 @@ static void add_extent(struct export_extent *v, size_t *count, uint64_t *gap, ui
 	v[(*count)++] = (struct export_extent){ .off = from, .len = end - from };
 }
 
-/* Where a file has data. One that is all data has one extent, or none if it is empty. */
+/* May these extents be sent, of which `data` bytes are no zeros in place of holes? */
+static bool may_fill(struct exporter *x, const struct export_entry *en, uint64_t data)
+{
+	uint64_t stored = 0;
+
+	for (size_t i = 0; i < en->extent_count; i++)
+		stored += en->extents[i].len;
+	if (stored - data <= data)
+		return true;
+	if (stored - data > x->zeros_left)
+		return false;
+	x->zeros_left -= stored - data;
+	return true;
+}
+
+/*
+ * Where a file has data. One that is all data has one extent, or none if it is empty; one whose
+ * holes cannot be told, and are too much to be sent, becomes a word.
+ */
 static int map_file(struct exporter *x, int fd, const struct stat *st, struct export_entry *en,
                     struct err *e)
 {
 	off_t size = st->st_size;
+	uint64_t data = 0;
 	uint64_t gap = 1;
 	off_t at = 0;
 
@@ -246,15 +303,21 @@ static int map_file(struct exporter *x, int fd, const struct stat *st, struct ex
 		off_t end;
 
 		if (from < 0 && errno == ENXIO)
-			return 0;
+			break;
 		end = from < 0 ? -1 : lseek(fd, from, SEEK_HOLE);
 		if (end < 0)
 			return fail_here(x, e, "find the holes of");
 		if (from >= size)
-			return 0;
+			break;
 		end = end < size ? end : size;
 		add_extent(x->extents, &en->extent_count, &gap, (uint64_t)from, (uint64_t)end);
+		data += (uint64_t)(end - from);
 		at = end;
+	}
+	if (!may_fill(x, en, data)) {
+		en->kind = EXPORT_OTHER;
+		en->skipped = "sparse";
+		en->extent_count = 0;
 	}
 	return 0;
 }
@@ -299,7 +362,7 @@ static int send_file(struct exporter *x, const struct place *parent, const char 
 	r = map_file(x, fd, &st, en, e);
 	if (r == 0)
 		r = export_tar_entry(&x->tar, en, e);
-	return r == 0 ? send_content(x, fd, en, e) : r;
+	return r == 0 && en->kind == EXPORT_FILE ? send_content(x, fd, en, e) : r;
 }
 
 static int send_link(struct exporter *x, const struct place *parent, const char *name,
@@ -329,6 +392,8 @@ static int send_dir(struct exporter *x, const struct place *parent, const char *
 static void entry_of(const struct stat *st, struct export_entry *en)
 {
 	*en = (struct export_entry){ .mode = st->st_mode & 07777, .mtime = st->st_mtim };
+	if (en->mtime.tv_nsec < 0 || en->mtime.tv_nsec > NS_MAX) /* ext4 has 30 bits for them */
+		en->mtime.tv_nsec = 0;
 	switch (st->st_mode & S_IFMT) {
 	case S_IFREG:
 		en->kind = EXPORT_FILE;
@@ -383,6 +448,12 @@ static int send_name(struct exporter *x, const struct place *parent, const char 
 	return r;
 }
 
+/* A disk that was tampered with may have a name twice: what it opens is the same. */
+static bool came_before(const struct names *n, size_t i)
+{
+	return i > 0 && strcmp(n->sorted[i - 1], n->sorted[i]) == 0;
+}
+
 /* Has this child of a directory a place in a proposal? */
 static bool has_place(const struct exporter *x, const struct place *p, const char *name)
 {
@@ -399,7 +470,7 @@ static int send_children(struct exporter *x, const struct place *p, const struct
 	for (size_t i = 0; r == 0 && i < n->count; i++) {
 		size_t len = strlen(n->sorted[i]);
 
-		if (!has_place(x, p, n->sorted[i]))
+		if (!has_place(x, p, n->sorted[i]) || came_before(n, i))
 			continue;
 		if (before > 0)
 			x->path[x->len++] = '/';
@@ -432,7 +503,8 @@ static int send_dir(struct exporter *x, const struct place *parent, const char *
 	return r;
 }
 
-int export_tree(int dir_fd, int out_fd, const char *attrs, struct err *e)
+/* out_fd -1: its length alone. */
+static int walk(int dir_fd, int out_fd, const char *attrs, uint64_t *ret_bytes, struct err *e)
 {
 	_own_free_ struct exporter *x = calloc(1, sizeof(*x));
 	_own_free_ struct place *root = calloc(1, sizeof(*root));
@@ -443,6 +515,7 @@ int export_tree(int dir_fd, int out_fd, const char *attrs, struct err *e)
 	if (!x || !root)
 		return err_set(e, -ENOMEM, "out of memory");
 	x->attrs = attrs;
+	x->zeros_left = EXPORT_ZEROS_MAX;
 	export_tar_init(&x->tar, out_fd);
 	if (syncfs(dir_fd) < 0) /* what cannot be written out is no work that was done */
 		return err_sys(e, "write out the workspace");
@@ -453,5 +526,21 @@ int export_tree(int dir_fd, int out_fd, const char *attrs, struct err *e)
 		return err_set(e, -ENOTDIR, "the workspace's upper layer is no directory");
 	root->fd = dir_fd;
 	r = send_dir(x, NULL, "", &en, root, e);
-	return r == 0 ? export_tar_end(&x->tar, e) : r;
+	if (r == 0)
+		r = export_tar_end(&x->tar, e);
+	if (r == 0)
+		*ret_bytes = x->tar.bytes;
+	return r;
+}
+
+int export_tree(int dir_fd, int out_fd, const char *attrs, struct err *e)
+{
+	uint64_t bytes;
+
+	return walk(dir_fd, out_fd, attrs, &bytes, e);
+}
+
+int export_measure(int dir_fd, const char *attrs, uint64_t *ret_bytes, struct err *e)
+{
+	return walk(dir_fd, -1, attrs, ret_bytes, e);
 }

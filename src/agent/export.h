@@ -11,10 +11,12 @@
  *
  * The workload stands still and everything is written out, so a file that changes while it is read
  * is an error, as is one that cannot be read: what is sent is whole, or it is no proposal. What
- * cannot be sent at all (a socket, a path that is too long) is sent as a word that says so.
+ * cannot be sent at all (a socket, a path that is too long) is sent as a word that says so. So is
+ * a file with more pieces than can be told whose holes, sent as zeros, would be too much.
  *
  * Redirects come as the kernel writes them, "/from/the/root" or "name", the latter in the base's
- * directory of the parent; they are sent as the whole path in the base.
+ * directory of the parent; they are sent as the whole path in the base. What else is there was
+ * written by the guest's root, on the disk itself, and is sent as a rename from nowhere.
  *
  * Memory    the names of each directory on the way, and one buffer; a child of the agent pays it
  * Source    Documentation/filesystems/overlayfs.rst of Linux; xattrs seen with getfattr(1)
@@ -34,10 +36,23 @@ enum {
 };
 
 /*
+ * Zeros in place of holes, in all; a file's own data may double beyond it. So the stream is never
+ * longer than this, twice the disk, and the headers: a disk full of scattered files is no way to
+ * break the quota of what is fetched.
+ */
+#define EXPORT_ZEROS_MAX (UINT64_C(1) << 30)
+
+/*
  * Writes all of the directory to out_fd. attrs: "trusted.overlay." as the kernel's, or
  * "user.overlay.".
  */
 _must_ int export_tree(int dir_fd, int out_fd, const char *attrs, struct err *e);
 
-/* In a child: the agent's own descriptor of the upper layer, to stdout; the result as a report. */
-_Noreturn void export_main(int agents_fd);
+/* How many bytes that would write, if nothing changes meanwhile. No content is read. */
+_must_ int export_measure(int dir_fd, const char *attrs, uint64_t *ret_bytes, struct err *e);
+
+/*
+ * In a child: the agent's own descriptor of the upper layer, to stdout; the result as a report. How
+ * long it will be is in *answer before the first byte of it is out; atomic.
+ */
+_Noreturn void export_main(int agents_fd, uint64_t *answer);

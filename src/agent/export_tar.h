@@ -35,6 +35,7 @@ struct export_tar {
 	int out_fd;
 	uint64_t entries;
 	uint64_t content_bytes; /* of the present entry, so far */
+	uint64_t bytes;         /* written, or counted */
 	struct sha256 sum;      /* of what was written */
 	struct buf out;         /* not yet written */
 	struct buf records;
@@ -42,6 +43,7 @@ struct export_tar {
 	uint8_t record_storage[EXPORT_RECORDS_MAX];
 };
 
+/* out_fd -1: nothing is written, and no content read; `bytes` is what it would be. */
 void export_tar_init(struct export_tar *t, int out_fd);
 
 /* Headers and records. A FILE's content is to follow: its extents in order, then the padding. */

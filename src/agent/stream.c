@@ -461,11 +461,27 @@ static void exec_failed(struct agent *a, struct stream *s)
 	release(a, s);
 }
 
+/* Of a COLLECT, before any of it is sent. */
+static void tell_size(struct agent *a, struct stream *s)
+{
+	uint64_t bytes;
+
+	if (s->type != WIRE_COLLECT || s->sized || !s->child.mail)
+		return;
+	bytes = __atomic_load_n(&s->child.mail->answer, __ATOMIC_ACQUIRE);
+	if (bytes == 0)
+		return;
+	wire_put_u64(port_out_lazy(&a->port), WIRE_SIZE, s->id, a->epoch, bytes);
+	s->sized = true;
+}
+
 static void pump_status(struct agent *a, struct stream *s)
 {
+	tell_size(a, s);
 	if (s->reported || !read_status(s))
 		return;
-	s->reported = true;
+	tell_size(a, s);
+	s->reported = s->sized = true;
 	(void)munmap(s->child.mail, sizeof(struct mail));
 	s->child.mail = NULL;
 	if (s->type == WIRE_EXEC && s->report_len > 0)
@@ -528,7 +544,7 @@ static bool pump_output(struct agent *a, struct stream *s, unsigned i)
 		end_output(a, s, i);
 		return true;
 	}
-	if (!o->ready || !s->started || want == 0)
+	if (!o->ready || !s->started || want == 0 || (s->type == WIRE_COLLECT && !s->sized))
 		return false;
 	if (o->cut && o->left < want)
 		want = (size_t)o->left;

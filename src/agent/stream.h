@@ -11,6 +11,9 @@
  * fds are watched edge-triggered: an event sets `ready`, an EAGAIN clears it. A fd nobody wants to
  * read thus costs nothing, even one that hung up.
  *
+ * A COLLECT's child says how much it will write in its mail, before it does: an edge on the pipe
+ * thus finds the answer there.
+ *
  * The status pipe is not watched at all: a wake-up at the moment of execve would only take the CPU
  * from the command. It is looked at whenever the stream moves, and every AGENT_LOOK_MS until the
  * command is known to run.
@@ -55,6 +58,7 @@ struct stream {
 	uint8_t type;
 	bool tty;
 	bool started, reported;
+	bool sized; /* COLLECT: the host knows how much will come, or never will */
 	bool exited;
 	bool dirty;       /* the input buffer's pages were used */
 	uint64_t signals; /* that arrived before the command had started; bit n-1 is n */

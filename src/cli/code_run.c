@@ -1,8 +1,7 @@
 #include "cli/code.h"
+#include "cli/fetching.h"
 
-#include "base/clock.h"
 #include "base/log.h"
-#include "base/units.h"
 #include "lib/start.h"
 
 #include <errno.h>
@@ -15,7 +14,6 @@
 enum {
 	MAIN_STREAM = 1,
 	TICK_MS = 120,
-	QUIET_MS = 600,     /* the work of most sessions is here before anybody waits for it */
 	GIVE_UP_MS = 20000, /* for a supervisor to end when its caller has gone */
 };
 
@@ -68,23 +66,6 @@ static int run_command_of(struct code *k, struct err *e)
 }
 
 /* --- and then its work --- */
-
-static void tell_fetching(struct code *k, uint64_t begun_ms)
-{
-	char storage[96];
-	struct stat st;
-	struct buf b;
-
-	if (clock_mono_ms() - begun_ms < QUIET_MS)
-		return;
-	buf_init(&b, storage, sizeof(storage));
-	buf_put_str(&b, "fetching the work");
-	if (fstatat(k->work.dir_fd, "spool.part", &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		buf_put_str(&b, ": ");
-		units_put_size(&b, (uint64_t)st.st_size);
-	}
-	spinner_say(&k->s.spinner, buf_span(&b));
-}
 
 /* 0: go on waiting; else what berm exits with, at once. */
 static int end_signal(struct code *k, int sig)
@@ -162,13 +143,14 @@ static int wait_once(struct code *k, struct err *e)
 /* Until END: the supervisor has let go of the session by then. */
 static int wait_end(struct code *k, struct err *e)
 {
-	uint64_t begun_ms = clock_mono_ms();
+	struct fetching fetching;
 	int r = take_frames(k, e);
 
+	fetching_init(&fetching, k->c->state_fd, &k->work, &k->s.spinner);
 	k->s.signals = 0; /* those were for the command */
 	while (r == 0) {
 		r = wait_once(k, e);
-		tell_fetching(k, begun_ms);
+		fetching_tick(&fetching);
 		if (r == 0)
 			r = take_frames(k, e);
 	}

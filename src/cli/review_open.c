@@ -1,4 +1,5 @@
 #include "cli/review_open.h"
+#include "cli/fetching.h"
 
 #include "base/fdio.h"
 #include "base/log.h"
@@ -117,10 +118,18 @@ void review_opened_init(struct review_opened *o)
 	work_session_init(&o->s);
 }
 
+static void on_rescue_tick(void *arg)
+{
+	fetching_tick(arg);
+}
+
 static int rescue(struct review_opened *o, struct err *e)
 {
 	static const char words[] = "fetching the work of a guest that is gone";
-	struct work_rescue how = { .minimum_level = LEVEL_EMULATED };
+	struct fetching fetching;
+	struct work_rescue how = { .minimum_level = LEVEL_EMULATED,
+		                   .tick = on_rescue_tick,
+		                   .arg = &fetching };
 	const char *engine = cli_env(o->cli, "BERM_ENGINE");
 	char why[SESSION_TEXT_MAX * 4];
 	struct buf b;
@@ -137,6 +146,7 @@ static int rescue(struct review_opened *o, struct err *e)
 	log_info("session %s: its work was not collected (%s); %s", o->s.info.id, buf_cstr(&b),
 	         words);
 	spinner_say(&o->spinner, span_str(words));
+	fetching_init(&fetching, o->cli->state_fd, &o->s, &o->spinner);
 	r = work_session_rescue(&o->cli->paths, o->cli->state_fd, &o->s, &how, e);
 	spinner_clear(&o->spinner);
 	return r;

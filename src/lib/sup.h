@@ -90,6 +90,8 @@ enum {
 	SUP_GRANT_BYTES = WIRE_WINDOW_BYTES / 8, /* credit is given back in such parts */
 	SUP_LINGER_MS = 30000,                   /* of spec.linger: to fetch a few small files */
 	SUP_COLLECT_RATE = 64,                   /* bytes a ms of a session's work, at the least */
+	/* of it, before the first byte is fetched: more is written down for whoever waits */
+	SUP_TELL_BYTES = 16 << 20,
 	/* kept free towards each command for what must not be lost: EXEC_OK, RESETs, REFUSE, END */
 	SUP_RESERVE_BYTES = RESULT_JSON_MAX + 4096,
 };
@@ -165,6 +167,7 @@ struct sup_stream {
 	uint32_t owed[WIRE_CHANNEL_COUNT];     /* MAIN: logged, and not yet granted again */
 	uint32_t may_take;                     /* bytes of stdin the agent will still take */
 	bool ended[WIRE_CHANNEL_COUNT];        /* EOF seen */
+	bool sized;                            /* COLLECT: SIZE was seen, or DATA without one */
 };
 
 struct sup_client {

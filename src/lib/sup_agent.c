@@ -425,6 +425,8 @@ static const char *wrong(const struct sup_stream *st, const struct wire_frame *f
 		    bytes > WIRE_WINDOW_BYTES - st->may_take)
 			return "more credit than the window";
 		return NULL;
+	case WIRE_SIZE:
+		return st->kind != SUP_COLLECT || st->sized ? "SIZE out of place" : NULL;
 	case WIRE_EXEC_OK:
 		return st->started || st->kind >= SUP_FILES ? "EXEC_OK out of place" : NULL;
 	default:

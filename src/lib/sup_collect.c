@@ -10,6 +10,9 @@
  * bytes are on the disk; in that order, so that a spool.tar is whole and its writer gone, whatever
  * happens to us in between.
  *
+ * Before the first byte the guest says how many there will be. Whoever waits is told, and what is
+ * too much is not fetched.
+ *
  * Anything else leaves the work where it was, on scratch.img, and says why in session.json:
  * SESSION_UNCOLLECTED. A rescue is this same supervisor with a copy of that disk, in a guest that
  * runs nothing but the export, so there is one way of collecting.
@@ -205,6 +208,7 @@ static int ask(struct sup *s, struct err *e)
 	                  &s->session.spool_fd, e);
 
 	rec->info.state = SESSION_COLLECTING;
+	rec->info.expect_bytes = 0;
 	if (r == 0)
 		r = work_session_save(rec, e);
 	if (r < 0)
@@ -267,11 +271,35 @@ static int spool(struct sup *s, struct span data, struct err *e)
 	return fd_write_all(s->session.spool_fd, data.at, data.len, e);
 }
 
+/* The guest's own word, which bounds nothing; but what it says is too much need not be sent. */
+static void take_size(struct sup *s, uint64_t bytes)
+{
+	struct work_session *rec = &s->session.rec;
+	struct err e = { 0 };
+
+	if (bytes > s->spec.collect_bytes) {
+		set_why(s,
+		        "its work is %" PRIu64 " MiB, which is over %" PRIu64
+		        " MiB: nothing of it was fetched",
+		        bytes >> 20, s->spec.collect_bytes >> 20);
+		sup_end_now(s);
+		return;
+	}
+	rec->info.expect_bytes = bytes;
+	if (bytes >= SUP_TELL_BYTES && work_session_save(rec, &e) < 0)
+		log_warn("%s", e.text);
+}
+
 void sup_collect_data(struct sup *s, struct sup_stream *st, const struct wire_frame *f)
 {
 	struct err e = { 0 };
+	uint64_t bytes;
 	int r;
 
+	if (f->type == WIRE_SIZE && wire_parse_u64(f->payload, &bytes) == 0)
+		take_size(s, bytes);
+	if (f->type == WIRE_SIZE || f->type == WIRE_DATA)
+		st->sized = true;
 	if (f->type != WIRE_DATA)
 		return;
 	r = f->channel == WIRE_OUT ? spool(s, f->payload, &e)
@@ -348,6 +376,7 @@ static void settle(struct sup *s, struct work_session_info *info)
 	if (info->state == SESSION_PACKED)
 		(void)unlinkat(dir_fd, "scratch.img", 0);
 	(void)unlinkat(dir_fd, "rescue.img", 0);
+	info->expect_bytes = 0;
 }
 
 /* The caller is told, behind how it ended, if its work is not where he looks for it. */

@@ -39,14 +39,21 @@ static int plan(const struct work_session *s, const struct work_rescue *c, struc
 	return 0;
 }
 
-static int await_end(int control_fd, struct result *ret, struct err *e)
+enum { TICK_MS = 120 };
+
+static int await_end(int control_fd, const struct work_rescue *how, struct result *ret,
+                     struct err *e)
 {
 	_own_(client_free) struct client *c = NULL;
 	struct wire_frame f;
 	int r = client_new(control_fd, &c, e);
 
-	if (r == 0)
-		r = client_expect(c, WIRE_END, -1, &f, e);
+	while (r == 0 && (r = client_expect(c, WIRE_END, TICK_MS, &f, e)) == -ETIMEDOUT) {
+		err_clear(e);
+		r = 0;
+		if (how->tick)
+			how->tick(how->arg);
+	}
 	return r == 0 ? result_parse_json(f.payload, ret, e) : r;
 }
 
@@ -77,7 +84,7 @@ int work_session_rescue(const struct paths *p, int state_fd, struct work_session
 		r = start_session(p, state_fd, disk_fd, &spec, NULL, s, &st, e);
 	if (r < 0)
 		return r;
-	r = await_end(st.control_fd, &res, e);
+	r = await_end(st.control_fd, c, &res, e);
 	own_close_fd(&st.pidfd);
 	return r == 0 ? judge(s, &res, e) : r;
 }

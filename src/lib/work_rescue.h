@@ -19,6 +19,9 @@ struct work_rescue {
 	uint8_t minimum_level;  /* enum level; not 0 */
 	uint64_t collect_bytes; /* 0: spec_init()'s */
 	uint32_t collect_ms;    /* 0: spec_init()'s */
+	/* now and then while it goes on, if not NULL */
+	void (*tick)(void *arg);
+	void *arg;
 };
 
 /*

@@ -85,7 +85,8 @@ struct work_session_info {
 	char message[SESSION_TEXT_MAX]; /* how it ended, one sentence, or "" */
 	char why[SESSION_TEXT_MAX];     /* with SESSION_UNCOLLECTED: what went wrong */
 	uint64_t spool_bytes;
-	uint64_t undecided; /* changes, when it was last looked at; or SESSION_UNKNOWN */
+	uint64_t expect_bytes; /* with SESSION_COLLECTING: of the guest's own word; 0: not known */
+	uint64_t undecided;    /* changes, when it was last looked at; or SESSION_UNKNOWN */
 	/* With SESSION_APPLIED: what a later review could still bring home, rejected changes and
 	 * commits; or SESSION_UNKNOWN. */
 	uint64_t left;

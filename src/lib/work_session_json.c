@@ -34,6 +34,7 @@ static const struct field fields[] = {
 	{ "message", KIND_TEXT, AT(message) },
 	{ "why", KIND_TEXT, AT(why) },
 	{ "spool_bytes", KIND_U64, AT(spool_bytes) },
+	{ "expect_bytes", KIND_U64, AT(expect_bytes) },
 	{ "undecided", KIND_U64, AT(undecided) },
 	{ "left", KIND_U64, AT(left) },
 	{ "commits_home", KIND_U64, AT(commits_home) },

@@ -104,6 +104,8 @@ enum wire_type {
 	 * RESULT
 	 */
 	WIRE_COLLECT = 45,
+	/* agent: u64 bytes; of a COLLECT, once, before its DATA: as many are to come */
+	WIRE_SIZE = 46,
 	/* the supervisor's socket only; a command is the host side, the supervisor the agent's */
 	WIRE_INFO = 64,    /* command: empty -> INFO_OK */
 	WIRE_INFO_OK = 65, /* supervisor: JSON text, see session.h */

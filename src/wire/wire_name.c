@@ -37,6 +37,7 @@ static const char *const names[WIRE_TYPE_COUNT] = {
 	[WIRE_PROGRESS] = "PROGRESS", [WIRE_SNAPSHOT] = "SNAPSHOT",
 	[WIRE_PAUSE] = "PAUSE",       [WIRE_RESUME] = "RESUME",
 	[WIRE_DONE] = "DONE",         [WIRE_COLLECT] = "COLLECT",
+	[WIRE_SIZE] = "SIZE",
 };
 
 const char *wire_type_name(uint8_t type)

@@ -107,6 +107,7 @@ static const struct rule rules[WIRE_TYPE_COUNT] = {
 	[WIRE_RESULT] = { AGENTS, true, 0, 0, FAIL_BYTES_MIN, FAIL_BYTES_MAX },
 	[WIRE_RESET] = { ALL, true, 0, 0, 4, 4 },
 	[WIRE_COLLECT] = { HOST, true, 0, 0, 0, 0 },
+	[WIRE_SIZE] = { AGENT, true, 0, 0, 8, 8 },
 
 	[WIRE_INFO] = { COMMAND, false, 0, 0, 0, 0 },
 	[WIRE_INFO_OK] = { SUPERVISOR, false, 0, 0, 2, WIRE_JSON_MAX },

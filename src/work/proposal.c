@@ -43,6 +43,7 @@ static const char *const why_texts[PROPOSAL_WHY_COUNT] = {
 	[PROPOSAL_WHY_NO_SOURCE] = "was renamed from a directory that was never there",
 	[PROPOSAL_WHY_SOURCE_TWICE] = "was renamed from a directory that another one was, too",
 	[PROPOSAL_WHY_OURS] = "has a name that berm keeps for itself",
+	[PROPOSAL_WHY_SPARSE] = "has too many holes between too little data to be sent",
 };
 
 const char *proposal_why_text(enum proposal_why why)

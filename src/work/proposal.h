@@ -38,7 +38,8 @@
 enum {
 	PROPOSAL_VERSION = 1,           /* of the index */
 	PROPOSAL_ENTRIES_MAX = 1 << 21, /* twice the largest tree of the catalogue */
-	PROPOSAL_EXTENTS_MAX = 4096,    /* of one file; the guest sends more as fewer, with zeros */
+	/* of one file; the guest sends more as fewer, with zeros, or as PROPOSAL_WHY_SPARSE */
+	PROPOSAL_EXTENTS_MAX = 4096,
 	PROPOSAL_REDIRECTS_MAX = 1 << 20,
 	PROPOSAL_SHA256_BYTES = 32,
 };
@@ -81,6 +82,7 @@ enum proposal_why {
 	PROPOSAL_WHY_NO_SOURCE,    /* REDIRECT to what is no directory of the base, or its root */
 	PROPOSAL_WHY_SOURCE_TWICE, /* REDIRECT to where another one came from already */
 	PROPOSAL_WHY_OURS,         /* a name at the root that berm keeps for itself, and below it */
+	PROPOSAL_WHY_SPARSE,       /* a file of too many pieces, too far apart */
 	PROPOSAL_WHY_COUNT,
 };
 

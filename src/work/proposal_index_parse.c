@@ -32,7 +32,8 @@ static const struct kind_rule kinds[] = {
 	[PROPOSAL_WHITEOUT] = { 0, false, false, false, false,
 	                        WHY(NONE) | WHY(NOT_IN_BASE) | WHY(OURS) },
 	[PROPOSAL_OTHER] = { 0, false, false, false, false,
-	                     WHY(FIFO) | WHY(SOCKET) | WHY(DEVICE) | WHY(METACOPY) | WHY(OURS) },
+	                     WHY(FIFO) | WHY(SOCKET) | WHY(DEVICE) | WHY(METACOPY) | WHY(SPARSE) |
+	                             WHY(OURS) },
 };
 
 int index_parse_head(struct span in, struct index_head *ret)

@@ -36,7 +36,7 @@ static const struct {
 } skipped[] = {
 	{ "fifo", PROPOSAL_WHY_FIFO },     { "socket", PROPOSAL_WHY_SOCKET },
 	{ "device", PROPOSAL_WHY_DEVICE }, { "metacopy", PROPOSAL_WHY_METACOPY },
-	{ "deep", PROPOSAL_WHY_DEEP },
+	{ "deep", PROPOSAL_WHY_DEEP },     { "sparse", PROPOSAL_WHY_SPARSE },
 };
 
 static enum shape shape_of(uint8_t type, uint32_t seen)

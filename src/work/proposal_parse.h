@@ -27,8 +27,8 @@
  *             BERM.redirect  DIR: the base's directory that it was renamed from
  *             BERM.sparse    FILE: N:OFF,LEN;OFF,LEN... the content is these bytes of the file
  *             BERM.size      FILE with BERM.sparse: how long it is
- *             BERM.skipped   fifo, socket, device, metacopy: an entry without content, its reason;
- *                            deep: a directory with things below it that have no place here
+ *             BERM.skipped   fifo, socket, device, metacopy, sparse: an entry without content, its
+ *                            reason; deep: a directory with things below it that have no place here
  *             BERM.entries   how many entries came before
  *             BERM.sha256    of all bytes before the extended header of this entry, in hex
  * Source    POSIX.1-2017, pax: "ustar Interchange Format", "pax Extended Header"

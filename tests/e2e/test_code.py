@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -261,6 +262,69 @@ def test_s1_to_s20_what_an_agent_finds(code):
     work = code.work(session)
     assert work["new"] == b"x" and any(p.startswith(".git/objects/") for p in work)
     assert not os.path.exists(code.tree / "new") and code.git("log", "--format=%s") == "first\n"
+
+
+def test_e2_without_history_an_agent_cannot_find_what_was_deleted(code):
+    """A secret that was committed once: with --no-history no object of it enters, and work goes on."""
+    code.write("config", b"key=" + MARK + b"\n")
+    code.write("a.txt", b"hello\n")
+    code.git("init", "-q", "-b", "main")
+    code.git("add", ".")
+    code.git("commit", "-qm", "with a secret")
+    (code.tree / "config").unlink()
+    code.git("commit", "-qam", "without")
+    head, index = code.git("rev-parse", "HEAD"), (code.tree / ".git/index").read_bytes()
+    script = (f"head -c 16777216 /dev/vdc | grep -c -a -F {MARK.decode()}; git rev-list --all | wc -l;"
+              " find .git/objects -type f | wc -l; git cat-file -e HEAD:a.txt 2>/dev/null || echo none; cat a.txt;"
+              " git symbolic-ref HEAD; git config user.name A; git config user.email a@b; git add a.txt;"
+              " git commit -qm mine; git log --format=%s")
+    got = code.run("--no-history", "--", "sh", "-c", script)
+    assert got.returncode == 0, got.stderr
+    assert "history" in got.stderr and "--no-history leaves it out" not in got.stderr, got.stderr
+    assert got.stdout == "0\n0\n0\nnone\nhello\nrefs/heads/main\nmine\n", got.stdout
+    session, = code.sessions()
+    # nothing that was left out is taken for deleted, and the host's history stays
+    shown = code.berm.run("diff", "--json", session, env=code.env)
+    assert shown.returncode == 0, shown.stderr
+    assert not [c for c in json.loads(shown.stdout)["changes"] if c["section"] != "out"], shown.stdout
+    assert code.git("rev-parse", "HEAD") == head and (code.tree / ".git/index").read_bytes() == index
+    code.git("fsck", "--strict")
+
+
+def test_s6_what_cannot_be_read_is_named_and_never_deleted(small):
+    """Also where the agent makes something of that name, or takes away the directory it is in."""
+    small.write("dir/shut", b"mine\n", 0)
+    small.write("shut", b"mine\n", 0)
+    small.write("closed/in", b"mine\n")
+    (small.tree / "closed").chmod(0)
+    args = small.berm.argv(["code", "mine", "--no-settings", "--", "sh", "-c", "ls -R; rm -r dir; echo new > shut"])
+    if os.geteuid() == 0:  # who may read anything, but for this
+        args = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *args]
+    try:
+        got = subprocess.run(args, cwd=small.tree, env={**small.berm.env, **small.env}, capture_output=True, text=True,
+                             stdin=subprocess.DEVNULL, timeout=120 * bermtest.SLOWNESS, check=False)
+        assert got.returncode == 0, got.stderr
+        assert "  stayed out, cannot be read: closed/, dir/shut, shut\n" in got.stderr, got.stderr
+        assert "shut" not in got.stdout and "in\n" not in got.stdout
+        session, = small.sessions()
+        shown = json.loads(small.berm.run("diff", "--json", session, env=small.env).stdout)
+        found = {c["path"]: c for c in shown["changes"]}
+        assert not {"closed", "closed/in", "dir/shut"} & set(found), found
+        assert found["shut"]["section"] == "conflicts", found["shut"]
+        assert small.berm.run("apply", "--all", session, env=small.env).returncode in (0, PENDING)
+        assert (small.tree / "dir/shut").read_bytes() == (small.tree / "shut").read_bytes() == b"mine\n"
+    finally:
+        (small.tree / "closed").chmod(0o755)
+    assert (small.tree / "closed/in").read_bytes() == b"mine\n"
+
+
+def test_l4_how_much_there_is_to_fetch_is_said_before(small):
+    script = "dd if=/dev/zero of=big bs=1M count=200 2>/dev/null"
+    got = small.run("mine", "--no-settings", "--disk", "512MiB", "--", "sh", "-c", script)
+    assert got.returncode == 0, got.stderr
+    session, = small.sessions()
+    line = rf"session {session}: the agent's work is 200\.0 MiB, about \d+ s to fetch"
+    assert re.search(line, got.stderr), got.stderr
 
 
 def test_e12_a_dry_run_counts_and_does_nothing(code):

@@ -151,11 +151,94 @@ def test_t17_more_than_the_quota_is_refused(sessions):
     uncollected(sessions, session, "over 1 MiB")
 
 
+SIZED = SENDS + """
+def size(n, at=None):
+    say(SIZE, at or stream, payload=struct.pack("<Q", n))
+"""
+
+
+def test_l4_how_much_it_is_is_known_before_it_comes(sessions):
+    """The guest's word, for whoever waits; what it then sends is what counts."""
+    session = sessions.new()
+    sessions.sup.play(SIZED + "size(48 << 20); mark('mark-sized')\n"
+                      "while not os.path.exists(os.path.join(here, 'mark-go')):\n    time.sleep(0.02)\n"
+                      "work(b'less'); whole()")
+    caller = sessions.start(*sessions.run_args(session))
+    sessions.sup.marked("mark-sized")
+    sandboxes.wait_for("its size", lambda: sessions.info(session)["expect_bytes"] == 48 << 20)
+    assert sessions.info(session)["state"] == "collecting"
+    assert os.stat(sessions.path(session, "spool.part")).st_size == 0
+    with open(os.path.join(sessions.sup.folder, "mark-go"), "w"):
+        pass
+    caller.communicate(timeout=30 * bermtest.SLOWNESS)
+    info = sessions.info(session)
+    assert (info["state"], info["spool_bytes"], info["expect_bytes"]) == ("spooled", 4, 0)
+
+
+def test_l4_too_much_is_refused_before_it_comes(sessions):
+    session, _ = sessions.run(SIZED + "size(50 << 30); silent()")
+    info = uncollected(sessions, session, "51200 MiB, which is over 16384 MiB")
+    assert info["expect_bytes"] == 0
+
+
+@pytest.mark.parametrize("lie", ("size(1); size(1)", "work(b'x'); size(1)", "size(1, at=99)"))
+def test_l4_a_size_out_of_place_is_a_lie(sessions, lie):
+    session, _ = sessions.run(SIZED + lie + "; silent()")
+    uncollected(sessions, session, "broke the protocol")
+
+
 def test_a_guest_that_lies_meanwhile_is_ended(sessions):
     session, _ = sessions.run(SENDS + "say(DATA, stream, ERR, b'x'); silent()")
     uncollected(sessions, session, "two channels")
     session, _ = sessions.run(SENDS + "say(EOF, stream, OUT); say(EOF, stream, OUT); silent()")
     uncollected(sessions, session, "EOF twice")
+
+
+LIES = {
+    # what the agent does once it was asked: a word of why there is no work
+    "another version": ("send(hello(77)); silent()", "broke the protocol"),
+    "hello again": ("send(hello()); silent()", "broke the protocol"),
+    "identity": ("say(IDENTITY_OK); silent()", "broke the protocol"),
+    "no frame": ("send(bytes(4096)); silent()", "broke the protocol"),
+    "another epoch": ("send(frame(DATA, stream, OUT, b'x', epoch_=9)); silent()", "broke the protocol"),
+    "a stream of the future": ("say(DATA, stream + 1, OUT, b'x'); silent()", "nobody opened"),
+    "the command's frames": ("say(EXEC_OK, stream, payload=u32(1)); silent()", "EXEC_OK out of place"),
+    "a command's end": ("say(EXIT, stream, payload=exit_payload(0)); silent()", "never started"),
+    "a command's failure": ("say(EXEC_ERR, stream, payload=fail(2, 3)); silent()", "EXEC_ERR out of place"),
+    "more credit": ("\nwhile True: say(CREDIT, stream, IN, u32(1 << 30))", "more credit"),
+    "events": ("\nwhile True: say(EVENT, payload=struct.pack('<BBQ', 3, 0, 1))", "events"),
+    "work after its end": ("work(b'x'); say(EOF, stream, OUT); work(b'y'); silent()", "after its EOF"),
+    "fatal": ("say(FATAL, payload=str16(b'last words')); silent()", "last words"),
+    "refuse": ("say(REFUSE, payload=str16(b'no more')); silent()", "no more"),
+    "reset": ("work(b'x'); say(RESET, stream, payload=u32(5)); silent()", "gave up"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_t19_an_agent_that_lies_while_its_work_is_fetched(sessions, lie):
+    """One that was taken over: the sandbox ends as its command did, the disk stays, and nothing is read."""
+    does, words = LIES[lie]
+    session, end = sessions.run(SENDS + does)
+    assert (end["reason"], end["exit_code"]) == ("exited", 3), end
+    info = uncollected(sessions, session, words)
+    assert info["ended"] == "exited"
+
+
+@pytest.mark.parametrize("more", ("say(RESULT, stream, payload=fail(0, 0))", "say(RESULT, stream, payload=fail(5, 0))",
+                                  "work(b'more')", "say(RESET, stream, payload=u32(5))", "send(bytes(9999))"))
+def test_t19_what_comes_after_the_end_changes_nothing(sessions, more):
+    data = bytes(range(256)) * 999
+    session, end = sessions.run(SENDS + f"work({data!r})\ntry:\n    whole(); {more}\nexcept OSError:\n    pass\n")
+    assert (end["reason"], end["exit_code"]) == ("exited", 3), end
+    assert sessions.spool(session) == data and sessions.info(session)["why"] == ""
+
+
+def test_t19_a_command_that_goes_on_writing_is_no_work(sessions):
+    """Its time is over and its work is fetched: what it still says is neither kept nor waited for."""
+    goes_on = "\nfor i in range(8): say(DATA, 1, OUT, bytes(1000))\n"
+    session, end = sessions.run(SENDS.replace("end(3)", "") + goes_on + "work(b'done'); whole()", "time_ms=300")
+    assert (end["reason"], end["exit_code"]) == ("time", 124)
+    assert sessions.spool(session) == b"done"
 
 
 def test_k4_a_machine_that_dies_leaves_its_disk(sessions):

@@ -36,22 +36,40 @@ static void make_file(int dir_fd, const char *path, const char *content)
 	(void)close(fd);
 }
 
-static void mark(int dir_fd, const char *path, const char *name, const char *value)
+static void mark_bytes(int dir_fd, const char *path, const char *name, const char *value,
+                       size_t len)
 {
 	char whole[64];
 	int fd;
 
 	(void)snprintf(whole, sizeof(whole), "%s%s", attrs(), name);
 	CHECK_OK(fd_openat(dir_fd, path, O_RDONLY, 0, &fd, NULL), NULL);
-	if (fsetxattr(fd, whole, value, strlen(value), 0) < 0)
+	if (fsetxattr(fd, whole, value, len, 0) < 0)
 		TEST_SKIP("the file system of %s takes no attribute %s", test_tmpdir(), whole);
 	(void)close(fd);
+}
+
+static void mark(int dir_fd, const char *path, const char *name, const char *value)
+{
+	mark_bytes(dir_fd, path, name, value, strlen(value));
 }
 
 static int export_to(int dir_fd, int *ret_fd, struct err *e)
 {
 	*ret_fd = memory_file(span_of("", 0));
 	return export_tree(dir_fd, *ret_fd, attrs(), e);
+}
+
+/* What is said to come is what comes. */
+static void check_measure(int dir_fd, int spool_fd)
+{
+	uint64_t bytes = 0;
+	struct err e = { 0 };
+	struct stat st;
+
+	CHECK_OK(export_measure(dir_fd, attrs(), &bytes, &e), &e);
+	CHECK_EQ(fstat(spool_fd, &st), 0);
+	CHECK_EQ(bytes, (uint64_t)st.st_size);
 }
 
 /* Exported, and read as the host does. Closes dir_fd. */
@@ -64,6 +82,7 @@ static struct proposal *sent(int dir_fd)
 	int spool_fd;
 
 	CHECK_OK(export_to(dir_fd, &spool_fd, &e), &e);
+	check_measure(dir_fd, spool_fd);
 	CHECK_OK(proposal_job_run(spool_fd, &base, index_fd, &e), &e);
 	CHECK_OK(proposal_open(index_fd, spool_fd, &p, &e), &e);
 	(void)close(spool_fd);
@@ -234,6 +253,78 @@ TEST(marks_of_directories)
 	proposal_free(p);
 }
 
+/* The guest's root can write anything there: it costs what it is on, and nothing else. */
+TEST(t19_forged_redirects_lead_nowhere)
+{
+	static const struct {
+		const char *name, *value;
+		size_t len; /* 0: of value */
+	} forged[] = {
+		{ "up", "/../../etc", 0 }, { "inner", "/dir/../old", 0 },
+		{ "dot", "/./dir", 0 },    { "empty", "/dir//sub", 0 },
+		{ "last", "/dir/", 0 },    { "slash", "/", 0 },
+		{ "name", "old/one", 0 },  { "self", ".", 0 },
+		{ "nul", "dir\0x", 5 },
+	};
+	char part[300];
+	int fd = upper();
+	struct proposal *p;
+
+	memset(part, 'x', sizeof(part));
+	part[0] = '/';
+	part[sizeof(part) - 1] = '\0';
+	for (size_t i = 0; i < sizeof(forged) / sizeof(forged[0]); i++) {
+		size_t len = forged[i].len ? forged[i].len : strlen(forged[i].value);
+
+		CHECK_EQ(mkdirat(fd, forged[i].name, 0755), 0);
+		mark_bytes(fd, forged[i].name, "redirect", forged[i].value, len);
+	}
+	CHECK_EQ(mkdirat(fd, "part", 0755), 0);
+	mark(fd, "part", "redirect", part);
+	make_file(fd, "part/file", "kept\n");
+	make_file(fd, "z", "kept\n");
+	p = sent(fd);
+	for (size_t i = 0; i < sizeof(forged) / sizeof(forged[0]); i++)
+		CHECK_EQ(node_at(p, forged[i].name).why, PROPOSAL_WHY_NO_SOURCE);
+	CHECK_EQ(node_at(p, "part").why, PROPOSAL_WHY_NO_SOURCE);
+	check_content(p, "part/file", span_str("kept\n"));
+	check_content(p, "z", span_str("kept\n"));
+	proposal_free(p);
+}
+
+/* Deeper than any base, by a name below it: the name is no redirect's whose target could be. */
+TEST(t19_a_redirect_deeper_than_a_base_leads_nowhere)
+{
+	char deep[2 * EXPORT_DEPTH_MAX + 1];
+	int fd = upper();
+	struct proposal *p;
+
+	for (size_t i = 0; i < sizeof(deep); i++)
+		deep[i] = i % 2 ? 'd' : '/';
+	deep[sizeof(deep) - 1] = '\0';
+	CHECK_EQ(mkdirat(fd, "deep", 0755), 0);
+	CHECK_EQ(mkdirat(fd, "deep/inner", 0755), 0);
+	mark(fd, "deep", "redirect", deep);
+	mark(fd, "deep/inner", "redirect", "x");
+	p = sent(fd);
+	CHECK_EQ(node_at(p, "deep").why, PROPOSAL_WHY_NO_SOURCE);
+	CHECK_EQ(node_at(p, "deep/inner").why, PROPOSAL_WHY_NO_SOURCE);
+	proposal_free(p);
+}
+
+/* As the kernel takes them: what is not its own mark hides nothing. */
+TEST(t19_an_opaque_mark_that_is_none)
+{
+	int fd = upper();
+	struct proposal *p;
+
+	CHECK_EQ(mkdirat(fd, "dir", 0755), 0);
+	mark(fd, "dir", "opaque", "yes");
+	p = sent(fd);
+	CHECK_EQ(node_at(p, "dir").flags, 0);
+	proposal_free(p);
+}
+
 /* What a renamed directory renames is at its old place in the base. */
 TEST(a_rename_within_a_rename)
 {
@@ -301,6 +392,34 @@ TEST(more_holes_than_there_may_be_are_sent_as_zeros)
 		CHECK_EQ(got[0], 'x');
 		CHECK(proposal_all_zero(span_of(got + 1, STEP - 1)));
 	}
+	proposal_free(p);
+}
+
+/* A byte in every MiB, of more pieces than can be told: GiBs of zeros for a few MiB of disk. */
+TEST(more_holes_than_are_worth_it_become_a_word)
+{
+	enum { PIECES = EXPORT_EXTENTS_MAX + 100 };
+	int fd = upper();
+	struct proposal_totals t;
+	struct proposal *p;
+	struct stat st;
+	int file;
+
+	CHECK_OK(fd_openat(fd, "scattered", O_RDWR | O_CREAT, 0600, &file, NULL), NULL);
+	for (unsigned i = 0; i < PIECES; i++)
+		CHECK_EQ(pwrite(file, "x", 1, (off_t)i << 20), 1);
+	CHECK_EQ(fstat(file, &st), 0);
+	if (st.st_blocks * 512 >= st.st_size)
+		TEST_SKIP("the file system of %s has no holes", test_tmpdir());
+	(void)close(file);
+	make_file(fd, "z", "kept\n");
+	p = sent(fd);
+	CHECK_EQ(node_at(p, "scattered").kind, PROPOSAL_OTHER);
+	CHECK_EQ(node_at(p, "scattered").why, PROPOSAL_WHY_SPARSE);
+	CHECK(strstr(proposal_why_text(PROPOSAL_WHY_SPARSE), "holes"));
+	check_content(p, "z", span_str("kept\n"));
+	proposal_totals(p, &t);
+	CHECK(t.spool_bytes < 16 << 10);
 	proposal_free(p);
 }
 

@@ -92,6 +92,7 @@ static const struct sample samples[] = {
 	{ WIRE_RESULT, WIRE_FROM_AGENT, P_FAIL },
 	{ WIRE_RESET, WIRE_FROM_AGENT, P_U32 },
 	{ WIRE_COLLECT, WIRE_FROM_HOST, P_NONE },
+	{ WIRE_SIZE, WIRE_FROM_AGENT, P_U64 },
 	{ WIRE_INFO, WIRE_FROM_COMMAND, P_NONE },
 	{ WIRE_INFO_OK, WIRE_FROM_SUPERVISOR, P_NONE },
 	{ WIRE_ATTACH, WIRE_FROM_COMMAND, P_U8 },
@@ -163,7 +164,7 @@ static const struct wire_stats sample_stats = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 };
 
 static inline uint32_t sample_stream(uint8_t type)
 {
-	bool stream = (type >= WIRE_EXEC && type <= WIRE_COLLECT) || type == WIRE_ATTACH;
+	bool stream = (type >= WIRE_EXEC && type <= WIRE_SIZE) || type == WIRE_ATTACH;
 
 	return stream ? SAMPLE_STREAM : 0;
 }

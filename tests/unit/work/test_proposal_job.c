@@ -359,12 +359,14 @@ TEST(what_is_skipped_is_told)
 	(void)stream_other(s, "b", "socket");
 	(void)stream_other(s, "c", "device");
 	(void)stream_other(s, "d", "metacopy");
+	(void)stream_other(s, "dd", "sparse");
 	stream_text(s, "BERM.skipped", "deep");
 	(void)stream_dir(s, "e");
 	p = taken(s);
 	CHECK_EQ(node_at(p, "b").why, PROPOSAL_WHY_SOCKET);
 	CHECK_EQ(node_at(p, "c").why, PROPOSAL_WHY_DEVICE);
 	CHECK_EQ(node_at(p, "d").why, PROPOSAL_WHY_METACOPY);
+	CHECK_EQ(node_at(p, "dd").why, PROPOSAL_WHY_SPARSE);
 	CHECK_EQ(node_at(p, "e").why, PROPOSAL_WHY_DEEP);
 	proposal_free(p);
 	s = begun();
