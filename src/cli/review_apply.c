@@ -39,15 +39,15 @@ void review_text_outcome(const struct review_opened *o, const char *verb,
                          const struct review_outcome *done, const struct err *commits_e, FILE *f)
 {
 	if (done->applied.end == APPLY_DONE)
-		(void)fprintf(f, "%s: %llu changes\n", verb[0] == 'u' ? "undone" : "applied",
-		              (unsigned long long)done->items);
+		(void)fprintf(f, "%s: %llu change%s\n", verb[0] == 'u' ? "undone" : "applied",
+		              (unsigned long long)done->items, done->items == 1 ? "" : "s");
 	else if (done->applied.end == APPLY_NOTHING)
 		(void)fprintf(f, "nothing to %s\n", verb);
 	review_text_said(o, f);
 	put_back(o, verb, done, f);
 	if (done->commits_refs > 0)
-		(void)fprintf(f, "commits: %u branches, as refs/berm/%s/*\n", done->commits_refs,
-		              o->s.info.id);
+		(void)fprintf(f, "commits: %u branch%s, as refs/berm/%s/*\n", done->commits_refs,
+		              done->commits_refs == 1 ? "" : "es", o->s.info.id);
 	if (commits_e->len > 0) {
 		(void)fputs("the commits could not be brought home: ", f);
 		review_text_put(f, span_str(commits_e->text));
