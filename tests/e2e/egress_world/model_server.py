@@ -2,7 +2,8 @@
 
     model_server.py ADDRESS CERT KEY RECORD
 
-Speaks the streamed form of POST /v1/messages (Anthropic) and of POST /v1/responses (OpenAI) over TLS. To the first
+Speaks the streamed form of POST /v1/messages (Anthropic), of POST /v1/responses (OpenAI) and of POST
+/v1beta/models/MODEL:streamGenerateContent (Google) over TLS, and POST /v1/chat/completions at once. To the first
 question that offers a tool which runs commands it answers with one call of that tool: SCRIPT. Once the result of the
 call comes back it says DONE. Whatever else is asked gets a word or a 404. Each request is a line of JSON in RECORD,
 headers and body, as it arrived: with the real key, if it is there.
@@ -16,21 +17,22 @@ import sys
 import threading
 
 SCRIPT = ("printf 'made by the agent\\n' > made.txt && sed -i 's/old line/new line/' notes.txt && rm gone.txt "
-          "&& mkdir -p src/new && mv src/moved.c src/new/moved.c && id -u > who.txt && echo edits-$((40+2))")
-WORKED = "edits-42"
+          "&& mkdir -p src/new && mv src/moved.c src/new/moved.c && id -u > who.txt && printf 'edits-%d\\n' 42")
+WORKED = "edits-42"  # its output, and nowhere in it
 DONE = "All edits are made."
 lock = threading.Lock()
 
 
 def events(handler, items):
-    """Server-sent events: (name, object)."""
+    """Server-sent events: (name or None, object)."""
     handler.send_response(200)
     handler.send_header("content-type", "text/event-stream")
     handler.send_header("cache-control", "no-cache")
     handler.send_header("connection", "close")
     handler.end_headers()
     for name, value in items:
-        handler.wfile.write(f"event: {name}\ndata: {json.dumps(value)}\n\n".encode())
+        named = f"event: {name}\n" if name else ""
+        handler.wfile.write(f"{named}data: {json.dumps(value)}\n\n".encode())
     handler.wfile.flush()
     handler.close_connection = True
 
@@ -44,11 +46,11 @@ def message(content, reason, model):
 
 
 def anthropic(handler, body):
-    tools = {t.get("name") for t in body.get("tools") or []}
+    shell = [t.get("name") for t in body.get("tools") or [] if t.get("name") in ("Bash", "bash")]
     answered = "tool_result" in json.dumps(body.get("messages", []))
     model = body.get("model", "model")
-    if "Bash" in tools and not answered:
-        block = {"type": "tool_use", "id": "toolu_1", "name": "Bash",
+    if shell and not answered:
+        block = {"type": "tool_use", "id": "toolu_1", "name": shell[0],
                  "input": {"command": SCRIPT, "description": "Make the edits"}}
     else:
         block = {"type": "text", "text": DONE}
@@ -128,6 +130,49 @@ def openai(handler, body):
     ])
 
 
+def chat(handler, body):
+    """The older form. Only what is not streamed, and the tool's name is the caller's own: the first one."""
+    tools = [t["function"]["name"] for t in body.get("tools") or [] if t.get("type") == "function"]
+    worked = [m for m in body.get("messages") or [] if m.get("role") == "tool"]
+    if tools and not worked:
+        call = {"name": tools[0], "arguments": json.dumps({"command": SCRIPT})}
+        said = {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": call}]}
+    else:
+        said = {"content": DONE if WORKED in json.dumps(worked) else "No tool worked."}
+    reason = "tool_calls" if "tool_calls" in said else "stop"
+    return answer(handler, 200, {
+        "id": "chat_1", "object": "chat.completion", "created": 1, "model": body.get("model", "model"),
+        "choices": [{"index": 0, "finish_reason": reason, "message": {"role": "assistant", **said}}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}})
+
+
+# -- Google ---------------------------------------------------------------------------------------
+
+
+def like(schema):
+    """The least that such a schema takes."""
+    if schema.get("type", "").lower() == "object":
+        return {name: like(of) for name, of in schema.get("properties", {}).items()}
+    return {"integer": 1, "number": 1, "boolean": False, "array": []}.get(schema.get("type", "").lower(), "word")
+
+
+def google(handler, body, streamed):
+    config = body.get("generationConfig") or {}
+    schema = config.get("responseSchema") or config.get("responseJsonSchema")
+    offers = {f.get("name") for t in body.get("tools") or [] for f in t.get("functionDeclarations") or []}
+    worked = [p["functionResponse"] for c in body.get("contents") or [] for p in c.get("parts") or []
+              if "functionResponse" in p]
+    if "run_shell_command" in offers and not worked:
+        part = {"functionCall": {"name": "run_shell_command", "args": {"command": SCRIPT}}}
+    elif schema:
+        part = {"text": json.dumps(like(schema))}
+    else:
+        part = {"text": DONE if WORKED in json.dumps(worked) else "No tool worked."}
+    said = {"candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}],
+            "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 10, "totalTokenCount": 20}}
+    return events(handler, [(None, said)]) if streamed else answer(handler, 200, said)
+
+
 # -- the rest -------------------------------------------------------------------------------------
 
 
@@ -173,6 +218,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             answer(self, 200, {"input_tokens": 10})
         elif self.command == "POST" and re.fullmatch(r"(/v1)?/responses", path):
             openai(self, asked)
+        elif self.command == "POST" and path == "/v1/chat/completions":
+            chat(self, asked)
+        elif self.command == "POST" and re.fullmatch(r"/v1beta/models/[^/]+:(streamG|g)enerateContent", path):
+            google(self, asked, "streamG" in path)
         else:
             answer(self, 404, {"type": "error", "error": {"type": "not_found_error", "message": "not played here"}})
 
