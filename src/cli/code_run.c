@@ -38,6 +38,7 @@ static void prepare_relay(struct code *k)
 
 	k->s.tty = k->run.spec.tty;
 	r->stream = MAIN_STREAM;
+	r->cut_is_end = true; /* its work is fetched then: wait_end() */
 	r->in_fd = k->run.spec.stdin_open ? STDIN_FILENO : -1;
 	r->out.fd = json ? -1 : STDOUT_FILENO;
 	r->err.fd = json ? -1 : STDERR_FILENO;
@@ -184,7 +185,7 @@ static int last_words(struct code *k, struct err *e)
 {
 	int r;
 
-	if (!k->run.spec.linger || k->s.relay.end_json)
+	if (!k->run.spec.linger || k->s.relay.end_json || k->s.relay.ended == RELAY_RESET)
 		return 0;
 	r = code_take_login(k, e);
 	if (r < 0 && r != -ECONNRESET && r != -ENODATA) {

@@ -23,7 +23,7 @@ int session_init(struct session *s, struct cli *c, enum session_kind kind, struc
 	sigset_t set;
 
 	*s = (struct session){ .cli = c, .kind = kind, .signal_fd = -1 };
-	s->spinner.enabled = c->err_tty;
+	s->spinner.enabled = cli_redraws(c, c->err_tty);
 	(void)sigemptyset(&set);
 	for (unsigned i = 0; i < ENDING_SIGNALS; i++)
 		if (!ignored(ending_signals[i]))
@@ -81,7 +81,7 @@ static void stop_job(struct session *s)
 	term_restore(&s->term);
 	(void)kill(getpid(), SIGSTOP);
 	/* here again after `fg` */
-	if (s->relay.started)
+	if (s->relay.started && s->relay.ended == RELAY_RUNNING)
 		make_raw(s);
 	if (pass)
 		relay_signal(&s->relay, SIGCONT);
@@ -148,6 +148,14 @@ static void on_started(void *ctx)
 	tell_size(s); /* it may have changed since it was written down */
 }
 
+/* The keys are for berm again, and for whoever comes after it: END can take its time. */
+static void on_ended(void *ctx)
+{
+	struct session *s = ctx;
+
+	term_restore(&s->term);
+}
+
 static void on_progress(void *ctx, struct span text)
 {
 	struct session *s = ctx;
@@ -167,6 +175,7 @@ int session_run(struct session *s, struct err *e)
 	static const struct relay_ops ops = {
 		.on_signal = on_signal,
 		.on_started = on_started,
+		.on_ended = on_ended,
 		.on_progress = on_progress,
 		.on_tick = on_tick,
 	};

@@ -281,7 +281,7 @@ static int take_stream(struct relay *r, const struct wire_frame *f, struct err *
 		if (wire_parse_u32(f->payload, &r->reset_errno) < 0)
 			return err_set(e, -EPROTO, "the guest's RESET is damaged");
 		/* the sandbox ends, and END, with the reason, is next; otherwise END is far away */
-		r->want_end = r->reset_errno == ESHUTDOWN;
+		r->want_end = r->reset_errno == ESHUTDOWN && !r->cut_is_end;
 		end(r, RELAY_RESET);
 	}
 	return 0;
@@ -431,12 +431,24 @@ static int round_trip(struct relay *r, struct err *e)
 	return relay_serve(r, p, e);
 }
 
+static void tell_ended(struct relay *r)
+{
+	if (r->told_ended || r->ended == RELAY_RUNNING || sink_waiting(&r->out) ||
+	    sink_waiting(&r->err))
+		return;
+	r->told_ended = true;
+	if (r->ops && r->ops->on_ended)
+		r->ops->on_ended(r->ctx);
+}
+
 int relay_run(struct relay *r, struct err *e)
 {
 	int got = take_frames(r, e);
 
-	while (got == 0 && !relay_finished(r))
+	while (got == 0 && !relay_finished(r)) {
+		tell_ended(r);
 		got = round_trip(r, e);
+	}
 	if (got == 0 && r->ended == RELAY_LOST)
 		return err_set(e, -ENODATA, "the sandbox's supervisor has gone");
 	return got;

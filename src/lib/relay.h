@@ -63,6 +63,8 @@ struct relay;
 struct relay_ops {
 	int (*on_signal)(void *ctx, struct relay *r, const struct signalfd_siginfo *si);
 	void (*on_started)(void *ctx);
+	/* Once: the program is gone and all it wrote is written out; END may be far away. */
+	void (*on_ended)(void *ctx);
 	void (*on_progress)(void *ctx, struct span text);
 	void (*on_tick)(void *ctx); /* every RELAY_TICK_MS from the first progress to the start */
 	void (*on_answer)(void *ctx,
@@ -92,6 +94,7 @@ struct relay {
 	int signal_fd; /* borrowed; -1: none */
 	struct relay_sink out, err;
 	bool want_end; /* do not stop at EXIT: wait for END, which is the supervisor's last word */
+	bool cut_is_end;  /* nor for END when a sandbox cut it off: the caller does */
 	bool until_start; /* stop once the program runs */
 	bool steady;      /* an error of in_fd is the end of the input, and only that */
 	int in_error;     /* that errno */
@@ -112,7 +115,7 @@ struct relay {
 
 	/* the relay's own */
 	uint32_t in_credit;
-	bool in_eof, saw_ctrl_p, progress, peer_gone;
+	bool in_eof, saw_ctrl_p, progress, peer_gone, told_ended;
 	uint64_t broken_ms; /* when an output broke; 0 */
 	bool killed;        /* after the grace */
 };

@@ -160,10 +160,21 @@ static bool guest_answers(const struct sup *s, uint8_t reason)
 	}
 }
 
+/* Was it cut off? Its readers hear of it now: END comes when its work is here. */
+static void tell_cut_off(struct sup *s, struct sup_client *c)
+{
+	if (!c->used || c->closing || !c->attached || !sup_stream_find(s, SUP_MAIN_STREAM))
+		return;
+	/* the room is part of what is kept free; what does not go now is polled for already */
+	wire_put_u32(&c->link->out, WIRE_RESET, 0, c->attach_id, 1, ESHUTDOWN);
+	(void)!link_flush(c->link);
+}
+
 /* The main command's readers get no more of it; they wait for END. */
 static void detach_readers(struct sup *s)
 {
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++) {
+		tell_cut_off(s, &s->clients[i]);
 		s->clients[i].attached = false;
 		s->clients[i].input = false;
 		s->clients[i].awaited = false;

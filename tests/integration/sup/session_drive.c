@@ -159,6 +159,8 @@ static int on_frame(struct client *c, const struct wire_frame *f)
 		wire_put_u32(&c->out, WIRE_CREDIT, f->channel, f->stream, CLIENT_EPOCH,
 		             (uint32_t)f->payload.len);
 	}
+	if (f->type == WIRE_RESET)
+		(void)fprintf(stderr, "cut off\n");
 	if (f->type != WIRE_END)
 		return 0;
 	(void)fprintf(stderr, "%.*s\n", (int)f->payload.len, (const char *)f->payload.at);

@@ -254,6 +254,25 @@ def test_a_time_limit_ends_the_command_and_not_its_work(sessions):
     assert sessions.spool(session) == b"half done"
 
 
+def test_a_caller_is_told_that_its_command_was_cut_off_before_its_work_is_here(sessions):
+    """So that a terminal is its user's again while that is fetched."""
+    session = sessions.new()
+    sessions.sup.play(SENDS.replace("end(3)", "") + """
+while not os.path.exists(os.path.join(here, "go on")):
+    time.sleep(0.01)
+whole()
+""")
+    caller = sessions.start(*sessions.run_args(session, "time_ms=300"))
+    assert caller.stderr.readline() == "cut off\n"
+    assert caller.poll() is None
+    with open(os.path.join(sessions.sup.folder, "go on"), "w", encoding="ascii"):
+        pass
+    _, err = caller.communicate(timeout=30 * bermtest.SLOWNESS)
+    os.unlink(os.path.join(sessions.sup.folder, "go on"))
+    assert json.loads(err.splitlines()[-1])["reason"] == "time"
+    assert sessions.spool(session) == b""
+
+
 def test_a_machine_that_never_came_up_leaves_nothing_to_keep(sessions):
     session, end = sessions.run("raise SystemExit")
     assert end["reason"] == "engine-died" or end["exit_code"] == 125, end

@@ -299,6 +299,23 @@ static void play_vanish(struct fake *f)
 	fake_frame(f, WIRE_DATA, WIRE_OUT, 1, span_str("last words"));
 }
 
+/* Cuts the program off; END comes once the other side has said something, or never. */
+static void play_cut(struct fake *f)
+{
+	struct wire_frame fr;
+
+	fake_hello(f, WIRE_VERSION);
+	fake_want(f, WIRE_ATTACH, &fr);
+	fake_u32(f, WIRE_EXEC_OK, 0, 1, 7);
+	fake_frame(f, WIRE_DATA, WIRE_OUT, 1, span_str("last words"));
+	fake_u32(f, WIRE_RESET, 0, 1, ESHUTDOWN);
+	if (!fake_next(f, &fr))
+		return;
+	if (fr.type != WIRE_SIGNAL)
+		_exit(63);
+	fake_frame(f, WIRE_END, 0, 0, span_str("{}"));
+}
+
 static void play_not_found(struct fake *f)
 {
 	struct wire_fail fail = { .code = ENOENT,
@@ -528,6 +545,40 @@ TEST(detach_keys_leave_and_pass_other_keys)
 	(void)waitpid(s.child, NULL, 0);
 	(void)close(in[0]);
 	(void)close(in[1]);
+}
+
+static void say_something(void *ctx)
+{
+	relay_signal(ctx, SIGCONT);
+}
+
+TEST(the_end_of_a_program_is_told_before_that_of_its_sandbox)
+{
+	static const struct relay_ops ops = { .on_ended = say_something };
+	struct err e = { 0 };
+	struct session s;
+
+	session_start(&s, play_cut);
+	s.relay.ops = &ops;
+	s.relay.ctx = &s.relay;
+	CHECK_OK(relay_run(&s.relay, &e), &e);
+	CHECK_EQ(s.relay.ended, RELAY_RESET);
+	CHECK_STR(s.relay.end_json, "{}");
+	session_end(&s);
+}
+
+TEST(who_waits_for_the_end_himself_is_let_go_when_it_is_cut_off)
+{
+	struct err e = { 0 };
+	struct session s;
+
+	session_start(&s, play_cut);
+	s.relay.cut_is_end = true;
+	CHECK_OK(relay_run(&s.relay, &e), &e);
+	CHECK_EQ(s.relay.ended, RELAY_RESET);
+	CHECK_EQ(s.relay.reset_errno, ESHUTDOWN);
+	CHECK(s.relay.end_json == NULL);
+	session_end(&s);
 }
 
 TEST_MAIN()
