@@ -163,8 +163,11 @@ _must_ int cli_paths(struct cli *c, struct err *e);
 /* The state directory, made on first use: c->state_fd. Finds the installation too. */
 _must_ int cli_state(struct cli *c, struct err *e);
 
-/* Is stdout a terminal, and NO_COLOR not set? */
+/* Is stdout a terminal that knows colours, and NO_COLOR not set? */
 bool cli_colour(const struct cli *c);
+
+/* Can lines be drawn over on it (one of the *_tty)? Not where TERM is "dumb" or not set. */
+bool cli_redraws(const struct cli *c, bool tty);
 
 /* Prints "berm: text" and returns CLI_EXIT_ERROR. */
 int cli_fail(const struct err *e);

@@ -280,7 +280,7 @@ static int build(struct build *b)
 		r = session_init(&b->session, b->c, SESSION_RUN, &e);
 	if (r < 0)
 		return cli_fail(&e);
-	b->session.spinner.enabled = b->c->err_tty && !b->c->json;
+	b->session.spinner.enabled = cli_redraws(b->c, b->c->err_tty) && !b->c->json;
 	r = make(b, &e);
 	build_guest_end(b);
 	spinner_clear(&b->session.spinner);

@@ -297,7 +297,7 @@ static int copy_from_guest(struct cp *cp, struct err *e)
 
 static int run_cp(struct cli *c, const struct args *a)
 {
-	struct cp cp = { .c = c, .a = a, .spinner.enabled = c->err_tty };
+	struct cp cp = { .c = c, .a = a, .spinner.enabled = cli_redraws(c, c->err_tty) };
 	struct err e = { 0 };
 	int r;
 

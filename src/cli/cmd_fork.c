@@ -27,7 +27,7 @@ static int save(struct cli *c, const char *ref, struct state_info *ret_info, str
 {
 	static const char words[] = "copying the sandbox";
 	_own_(client_free) struct client *client = NULL;
-	struct spinner spinner = { .enabled = c->err_tty };
+	struct spinner spinner = { .enabled = cli_redraws(c, c->err_tty) };
 	int r = reach_client(c, ref, ret_info, &client, e);
 
 	if (r < 0)

@@ -95,7 +95,7 @@ static int take(struct cli *c, const char *ref, const char *name, bool force, st
 {
 	static const char words[] = "saving the sandbox";
 	_own_(client_free) struct client *client = NULL;
-	struct spinner spinner = { .enabled = c->err_tty };
+	struct spinner spinner = { .enabled = cli_redraws(c, c->err_tty) };
 	int r;
 
 	if (!spec_name_ok(name))

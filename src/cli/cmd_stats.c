@@ -215,7 +215,7 @@ static size_t show_all(struct stats *s)
 {
 	size_t alive = 0;
 
-	if (!s->c->json && !s->once && s->c->out_tty)
+	if (!s->c->json && !s->once && cli_redraws(s->c, s->c->out_tty))
 		(void)fputs("\033[H\033[J", stdout);
 	if (!s->c->json)
 		(void)printf("%-12s  %-*s  %6s  %-21s  %-21s  %-11s  %-9s  %-21s  %-7s  %s\n", "ID",

@@ -318,7 +318,7 @@ int copies_run(struct copies *cs, struct cli *c)
 	int r;
 
 	cs->spec.detach = true;
-	st.spinner.enabled = c->err_tty;
+	st.spinner.enabled = cli_redraws(c, c->err_tty);
 	st.all = calloc(cs->count, sizeof(*st.all));
 	if (!st.all) {
 		(void)err_set(&e, -ENOMEM, "out of memory");

@@ -320,7 +320,7 @@ static int begin(struct cli *c, struct work_session *s, const char *what, bool u
 	ret->s = *s;
 	work_session_init(s);
 	ret->cli = c;
-	ret->spinner.enabled = c->err_tty;
+	ret->spinner.enabled = cli_redraws(c, c->err_tty);
 	r = hold(ret, what, e);
 	if (r == 0)
 		r = open_root(ret, e);

@@ -1,5 +1,8 @@
 #include "cli/review_tui_term.h"
 
+#include "base/buf.h"
+#include "cli/crash.h"
+
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -105,6 +108,38 @@ static void know_arrows(void)
 			(void)define_key(rows[i].bytes, rows[i].code);
 }
 
+/* Without its padding, "$<5>", which is for terminals that printed on paper: terminfo(5). */
+static void put_capability(struct buf *b, const char *text)
+{
+	for (; text && *text; text++) {
+		const char *end = text[0] == '$' && text[1] == '<' ? strchr(text, '>') : NULL;
+
+		if (end)
+			text = end;
+		else
+			buf_put_u8(b, (uint8_t)*text);
+	}
+}
+
+/* endwin() is none of the functions that a handler may call: its bytes are made before. */
+static void watch_crashes(void)
+{
+	char storage[CRASH_BYTES_MAX];
+	struct termios saved;
+	struct buf b;
+
+	if (tcgetattr(STDOUT_FILENO, &saved) < 0)
+		return;
+	buf_init(&b, storage, sizeof(storage));
+	put_capability(&b, exit_attribute_mode);
+	put_capability(&b, orig_pair);
+	put_capability(&b, keypad_local);
+	put_capability(&b, cursor_normal);
+	put_capability(&b, exit_ca_mode);
+	buf_put_str(&b, "\nberm: a fault ended the review; what was decided is kept\n");
+	crash_watch(STDOUT_FILENO, &saved, buf_ok(&b) ? buf_span(&b) : span_of("", 0));
+}
+
 int tui_term_open(bool colour, struct tui_term **ret, struct err *e)
 {
 	_own_(tui_term_free) struct tui_term *t = calloc(1, sizeof(*t));
@@ -119,6 +154,7 @@ int tui_term_open(bool colour, struct tui_term **ret, struct err *e)
 		return r;
 	(void)setlocale(LC_CTYPE, "");
 	t->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+	watch_crashes();
 	t->screen = newterm(NULL, stdout, stdin);
 	if (!t->screen)
 		return err_set(e, -ENOTSUP, "the terminal cannot be drawn on (TERM)");
@@ -144,6 +180,7 @@ void tui_term_free(struct tui_term *t)
 		(void)endwin();
 		delscreen(t->screen);
 	}
+	crash_forget();
 	own_close_fd(&t->signal_fd);
 	if (t->blocked)
 		(void)sigprocmask(SIG_SETMASK, &t->before, NULL);

@@ -64,7 +64,14 @@ bool cli_colour(const struct cli *c)
 {
 	const char *no = cli_env(c, "NO_COLOR");
 
-	return c->out_tty && (!no || !*no);
+	return cli_redraws(c, c->out_tty) && (!no || !*no);
+}
+
+bool cli_redraws(const struct cli *c, bool tty)
+{
+	const char *term = cli_env(c, "TERM");
+
+	return tty && term && *term && strcmp(term, "dumb") != 0;
 }
 
 int cli_out(const void *data, size_t len, struct err *e)

@@ -1,47 +1,13 @@
 #include "cli/term.h"
 
 #include "base/buf.h"
+#include "cli/crash.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-
-/*
- * What a crash handler needs cannot hang off an argument: it has none. Written before the handlers
- * are in place, and read by them only.
- */
-static struct {
-	int fd;
-	struct termios saved;
-} crash_state = { .fd = -1 };
-
-static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-
-enum { CRASH_SIGNALS = sizeof(crash_signals) / sizeof(crash_signals[0]) };
-
-/* tcsetattr is safe to call here (signal-safety(7)); then the signal takes its usual course. */
-static void on_crash(int sig)
-{
-	if (crash_state.fd >= 0)
-		(void)tcsetattr(crash_state.fd, TCSANOW, &crash_state.saved);
-	(void)raise(sig); /* SA_RESETHAND: the default action now, once this handler returns */
-}
-
-static void watch_crashes(bool on)
-{
-	for (unsigned i = 0; i < CRASH_SIGNALS; i++) {
-		struct sigaction sa = { .sa_handler = on ? on_crash : SIG_DFL };
-		struct sigaction was;
-
-		sa.sa_flags = on ? (int)SA_RESETHAND : 0;
-		/* somebody's SIG_IGN (nohup) and a sanitizer's handler stay */
-		if (sigaction(crash_signals[i], NULL, &was) == 0 &&
-		    (was.sa_handler == SIG_DFL || was.sa_handler == on_crash))
-			(void)sigaction(crash_signals[i], &sa, NULL);
-	}
-}
 
 static int change(struct term *t, int fd, bool raw, struct err *e)
 {
@@ -50,9 +16,7 @@ static int change(struct term *t, int fd, bool raw, struct err *e)
 	if (t->raw || tcgetattr(fd, &t->saved) < 0)
 		return 0;
 	t->fd = fd;
-	crash_state.saved = t->saved;
-	crash_state.fd = fd;
-	watch_crashes(true);
+	crash_watch(fd, &t->saved, span_of("", 0));
 	wanted = t->saved;
 	if (raw)
 		cfmakeraw(&wanted);
@@ -82,8 +46,7 @@ void term_restore(struct term *t)
 	/* DRAIN would wait for ever on a terminal stopped by ctrl-s */
 	(void)tcsetattr(t->fd, TCSANOW, &t->saved);
 	t->raw = false;
-	watch_crashes(false);
-	crash_state.fd = -1;
+	crash_forget();
 }
 
 bool term_size(int fd, uint16_t *ret_rows, uint16_t *ret_cols)
