@@ -382,6 +382,24 @@ int fd_remove_tree(int dir_fd, const char *name, struct err *e)
 	return remove_entry(dir_fd, name, 0, e);
 }
 
+bool fd_path(int fd, char ret[PATH_MAX])
+{
+	char name[32];
+	char got[PATH_MAX];
+	struct stat st;
+	ssize_t len;
+
+	(void)snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	len = readlink(name, got, sizeof(got));
+	/* "/x (deleted)", "pipe:[7]" */
+	if (len <= 0 || len >= (ssize_t)sizeof(got) || got[0] != '/' || fstat(fd, &st) < 0 ||
+	    st.st_nlink == 0)
+		return false;
+	got[len] = '\0';
+	memcpy(ret, got, (size_t)len + 1);
+	return true;
+}
+
 int fd_set_nonblock(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);

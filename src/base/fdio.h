@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/span.h"
 
+#include <linux/limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -67,6 +68,12 @@ _must_ int fd_copy_sparse(int src_fd, int dst_fd, struct err *e);
 
 /* Removes a tree beneath dir_fd without following links. A missing one is success. */
 int fd_remove_tree(int dir_fd, const char *name, struct err *e);
+
+/*
+ * The path of an open file as the kernel has it now, NUL-ended. False, and ret as it was, where it
+ * has none (it was removed) or a longer one.
+ */
+_must_ bool fd_path(int fd, char ret[PATH_MAX]);
 
 int fd_set_nonblock(int fd);
 int fd_set_cloexec(int fd, bool on);

@@ -40,14 +40,9 @@ void review_links_free(struct review_links *l)
 /* The path of an open file; "" for the root of the file system, so that "/x" is beneath it. */
 static bool path_of(int fd, char ret[PATH_MAX], struct span *ret_path)
 {
-	char name[32];
-	ssize_t len;
-
-	(void)snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-	len = readlink(name, ret, PATH_MAX);
-	if (len <= 0 || len >= PATH_MAX || ret[0] != '/')
+	if (!fd_path(fd, ret))
 		return false;
-	*ret_path = span_of(ret, len == 1 ? 0 : (size_t)len);
+	*ret_path = span_str(ret[1] ? ret : "");
 	return true;
 }
 
@@ -74,6 +69,18 @@ static bool leads_to(int root_fd, struct span link, struct buf *out)
 	       review_links_resolve(root, link, span_of(target, (size_t)len), out);
 }
 
+static bool is_known(const struct review_links *l, struct span name, struct span to)
+{
+	struct span body = buf_span(&l->body);
+	struct span its_name;
+	struct span its_to;
+
+	while (review_links_take(&body, &its_name, &its_to))
+		if (span_equal(name, its_name) && span_equal(to, its_to))
+			return true;
+	return false;
+}
+
 void review_links_meet(struct review_links *l, const struct class_list *classes, int root_fd,
                        struct span path)
 {
@@ -84,7 +91,7 @@ void review_links_meet(struct review_links *l, const struct class_list *classes,
 	if (l->more || class_by_path(classes, path, WORK_LINK).class == CLASS_PLAIN)
 		return;
 	buf_init(&to, room, sizeof(room));
-	if (!leads_to(root_fd, path, &to))
+	if (!leads_to(root_fd, path, &to) || is_known(l, path, buf_span(&to)))
 		return;
 	buf_put_str16(&l->body, path);
 	buf_put_str16(&l->body, buf_span(&to));
@@ -146,6 +153,11 @@ int review_links_load(int session_fd, struct review_links **ret, struct err *e)
 		return r;
 	*ret = steal_ptr(&l);
 	return 0;
+}
+
+uint32_t review_links_count(const struct review_links *l)
+{
+	return l->count;
 }
 
 bool review_links_more(const struct review_links *l)

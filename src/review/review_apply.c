@@ -194,14 +194,45 @@ static int bring_commits(struct review *r, struct review_outcome *out, struct er
 	return got;
 }
 
+static uint64_t count_accepted(const struct review *r)
+{
+	struct review_totals t;
+
+	review_totals(r, &t);
+	return t.accepted;
+}
+
+/* Has somebody made a link by which the host would run what was accepted as something else? */
+static int look_again(struct review *r, struct review_outcome *out, struct err *e)
+{
+	uint32_t links = review_links_count(r->links);
+	bool more = review_links_more(r->links);
+	uint64_t accepted = count_accepted(r);
+	int got = review_look(r, e);
+
+	if (got < 0 ||
+	    (review_links_count(r->links) == links && review_links_more(r->links) == more))
+		return got;
+	got = review_list_make(r, e); /* a decision is about the class as well */
+	out->back = got == 0 && count_accepted(r) < accepted ? accepted - count_accepted(r) : 0;
+	return got;
+}
+
 int review_apply(struct review *r, enum apply_mode mode, bool commits, struct review_outcome *ret,
                  struct err *ret_commits_e, struct err *e)
 {
 	_own_(review_plan_free) struct review_plan *p = NULL;
 	struct review_outcome out = { 0 };
 	struct err commits_e = { 0 };
-	int got = review_plan_new(r, &p, e);
+	int got = look_again(r, &out, e);
 
+	if (got == 0 && out.back > 0 && mode == APPLY_ALL) {
+		out.applied.end = APPLY_RETURNED;
+		*ret = out;
+		return 0;
+	}
+	if (got == 0)
+		got = review_plan_new(r, &p, e);
 	if (got == 0)
 		got = run_plan(r, p, mode, &out, e);
 	if (got < 0)

@@ -31,6 +31,9 @@ _must_ int review_lines_add(struct review_lines *l, struct span path, const stru
                             struct err *e);
 void review_lines_clear(struct review_lines *l);
 
+/* Adds to r->links those that the host has now; compare has been run. */
+_must_ int review_look(struct review *r, struct err *e);
+
 /* What is kept beside an item. */
 struct review_more {
 	uint8_t what[DECISION_KEY_BYTES], host[DECISION_KEY_BYTES];

@@ -47,6 +47,49 @@ static int make_room(struct review *r, struct err *e)
 	return 0;
 }
 
+int review_look(struct review *r, struct err *e)
+{
+	_own_(review_look_free) struct review_look *k = NULL;
+	struct span before = span_of("", 0);
+	int got = review_look_new(r->links, r->on.classes, r->on.root_fd, &k, e);
+
+	if (got < 0)
+		return got;
+	for (size_t i = 0; i < compare_count(r->compare); i++) {
+		review_look_above(k, before, compare_at(r->compare, i)->path);
+		before = compare_at(r->compare, i)->path;
+	}
+	review_look_down(k);
+	return 0;
+}
+
+/*
+ * A directory that only holds what is taken by itself would be made, and be empty. That is no harm,
+ * and whoever takes what is in it gets it along; so it stays a plain change, which says so. Were it
+ * held back as they are, its path had to be typed too, or rejected once more by itself.
+ */
+static void say_empty(struct review *r)
+{
+	const struct change *plain = NULL;
+	const struct change *classed = NULL;
+
+	for (size_t i = r->count; i > 0; i--) {
+		struct review_item *it = &r->items[i - 1];
+		const struct change *c = it->change;
+		bool dir = c->guest.exists && c->guest.kind == WORK_DIR;
+
+		if (dir && c->op == CHANGE_ADD && it->class == CLASS_PLAIN && it->reason == NULL &&
+		    classed != NULL && wpath_beneath(c->path, classed->path, NULL) &&
+		    (plain == NULL || !wpath_beneath(c->path, plain->path, NULL)))
+			it->reason = "empty until what is in it is accepted, which is decided on "
+				     "by itself";
+		if (it->class != CLASS_PLAIN)
+			classed = c;
+		else if (!dir && c->op != CHANGE_DELETE)
+			plain = c;
+	}
+}
+
 static int judge_all(struct review *r, struct err *e)
 {
 	_own_(review_judge_free) struct review_judge *j = NULL;
@@ -57,6 +100,8 @@ static int judge_all(struct review *r, struct err *e)
 		if (got == 0)
 			review_keys(r, r->items[i].change, r->items[i].class, &r->more[i]);
 	}
+	if (got == 0)
+		say_empty(r);
 	return got;
 }
 
@@ -255,6 +300,8 @@ int review_list_make(struct review *r, struct err *e)
 	if (r->on.progress)
 		r->on.progress(r->on.progress_arg, "comparing with the workspace", 0, 0);
 	got = compare_run(&opt, &r->compare, e);
+	if (got == 0)
+		got = review_look(r, e);
 	if (got == 0)
 		got = make_room(r, e);
 	if (got == 0)

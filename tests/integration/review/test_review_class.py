@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from review_world import Refused, World
+from review_world import REDECIDE, Refused, World
 
 X0 = """.envrc sub/.envrc .mise.toml .tool-versions .bashrc sub/.zshrc .vscode/tasks.json a/b/.vscode/settings.json
 .vscode/launch.json .idea/runConfigurations/x.xml .zed/tasks.json .nvim.lua .exrc .dir-locals.el .gdbinit
@@ -175,3 +175,70 @@ def test_v11_a_directory_renamed_to_where_a_link_leads(tmp_path):
     w.guest()
     with w.review() as r:
         assert r.by_path()["ed"]["section"] == "X0"
+
+
+MEANWHILE = {  # where somebody makes a link while the agent works: what it runs then
+    "at the root": ("ln -s ed .vscode", "ed/tasks.json"),
+    "beside the change": ("ln -s ../ed ed/.vscode; mkdir ed/in", "ed/tasks.json"),
+    "above it": ("ln -s in/ed deep/.vscode", "deep/in/ed/tasks.json"),
+    "elsewhere": ("ln -s ../../ed other/place/.vscode", "ed/tasks.json"),
+    "through another": ("ln -s ed one; ln -s one .vscode", "ed/tasks.json"),
+    "of a file": ("ln -s ed/tasks.json .envrc", "ed/tasks.json"),
+}
+
+
+@pytest.mark.parametrize("case", MEANWHILE)
+def test_v11_a_link_that_was_made_on_the_host_meanwhile_counts(tmp_path, case):
+    script, path = MEANWHILE[case]
+    w = World(tmp_path).host("mkdir -p ed deep/in/ed other/place").pack()
+    w.agent.file("ed/tasks.json", "y").file("deep/in/ed/tasks.json", "y").file("ed/plain", "y")
+    w.guest()
+    with w.review() as r:
+        assert r.item(path)["section"] == "plain"
+        r.accept(path)
+    w.host(script)
+    with w.review() as r:
+        assert r.item(path)["section"] == "X0"
+        assert r.item(path)["choice"] == "undecided" and r.item(path)["flags"] & REDECIDE
+        r.ask("all", "plain", "accept")
+        r.apply()
+    assert not os.path.exists(w.at(path))
+
+
+@pytest.mark.parametrize("how", ["all", "rest"])
+def test_v11_p2_a_link_made_after_it_was_accepted_sends_it_back(tmp_path, how):
+    w = World(tmp_path).host("mkdir ed").pack()
+    w.agent.file("ed/tasks.json", "y").file("ed/plain", "y")
+    w.guest()
+    with w.review() as r:
+        r.accept("ed/tasks.json", "ed/plain")
+        w.host("ln -s ed .vscode")
+        done = r.apply(how)
+        assert (done["end"], done["back"]) == (("returned", 1) if how == "all" else ("done", 1)), done
+        assert r.item("ed/tasks.json")["section"] == "X0" and r.item("ed/tasks.json")["choice"] == "undecided"
+        assert os.path.exists(w.at("ed/plain")) == (how == "rest")
+        if how == "all":
+            assert r.apply()["end"] == "done"
+    assert w.read("ed/plain") == "y" and not os.path.exists(w.at("ed/tasks.json"))
+
+
+def test_v11_a_look_for_links_ends_in_a_large_tree(tmp_path):
+    w = World(tmp_path).host("mkdir ed; seq 1 5000 | xargs -I% mkdir -p d%/e").pack()
+    w.agent.file("ed/tasks.json", "y")
+    w.guest()
+    w.host("ln -s ed .vscode; ln -s ../../ed d5000/e/.vscode; ln -s . loop; ln -s /nowhere .idea")
+    with w.review() as r:
+        assert r.item("ed/tasks.json")["section"] == "X0"
+
+
+def test_v11_a_directory_of_nothing_but_what_waits_says_that_it_would_be_empty(tmp_path):
+    w = World(tmp_path).host("mkdir old").pack()
+    w.agent.file(".vscode/tasks.json", "x").file("a/b/.envrc", "x").file("c/Makefile", "x").file("c/text", "x")
+    w.agent.file("d/text", "x").dir("e").file("old/.envrc", "x").file("f/.vscode/tasks.json", "x").file("f/text", "x")
+    w.guest()
+    with w.review() as r:
+        said = {i["path"] for i in r.items() if i["section"] == "plain" and "empty until" in (i["reason"] or "")}
+        assert said == {".vscode", "a", "a/b", "f/.vscode"}
+        r.ask("all", "plain", "accept")
+        r.apply()
+    assert os.listdir(w.at(".vscode")) == []

@@ -604,4 +604,31 @@ TEST(flags_are_set_and_cleared)
 	(void)close(fds[1]);
 }
 
+TEST(the_path_of_an_open_file)
+{
+	char path[PATH_MAX] = "as it was";
+	char want[PATH_MAX];
+	_own_fd_ int top = tmpdir_fd();
+	_own_fd_ int fd = -1;
+	_own_fd_ int root = -1;
+	struct err e = { 0 };
+	int fds[2];
+
+	(void)snprintf(want, sizeof(want), "%s/a path", test_tmpdir());
+	CHECK_OK(fd_openat(top, "a path", O_RDWR | O_CREAT, 0600, &fd, &e), &e);
+	CHECK(fd_path(fd, path));
+	CHECK_STR(path, want);
+	CHECK_EQ(unlinkat(top, "a path", 0), 0);
+	CHECK(!fd_path(fd, path));
+	CHECK_STR(path, want);
+	CHECK(!fd_path(-1, path));
+	CHECK_OK(fd_socketpair(fds, &e), &e);
+	CHECK(!fd_path(fds[0], path));
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+	CHECK_OK(fd_open("/", O_RDONLY, 0, &root, &e), &e);
+	CHECK(fd_path(root, path));
+	CHECK_STR(path, "/");
+}
+
 TEST_MAIN()
