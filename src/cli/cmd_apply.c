@@ -102,19 +102,28 @@ static int accept_path(struct review_opened *o, const char *typed, struct err *e
 	return r;
 }
 
-/* Escapes are not told from names that hold such letters, so two can be typed alike. */
+/* As it is typed in a review, or as it is shown: there a backslash may be the name's or ours. */
+static bool is_meant(const struct review *r, size_t i, struct span typed, struct buf *b)
+{
+	buf_reset(b);
+	buf_put_escaped(b, review_at(r, i)->change->path);
+	if (span_equal(buf_span(b), typed))
+		return true;
+	buf_reset(b);
+	review_put_typed(r, i, b);
+	return span_equal(buf_span(b), typed);
+}
+
 static int accept_x0(struct review_opened *o, const char *typed, struct err *e)
 {
 	struct review_span x0 = review_of(o->review, REVIEW_X0);
 	char storage[4 * REVIEW_PATH_ROOM];
 	size_t found = SIZE_MAX;
+	struct buf b;
 
+	buf_init(&b, storage, sizeof(storage));
 	for (size_t i = x0.first; i < x0.first + x0.count; i++) {
-		struct buf b;
-
-		buf_init(&b, storage, sizeof(storage));
-		review_put_typed(o->review, i, &b);
-		if (!span_equal(buf_span(&b), span_str(typed)))
+		if (!is_meant(o->review, i, span_str(typed), &b))
 			continue;
 		if (found != SIZE_MAX)
 			return err_set(e, -EPERM,
@@ -126,11 +135,13 @@ static int accept_x0(struct review_opened *o, const char *typed, struct err *e)
 	if (found == SIZE_MAX)
 		return err_set(e, -ENOENT,
 		               "--accept-x0: '%.200s' is none of those that run by themselves "
-		               "(berm diff %s lists them as they are typed)",
+		               "(berm diff %s lists them)",
 		               typed, o->s.info.id);
 	if (review_at(o->review, found)->flags & RV_DONE)
 		return 0;
-	return review_decide(o->review, found, REVIEW_ACCEPT, span_str(typed), e);
+	buf_reset(&b);
+	review_put_typed(o->review, found, &b);
+	return review_decide(o->review, found, REVIEW_ACCEPT, buf_span(&b), e);
 }
 
 static int consent(struct review *r, struct err *e)

@@ -26,6 +26,15 @@ static void put_size(uint64_t bytes, FILE *f)
 	(void)fputs(buf_cstr(&b), f);
 }
 
+/* Nobody can tell whose it was. */
+static void say_damaged(const struct work_session *s, FILE *f)
+{
+	review_text_put(f, span_str(s->info.why));
+	(void)fputs("\nwould be lost: all that is in there, ", f);
+	put_size(work_session_disk_bytes(s), f);
+	(void)fputs(", whatever it is\n", f);
+}
+
 static void say_whose(const struct work_session *s, FILE *f)
 {
 	(void)fprintf(f, "session %s: ", s->info.id);
@@ -44,6 +53,10 @@ static void say_loss(struct cli *c, struct work_session *s, struct review_opened
 	struct err why = { 0 };
 	bool handed = *s->info.handed_to;
 
+	if (s->info.state == SESSION_NONE) {
+		say_damaged(s, f);
+		return;
+	}
 	say_whose(s, f);
 	if (s->info.state < SESSION_RUNNING) {
 		(void)fputs("no guest ever ran in it\n", f);
@@ -108,13 +121,18 @@ static int discard(struct cli *c, struct work_session *s, bool yes, bool *ret_ke
 		return 0;
 	review_opened_end(&o);
 	work_session_close(s);
-	return work_session_open(c->state_fd, id, s, e);
+	return work_session_find_any(c->state_fd, id, s, e);
 }
 
 static int remove_it(struct cli *c, struct work_session *s, struct err *e)
 {
 	int r = work_session_lock(s, "discard", e);
 
+	if (r == 0 && s->info.state == SESSION_NONE && apply_interrupted(s->dir_fd))
+		return err_set(e, -EINPROGRESS,
+		               "an apply of session %s was interrupted, and only its files can end "
+		               "it: mend its session.json, in sessions/%s of the state directory",
+		               s->info.id, s->info.id);
 	if (r == 0 && apply_interrupted(s->dir_fd))
 		return err_set(e, -EINPROGRESS,
 		               "an apply of session %s was interrupted and could not be ended: "
@@ -133,7 +151,7 @@ static int run_discard(struct cli *c, const struct args *a)
 
 	work_session_init(&s);
 	if (r == 0)
-		r = work_session_find(c->state_fd, a->words[0], &s, &e);
+		r = work_session_find_any(c->state_fd, a->words[0], &s, &e);
 	if (r < 0)
 		return cli_fail(&e);
 	memcpy(id, s.info.id, sizeof(id));

@@ -3,10 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum {
-	ONE_BY_ONE_MAX = 200, /* synced writes, while somebody waits */
-	NAME_SHOWN_MAX = 60,  /* of a directory, in a question */
-};
+enum { NAME_SHOWN_MAX = 60 }; /* of a directory, in a question */
 
 typedef unsigned long long ull;
 
@@ -57,24 +54,28 @@ static struct tui_undo was(const struct tui *t, uint32_t item)
 	return u;
 }
 
-static bool was_undecided(const struct tui *t, uint32_t item, enum review_section s)
+/* Those of a section's items [span) that are undecided, behind those that are there already. */
+static void add_undecided(const struct tui *t, enum review_section s, struct review_span span,
+                          struct tui_undo *u)
 {
-	const struct review_item *it = tui_at(t, item);
+	uint32_t *more = reallocarray(u->items, u->count + span.count + 1, sizeof(*more));
 
-	return it->section == s && view_undecided(it);
-}
+	if (!more) { /* it is decided all the same */
+		u->lost = true;
+		return;
+	}
+	u->items = more;
+	for (size_t i = span.first; i < span.first + span.count; i++) {
+		const struct review_item *it = tui_at(t, (uint32_t)i);
 
-/* Those of items [first, first + count) of a section that are undecided. */
-static struct tui_undo were(const struct tui *t, enum review_section s, uint32_t first,
-                            uint32_t count)
-{
-	struct tui_undo u = { .choice = REVIEW_UNDECIDED };
-
-	u.items = malloc((count + 1) * sizeof(*u.items));
-	for (uint32_t i = first; u.items && i < first + count && u.count < TUI_UNDO_ITEMS_MAX; i++)
-		if (was_undecided(t, i, s))
-			u.items[u.count++] = i;
-	return u;
+		if (it->section != s || !view_undecided(it))
+			continue;
+		if (u->count == TUI_UNDO_ITEMS_MAX) {
+			u->lost = true;
+			return;
+		}
+		u->items[u->count++] = (uint32_t)i;
+	}
 }
 
 static int restore_hunks(struct tui *t, const struct tui_undo *u, struct err *e)
@@ -103,41 +104,18 @@ static int restore_one(struct tui *t, uint32_t item, enum review_choice choice, 
 	return review_decide(t->o->review, item, choice, buf_span(&b), e);
 }
 
-/* Has the section no other decision than those? Then one write takes all of them back. */
-static bool all_of_section(const struct tui *t, const struct tui_undo *u)
-{
-	enum review_section s = (enum review_section)tui_at(t, u->items[0])->section;
-	struct review_span span = review_of(t->o->review, s);
-	size_t decided = 0;
-
-	for (size_t i = span.first; i < span.first + span.count; i++) {
-		const struct review_item *it = review_at(t->o->review, i);
-
-		decided += (it->flags & RV_DECIDABLE) && !(it->flags & RV_DONE) &&
-		           it->choice != REVIEW_UNDECIDED;
-	}
-	return decided <= u->count;
-}
-
 static int restore(struct tui *t, const struct tui_undo *u, struct err *e)
 {
-	int r = 0;
-
+	if (u->lost)
+		return err_set(e, -E2BIG,
+		               "more than %d decisions at once are not taken back: "
+		               "c on a section clears what is in it",
+		               TUI_UNDO_ITEMS_MAX);
 	if (u->choice == REVIEW_HUNKS)
 		return restore_hunks(t, u, e);
-	if (u->count > 1 && all_of_section(t, u))
-		return review_decide_all(t->o->review,
-		                         (enum review_section)tui_at(t, u->items[0])->section,
-		                         span_of("", 0), REVIEW_UNDECIDED, NULL, e);
-	if (u->count > ONE_BY_ONE_MAX)
-		return err_set(e, -E2BIG,
-		               "%u decisions are too many to take back at once: "
-		               "c on a directory clears what is in it",
-		               u->count);
-	for (uint32_t i = 0; r == 0 && i < u->count; i++)
-		if (tui_at(t, u->items[i])->choice != u->choice)
-			r = restore_one(t, u->items[i], (enum review_choice)u->choice, e);
-	return r;
+	if (u->choice == REVIEW_UNDECIDED)
+		return review_take_back(t->o->review, u->items, u->count, e);
+	return restore_one(t, u->items[0], (enum review_choice)u->choice, e);
 }
 
 void tui_undo(struct tui *t)
@@ -250,6 +228,23 @@ static void ask_conflict(struct tui *t, uint32_t item)
 		tui_ask(t, TUI_ASK_CONFLICT, "accept the agent's version instead of yours? y/n");
 }
 
+/* It is shown as it is to be typed. */
+static void ask_path(struct tui *t, uint32_t item)
+{
+	const struct review_item *it = tui_at(t, item);
+	_own_free_ char *room = malloc(TUI_INPUT_MAX);
+	struct buf b;
+
+	if (!room) {
+		tui_warn(t, "out of memory");
+		return;
+	}
+	buf_init(&b, room, TUI_INPUT_MAX);
+	review_put_typed(t->o->review, item, &b);
+	tui_say(t, "%s: %s", it->reason ? it->reason : "it runs by itself", buf_cstr(&b));
+	tui_ask(t, TUI_ASK_PATH, "it runs by itself; to accept it, type its path:");
+}
+
 void tui_take(struct tui *t, uint32_t item)
 {
 	const struct review_item *it;
@@ -259,9 +254,7 @@ void tui_take(struct tui *t, uint32_t item)
 	it = tui_at(t, item);
 	t->ask_item = item;
 	if (it->section == REVIEW_X0) {
-		tui_say(t, "%s: %.*s", it->reason ? it->reason : "it runs by itself",
-		        (int)it->change->path.len, (const char *)it->change->path.at);
-		tui_ask(t, TUI_ASK_PATH, "it runs by itself; to accept it, type its path:");
+		ask_path(t, item);
 	} else if (it->section == REVIEW_CONFLICTS) {
 		ask_conflict(t, item);
 	} else {
@@ -425,12 +418,13 @@ void tui_decide_below_asked(struct tui *t)
 	static const char *const words[] = { "cleared", "accepted", "rejected", "" };
 	const struct view_node *n = &t->tree->nodes[t->ask_node];
 	enum review_choice choice = (enum review_choice)t->ask_choice;
-	struct tui_undo before = { 0 };
+	struct tui_undo before = { .choice = REVIEW_UNDECIDED };
 	struct err e = { 0 };
 	uint64_t count = 0;
 
 	if (choice != REVIEW_UNDECIDED)
-		before = were(t, (enum review_section)n->section, n->first, n->items);
+		add_undecided(t, (enum review_section)n->section,
+		              (struct review_span){ n->first, n->items }, &before);
 	if (review_decide_all(t->o->review, (enum review_section)n->section,
 	                      view_node_path(t->tree, t->ask_node), choice, &count, &e) < 0) {
 		forget(&before);
@@ -444,31 +438,41 @@ void tui_decide_below_asked(struct tui *t)
 	recount(t, count, words[choice]);
 }
 
-static bool take_section(struct tui *t, enum review_section s, uint64_t *count)
+/* One decision, that one `u` takes back, whichever sections it is about. */
+static bool take_sections(struct tui *t, const enum review_section *of, size_t n,
+                          uint64_t *ret_count)
 {
-	struct review_span span = review_of(t->o->review, s);
-	struct tui_undo before;
+	struct tui_undo before = { .choice = REVIEW_UNDECIDED };
 	struct err e = { 0 };
-	uint64_t n = 0;
+	uint64_t all = 0;
+	int r = 0;
 
-	if (t->header.totals.undecided_of[s] == 0)
-		return true;
-	before = were(t, s, (uint32_t)span.first, (uint32_t)span.count);
-	if (review_decide_all(t->o->review, s, span_of("", 0), REVIEW_ACCEPT, &n, &e) < 0) {
-		forget(&before);
-		tui_warn_err(t, &e);
-		return false;
+	for (size_t i = 0; i < n; i++)
+		add_undecided(t, of[i], review_of(t->o->review, of[i]), &before);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		uint64_t taken = 0;
+
+		if (t->header.totals.undecided_of[of[i]] > 0)
+			r = review_decide_all(t->o->review, of[i], span_of("", 0), REVIEW_ACCEPT,
+			                      &taken, &e);
+		all += taken;
 	}
-	*count += n;
-	remember(t, &before);
-	return true;
+	if (all > 0)
+		remember(t, &before);
+	else
+		forget(&before);
+	if (r < 0)
+		tui_warn_err(t, &e);
+	*ret_count = all;
+	return r == 0;
 }
 
 bool tui_take_plain(struct tui *t)
 {
+	static const enum review_section plain[] = { REVIEW_PLAIN };
 	uint64_t n = 0;
 
-	if (!take_section(t, REVIEW_PLAIN, &n))
+	if (!take_sections(t, plain, 1, &n))
 		return false;
 	if (n > 0)
 		recount(t, n, "plain changes accepted");
@@ -499,8 +503,6 @@ void tui_take_all_asked(struct tui *t)
 {
 	uint64_t n = 0;
 
-	for (size_t i = 0; i < sizeof(alls) / sizeof(alls[0]); i++)
-		if (!take_section(t, alls[i], &n))
-			return;
-	recount(t, n, "accepted");
+	if (take_sections(t, alls, sizeof(alls) / sizeof(alls[0]), &n))
+		recount(t, n, "accepted");
 }

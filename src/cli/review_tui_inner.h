@@ -21,8 +21,8 @@ enum {
 	TUI_SAID_MAX = 1024,
 	TUI_QUESTION_MAX = 200,
 	TUI_UNDO_MAX = 500, /* decisions that can be taken back; of older ones each by itself */
-	TUI_UNDO_ITEMS_MAX = 100000, /* of a decision on many */
-	TUI_PAGE_MAX = 4 << 20,      /* bytes of a page; what is more is said to be left out */
+	TUI_UNDO_ITEMS_MAX = 1 << 18, /* of a decision on many: 1 MiB, five times 50,000 paths */
+	TUI_PAGE_MAX = 4 << 20,       /* bytes of a page; what is more is said to be left out */
 	TUI_PACKED_MAX = 64,
 	TUI_DIGEST_MAX = 80,
 };
@@ -47,6 +47,7 @@ enum tui_ask {
 struct tui_undo {
 	uint32_t *items; /* owned; those that were undecided and then decided together, or one */
 	uint32_t count;
+	bool lost;      /* there was no room for all of them */
 	uint8_t choice; /* what one was before */
 	uint8_t *hunks; /* owned */
 	uint32_t hunk_count;

@@ -76,8 +76,10 @@ static int read_info(int dir_fd, const char *id, struct work_session_info *ret, 
 		r = err_set(e, -EBADMSG, "its session.json is of session %s", got.id);
 	if (r < 0)
 		return err_wrap(
-			e, "session %s (its files stay, in sessions/%s of the state directory)", id,
-			id);
+			e,
+			"session.json of session %s (its files stay, in sessions/%s of the state "
+			"directory)",
+			id, id);
 	/* who was to have it never came to take it: nothing of it was written over */
 	if (fstatat(dir_fd, "base.erofs", &base, AT_SYMLINK_NOFOLLOW) == 0)
 		got.handed_to[0] = '\0';
@@ -155,7 +157,9 @@ int work_session_lock(struct work_session *s, const char *what, struct err *e)
 		return errno == EWOULDBLOCK ? tell_holder(fd, s->info.id, e)
 		                            : err_sys(e, "lock session %s", s->info.id);
 	r = read_info(s->dir_fd, s->info.id, &s->info, e);
-	if (r < 0)
+	if (r < 0 && s->info.state == SESSION_NONE)
+		err_clear(e); /* damaged, as its holder knows: it can only be removed */
+	else if (r < 0)
 		return r;
 	settle(s);
 	sign_lock(fd, what);
@@ -309,6 +313,38 @@ static int open_in(int folder_fd, const char *id, struct work_session *ret, stru
 	return 0;
 }
 
+/* Nobody is at it, and there is nothing to read: it was not just made, and is not being removed. */
+static bool has_no_info(int dir_fd)
+{
+	struct stat st;
+
+	return fstatat(dir_fd, "session.json", &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT &&
+	       lock_is_free(dir_fd);
+}
+
+/* Of one that is damaged: where it is, its id, and why. */
+static int open_any(int folder_fd, const char *id, struct work_session *ret, struct err *e)
+{
+	_own_(work_session_close) struct work_session s;
+	struct err why = { 0 };
+	int r;
+
+	work_session_init(&s);
+	r = open_in(folder_fd, id, ret, &why);
+	if (r == 0)
+		return 0;
+	if (fd_openat(folder_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, &s.dir_fd, NULL) < 0 ||
+	    (r == -ENOENT && !has_no_info(s.dir_fd))) {
+		*e = why;
+		return r;
+	}
+	(void)snprintf(s.info.id, sizeof(s.info.id), "%s", id);
+	(void)snprintf(s.info.why, sizeof(s.info.why), "%s", why.text);
+	*ret = s;
+	work_session_init(&s);
+	return 0;
+}
+
 int work_session_adopt(int dir_fd, int lock_fd, struct work_session *ret, struct err *e)
 {
 	_own_(work_session_close) struct work_session s = { .dir_fd = dir_fd, .lock_fd = lock_fd };
@@ -349,7 +385,7 @@ static DIR *open_stream(int state_fd, struct err *e)
 	return dir;
 }
 
-int work_session_find(int state_fd, const char *ref, struct work_session *ret, struct err *e)
+static int find_id(int state_fd, const char *ref, char ret[SESSION_ID_LEN + 1], struct err *e)
 {
 	_own_(state_close_stream) DIR *dir = open_stream(state_fd, e);
 	char found[SESSION_ID_LEN + 1] = "";
@@ -372,7 +408,27 @@ int work_session_find(int state_fd, const char *ref, struct work_session *ret, s
 	if (!*found)
 		return err_set(e, -ENOENT, "there is no session '%s': 'berm sessions' lists them",
 		               ref);
-	return open_in(dirfd(dir), found, ret, e);
+	memcpy(ret, found, sizeof(found));
+	return 0;
+}
+
+int work_session_find(int state_fd, const char *ref, struct work_session *ret, struct err *e)
+{
+	char id[SESSION_ID_LEN + 1];
+	int r = find_id(state_fd, ref, id, e);
+
+	return r == 0 ? work_session_open(state_fd, id, ret, e) : r;
+}
+
+int work_session_find_any(int state_fd, const char *ref, struct work_session *ret, struct err *e)
+{
+	char id[SESSION_ID_LEN + 1];
+	_own_fd_ int folder_fd = -1;
+	int r = find_id(state_fd, ref, id, e);
+
+	if (r == 0)
+		r = open_folder(state_fd, &folder_fd, e);
+	return r == 0 ? open_any(folder_fd, id, ret, e) : r;
 }
 
 /* --- all of them --- */
@@ -438,18 +494,19 @@ static int list_one(struct work_session_list *l, size_t *room, int folder_fd, co
 	int r;
 
 	work_session_init(&s);
-	r = open_in(folder_fd, id, &s, &why);
-	if (r == -ENOENT) { /* it was removed, or its session.json is not written yet */
-		if (is_unborn(folder_fd, id))
-			(void)fd_remove_tree(folder_fd, id, NULL);
+	r = open_any(folder_fd, id, &s, &why);
+	if (r == -ENOENT) /* it was removed, or its session.json is not written yet */
+		return 0;
+	if (r == 0 && s.info.state == SESSION_NONE && is_unborn(folder_fd, id)) {
+		(void)fd_remove_tree(folder_fd, id, NULL);
 		return 0;
 	}
-	if (r < 0) { /* it is listed, and says why: its work is still there */
+	if (r < 0) { /* a file of that name */
 		(void)snprintf(s.info.id, sizeof(s.info.id), "%s", id);
 		(void)snprintf(s.info.why, sizeof(s.info.why), "%s", why.text);
-		return add(l, room, &s, e);
 	}
-	if (is_waste(&s)) {
+	/* a damaged one is listed, and says why: its work is still there */
+	if (s.info.state != SESSION_NONE && is_waste(&s)) {
 		(void)fd_remove_tree(folder_fd, id, NULL);
 		return 0;
 	}

@@ -50,7 +50,7 @@ enum {
 };
 
 enum work_session_state {
-	SESSION_NONE = 0,
+	SESSION_NONE = 0,        /* not known: work_session_find_any() */
 	SESSION_PACKING = 1,     /* nothing ran; with a free lock it is worth nothing */
 	SESSION_PACKED = 2,      /* the same, whole */
 	SESSION_RUNNING = 3,     /* a machine may be alive */
@@ -138,6 +138,13 @@ _must_ int work_session_adopt(int dir_fd, int lock_fd, struct work_session *ret,
 /* By id or unique prefix of one. -ENOENT with a hint, -EEXIST: ambiguous. */
 _must_ int work_session_find(int state_fd, const char *ref, struct work_session *ret,
                              struct err *e);
+
+/*
+ * The same, and one whose session.json is damaged or gone: its state is SESSION_NONE, its `why`
+ * what is wrong, and it can be locked, measured and removed.
+ */
+_must_ int work_session_find_any(int state_fd, const char *ref, struct work_session *ret,
+                                 struct err *e);
 
 /*
  * Takes the lock, and reads info again under it. A dead holder's is free. -EBUSY: somebody has it,

@@ -208,7 +208,14 @@ _must_ int review_consent_links(struct review *r, size_t i, bool yes, struct err
 _must_ int review_decide_all(struct review *r, enum review_section s, struct span below,
                              enum review_choice choice, uint64_t *ret_count, struct err *e);
 
-/* What a person types to accept an X0 item: the path, escaped as it is shown. */
+/* Takes back what was decided of these: items of any section. Those that are done or undecided stay
+ * as they are. One synced write. */
+_must_ int review_take_back(struct review *r, const uint32_t *items, size_t count, struct err *e);
+
+/*
+ * What a person types to accept an X0 item: the path, escaped, and its own backslashes doubled, so
+ * that no two paths are typed alike.
+ */
 void review_put_typed(const struct review *r, size_t i, struct buf *out);
 
 /* --- applying --- */

@@ -167,9 +167,20 @@ static int check_typed(const struct review *r, size_t i, struct span typed, stru
 	return 0;
 }
 
+/* Without the second backslash a name of the four characters \x1b would be typed as one of ESC. */
 void review_put_typed(const struct review *r, size_t i, struct buf *out)
 {
-	buf_put_escaped(out, r->items[i].change->path);
+	struct span rest = r->items[i].change->path;
+	const uint8_t *at;
+
+	while (rest.len > 0 && (at = memchr(rest.at, '\\', rest.len)) != NULL) {
+		size_t n = (size_t)(at - rest.at);
+
+		buf_put_escaped(out, span_of(rest.at, n));
+		buf_put_str(out, "\\\\");
+		rest = span_of(at + 1, rest.len - n - 1);
+	}
+	buf_put_escaped(out, rest);
 }
 
 /* -- deciding -- */
@@ -303,4 +314,23 @@ int review_decide_all(struct review *r, enum review_section s, struct span below
 	if (got == 0 && ret_count != NULL)
 		*ret_count = n;
 	return got;
+}
+
+int review_take_back(struct review *r, const uint32_t *items, size_t count, struct err *e)
+{
+	_own_free_ struct review_change *changes = calloc(count + 1, sizeof(*changes));
+	size_t n = 0;
+	int got = 0;
+
+	if (changes == NULL)
+		return err_set(e, -ENOMEM, "no memory for %zu decisions", count);
+	for (size_t i = 0; got == 0 && i < count; i++) {
+		const struct review_item *it = items[i] < r->count ? &r->items[items[i]] : NULL;
+
+		if (it == NULL || !review_is_open(it) || it->choice == REVIEW_UNDECIDED)
+			continue;
+		changes[n] = review_change_of(r, items[i]);
+		got = choose(r, &changes[n++], REVIEW_UNDECIDED, e);
+	}
+	return got == 0 ? review_write(r, changes, n, e) : got;
 }

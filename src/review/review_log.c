@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -24,40 +25,49 @@ int review_log_open(int session_fd, struct review_log *ret, struct err *e)
 	if (r < 0)
 		return r;
 	if (fstat(fd, &st) < 0)
-		return err_sys(e, "stat '%s'", log_name);
+		return err_sys(e, "stat the session's '%s'", log_name);
 	if (st.st_size == 0 && fsync(session_fd) < 0)
 		return err_sys(e, "sync the session");
 	if (st.st_size > REVIEW_DECISIONS_BYTES_MAX)
-		return err_set(e, -EFBIG, "'%s' is over %d MiB", log_name,
+		return err_set(e, -EFBIG, "the session's '%s' is over %d MiB", log_name,
 		               REVIEW_DECISIONS_BYTES_MAX >> 20);
 	*ret = (struct review_log){ .fd = steal_fd(&fd) };
 	return 0;
 }
 
-static int wrong(uint64_t line, const char *why, struct err *e)
+/* Where it is, for who has to look at it. Without that its name says which it is. */
+static const char *where(const struct review_log *l, char room[PATH_MAX])
 {
-	return err_set(e, -EBADMSG,
-	               "line %llu of '%s' %s; remove that file from the session's directory to "
-	               "decide anew",
-	               (unsigned long long)line, log_name, why);
+	return fd_path(l->fd, room) ? room : log_name;
 }
 
-static int one_line(struct span text, uint64_t line, review_log_fn *each, void *arg, struct err *e)
+static int wrong(const struct review_log *l, uint64_t line, const char *why, struct err *e)
+{
+	char room[PATH_MAX];
+
+	return err_set(e, -EBADMSG,
+	               "line %llu of its decisions %s; remove that file to decide anew: %s",
+	               (unsigned long long)line, why, where(l, room));
+}
+
+static int one_line(const struct review_log *l, struct span text, uint64_t line,
+                    review_log_fn *each, void *arg, struct err *e)
 {
 	uint8_t room[WPATH_MAX + 1];
 	struct decision d;
 	struct buf path;
 
 	if (line == 1)
-		return span_is(text, DECISION_HEAD) ? 0 : wrong(line, "is of another version", e);
+		return span_is(text, DECISION_HEAD) ? 0
+		                                    : wrong(l, line, "is of another version", e);
 	buf_init(&path, room, sizeof(room));
 	if (decision_parse(text, &d) < 0 || !decision_path(d.path, &path))
-		return wrong(line, "is no decision", e);
+		return wrong(l, line, "is no decision", e);
 	return each(arg, &d, buf_span(&path), e);
 }
 
-static int each_line(struct span all, review_log_fn *each, void *arg, uint64_t *ret_bytes,
-                     struct err *e)
+static int each_line(const struct review_log *l, struct span all, review_log_fn *each, void *arg,
+                     uint64_t *ret_bytes, struct err *e)
 {
 	const uint8_t *start = all.at;
 	const uint8_t *nl;
@@ -66,7 +76,7 @@ static int each_line(struct span all, review_log_fn *each, void *arg, uint64_t *
 	for (uint64_t line = 1; r == 0 && (nl = memchr(all.at, '\n', all.len)) != NULL; line++) {
 		struct span text = span_of(all.at, (size_t)(nl - all.at));
 
-		r = one_line(text, line, each, arg, e);
+		r = one_line(l, text, line, each, arg, e);
 		all.len -= text.len + 1;
 		all.at = nl + 1;
 	}
@@ -76,19 +86,20 @@ static int each_line(struct span all, review_log_fn *each, void *arg, uint64_t *
 
 int review_log_each(struct review_log *l, review_log_fn *each, void *arg, struct err *e)
 {
+	char room[PATH_MAX];
 	struct stat st;
 	void *map;
 	int r;
 
 	if (fstat(l->fd, &st) < 0)
-		return err_sys(e, "stat '%s'", log_name);
+		return err_sys(e, "stat '%s'", where(l, room));
 	l->bytes = 0;
 	if (st.st_size == 0)
 		return 0;
 	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, l->fd, 0);
 	if (map == MAP_FAILED)
-		return err_sys(e, "read '%s'", log_name);
-	r = each_line(span_of(map, (size_t)st.st_size), each, arg, &l->bytes, e);
+		return err_sys(e, "read '%s'", where(l, room));
+	r = each_line(l, span_of(map, (size_t)st.st_size), each, arg, &l->bytes, e);
 	(void)munmap(map, (size_t)st.st_size);
 	return r;
 }
@@ -96,21 +107,21 @@ int review_log_each(struct review_log *l, review_log_fn *each, void *arg, struct
 static int write_at(int fd, uint64_t at, struct span data, struct err *e)
 {
 	if (lseek(fd, (off_t)at, SEEK_SET) < 0)
-		return err_sys(e, "write '%s'", log_name);
+		return err_sys(e, "seek");
 	return fd_write_all(fd, data.at, data.len, e);
 }
 
-int review_log_add(struct review_log *l, struct span lines, struct err *e)
+/* Behind `at`: the head, if there is none yet, and the lines. */
+static int append(struct review_log *l, uint64_t at, struct span lines, struct err *e)
 {
 	static const char head[] = DECISION_HEAD "\n";
-	uint64_t at = l->bytes;
 	int r = 0;
 
 	if (lines.len > REVIEW_DECISIONS_BYTES_MAX - at)
-		return err_set(e, -EFBIG, "'%s' would be over %d MiB", log_name,
+		return err_set(e, -EFBIG, "it would be over %d MiB",
 		               REVIEW_DECISIONS_BYTES_MAX >> 20);
 	if (ftruncate(l->fd, (off_t)at) < 0)
-		return err_sys(e, "cut '%s'", log_name);
+		return err_sys(e, "cut it");
 	if (at == 0) {
 		r = write_at(l->fd, 0, span_of(head, sizeof(head) - 1), e);
 		at = sizeof(head) - 1;
@@ -118,13 +129,21 @@ int review_log_add(struct review_log *l, struct span lines, struct err *e)
 	if (r == 0)
 		r = write_at(l->fd, at, lines, e);
 	if (r == 0 && fdatasync(l->fd) < 0)
-		r = err_sys(e, "sync '%s'", log_name);
-	if (r < 0) {
-		(void)!ftruncate(l->fd, (off_t)l->bytes); /* what counts is in front of it */
-		return err_wrap(e, "keep the decision");
-	}
-	l->bytes = at + lines.len;
-	return 0;
+		r = err_sys(e, "sync");
+	if (r == 0)
+		l->bytes = at + lines.len;
+	return r;
+}
+
+int review_log_add(struct review_log *l, struct span lines, struct err *e)
+{
+	char room[PATH_MAX];
+	int r = append(l, l->bytes, lines, e);
+
+	if (r == 0)
+		return 0;
+	(void)!ftruncate(l->fd, (off_t)l->bytes); /* what counts is in front of it */
+	return err_wrap(e, "keep the decision in '%s'", where(l, room));
 }
 
 int review_lines_add(struct review_lines *l, struct span path, const struct decision *d,

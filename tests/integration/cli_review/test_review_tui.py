@@ -4,7 +4,9 @@ import os
 import re
 import signal
 import subprocess
+import termios
 
+import pexpect
 import pytest
 from cli_world import ERROR, PENDING, TOP, Cli
 from tui import Terminal
@@ -148,6 +150,21 @@ def test_v3_an_x0_path_with_hidden_bytes_is_typed_as_it_is_shown(cli):
         t.press("a\\x1b[2Jb/.envrc", "enter", until=r"\[y\] new")
 
 
+def test_v3_a_name_with_backslashes_is_typed_as_no_other(cli):
+    """A name may be the very text that stands for a byte of another."""
+    s = cli.session().pack()
+    s.agent.file("a\x1bb/.envrc", "1\n").file("a\\x1bb/.envrc", "2\n")
+    s.guest()
+    with start(s) as t:
+        t.press("g", "j", "y", until=r": a\\x1bb/.envrc")
+        t.press(r"a\\x1bb/.envrc", "enter", until="that is not its path")
+        t.press("y", r"a\x1bb/.envrc", "enter", until="accepted: ")
+        t.press("y", until=r": a\\\\x1bb/.envrc")
+        t.press(r"a\x1bb/.envrc", "enter", until="that is not its path")
+        t.press("y", r"a\\x1bb/.envrc", "enter", until="accepted: ")
+        t.press("w", until="applies 2")
+
+
 ENDS = {
     "ctrl-d": lambda t: t.press("\x04"),
     "ctrl-c": lambda t: t.press("\x03"),
@@ -182,6 +199,24 @@ def test_v4_a_terminal_that_is_closed(cli):
     assert os.waitstatus_to_exitcode(status) in (PENDING, ERROR)  # stdout is gone too
     untouched(s)
     assert s.state() == "pending"
+
+
+@pytest.mark.parametrize("fault", ["SEGV", "ABRT", "BUS", "XCPU"])
+def test_v4_a_fault_gives_the_terminal_back(cli, fault):
+    s = plain_session(cli)
+    with start(s) as t:
+        before = termios.tcgetattr(t.child.child_fd)
+        assert not before[3] & (termios.ICANON | termios.ECHO)
+        goto(t, "src/one").press("y", until=r"\[y\] edit +src/one")
+        t.kill(getattr(signal, f"SIG{fault}"))
+        t.child.expect(pexpect.EOF)
+        t.raw += t.child.before
+        modes = termios.tcgetattr(t.child.child_fd)
+        assert t.end() == -getattr(signal, f"SIG{fault}")  # what ended it is still told
+    assert modes[3] & termios.ICANON and modes[3] & termios.ECHO and modes[3] & termios.ISIG
+    assert b"\x1b[?1049l" in t.raw[-200:] and b"\x1b[?25h" in t.raw[-200:]  # the screen that was there, the cursor
+    assert t.said.endswith("\r\nberm: a fault ended the review; what was decided is kept\r\n")
+    assert s.changes()["src/one"]["choice"] == "accepted"
 
 
 def test_v4_an_empty_line_and_an_escape_decide_nothing(cli):
@@ -250,6 +285,31 @@ def test_v8_reject_change_ones_mind_accept(cli):
     assert s.read("src/one") == "ONE\n"
 
 
+def test_v8_one_key_takes_back_what_one_key_decided(cli):
+    """Of many, of several sections, and with others of them decided before."""
+    s = cli.session()
+    s.pack()
+    for d in range(3):
+        for i in range(100):
+            s.agent.file(f"d{d}/f{i:02}", "x\n")
+    for i in range(250):
+        s.agent.file(f"c{i:03}/Makefile", "all:\n").file(f"c{i:03}/tool", "#!/bin/sh\n", 0o755)
+    s.guest()
+    with start(s) as t:
+        t.press("/", "d1/f50", "enter", until=r"^>.*\[ \] new +f50").press("r", until="rejected: d1/f50")
+        t.press("/", "c100/Makefile", "enter", until=r"^>.*Makefile").press("r", until="rejected: c100/Makefile")
+        t.press("A", until="y/n").press("y", until=r"\d+ accepted \(u takes it back\)")
+        assert "0 undecided" in t.lines()[2]
+        t.press("u", until="taken back: 1051 decisions")
+        assert "1051 undecided, 0 accepted, 2 rejected" in t.lines()[2], t.text()
+        t.press("u", until="taken back: c100/Makefile")
+        t.press("a", until="Enter or w applies").press("q", "u", until=r"taken back: 552 decisions")
+        assert "1052 undecided, 0 accepted, 1 rejected" in t.lines()[2], t.text()
+        t.press("q")
+        assert t.end() == PENDING
+    assert s.json("diff")["totals"]["undecided"] == 1052
+
+
 def test_v9_discard_names_what_is_lost_and_asks(cli):
     s = plain_session(cli)
     with start(s) as t:
@@ -278,6 +338,8 @@ def test_v13_fifty_thousand_paths(cli):
         t.press("y", until="accept 101 undecided in src/d496").press("y", until="101 accepted")
         t.press("/", "d250/f99", "enter", until=r"^>.*\[ \] new +f99")
         t.press("u", until="taken back: 101 decisions")
+        t.press("/", "d250/f99", "enter", until=r"^>.*\[ \] new +f99").press("r", until="rejected")
+        t.press("a", until="Enter or w applies").press("q", "u", until="taken back: 50500 decisions")
         t.press("q")
         assert t.end() == PENDING
 

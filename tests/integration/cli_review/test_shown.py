@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import schema
-from cli_world import ERROR, work
+from cli_world import ERROR, PENDING, work
 from test_verbs import standard
 
 HOSTILE = [
@@ -45,8 +45,8 @@ def check_inert(raw, colour):
 
 def on_terminal(cli, words, env):
     master, slave = pty.openpty()
-    with subprocess.Popen([cli.berm, *words], env={**cli.env, **env}, cwd=cli.path, stdin=subprocess.DEVNULL,
-                          stdout=slave, stderr=subprocess.DEVNULL) as p:
+    with subprocess.Popen([cli.berm, *words], env={**cli.env, "TERM": "xterm", **env}, cwd=cli.path,
+                          stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.DEVNULL) as p:
         os.close(slave)
         got = b""
         while True:
@@ -197,6 +197,17 @@ def test_z1_two_paths_that_are_shown_alike_are_not_taken_for_each_other(cli):
     s.guest()
     assert "berm review" in s.run("apply", "--accept-x0", "d\\x0a/.envrc", code=ERROR).err
     assert os.listdir(s.tree) == ["a"]
+    # doubled, the backslash can only be the name's own
+    s.run("apply", "--accept-x0", "d\\\\x0a/.envrc", "--path", "d\\x0a", code=PENDING)
+    assert s.read("d\\x0a/.envrc") == "2" and not os.path.exists(s.at("d\n"))
+
+
+def test_z1_a_backslash_that_is_the_only_one_is_typed_as_it_is_shown(cli):
+    s = cli.session().host("echo a > a").pack()
+    s.agent.file("d\\x0a/.envrc", "2")
+    s.guest()
+    s.run("apply", "--accept-x0", "d\\x0a/.envrc", "--path", "d\\x0a")
+    assert s.read("d\\x0a/.envrc") == "2"
 
 
 def test_of_a_commit_its_objects_are_counted_and_a_planted_hook_is_named(cli):

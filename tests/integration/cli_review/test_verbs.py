@@ -11,6 +11,7 @@ import time
 import pytest
 import schema
 from cli_world import ERROR, PENDING, work
+from tui import Terminal
 
 TREE = """
 mkdir -p src docs old
@@ -158,6 +159,67 @@ def test_v17_a_session_of_an_older_berm_and_one_that_is_damaged(cli):
     (row,) = json.loads(cli.run("sessions", "--json").stdout)
     assert row["state"] == "damaged" and row["why"]
     schema.check([row], schema.SCHEMA["$defs"]["sessions"])
+
+
+DAMAGES = {
+    "torn": lambda path: open(path, "w", encoding="ascii").write('{"id":"01'),
+    "empty": lambda path: open(path, "w", encoding="ascii").close(),
+    "gone": os.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_v9_a_damaged_session_is_shown_with_its_size_and_can_be_discarded(cli, damage):
+    s = standard(cli)
+    s.changes()
+    before = json.loads(cli.run("sessions", "--json").stdout)[0]["disk_bytes"]
+    DAMAGES[damage](os.path.join(s.session, "session.json"))
+    (row,) = json.loads(cli.run("sessions", "--json").stdout)
+    assert row["state"] == "damaged" and row["disk_bytes"] == before > 0
+    assert "session.json" in row["why"] or "JSON" in row["why"]
+    done = cli.run("diff", s.id, code=ERROR)
+    assert "session.json" in done.err and s.id in done.err, done.err
+    assert "no terminal to ask" in cli.run("discard", s.id, code=ERROR).err
+    assert os.path.isdir(s.session)
+    done = cli.run("discard", s.id[:6], "--yes")
+    assert done.out == s.id + "\n"
+    assert "would be lost: all that is in there" in done.err and "no guest" not in done.err
+    assert not os.path.exists(s.session) and json.loads(cli.run("sessions", "--json").stdout) == []
+
+
+def test_v9_a_damaged_session_in_use_or_in_the_middle_of_an_apply_is_not_discarded(cli):
+    s = standard(cli)
+    with open(os.path.join(s.session, "session.json"), "w", encoding="ascii") as f:
+        f.write("{")
+    with open(os.path.join(s.session, "lock"), "rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cli.run("discard", s.id, "--yes", code=ERROR)
+    with open(os.path.join(s.session, "journal"), "wb") as f:
+        f.write(bytes(512))
+    done = cli.run("discard", s.id, "--yes", code=ERROR)
+    assert "interrupted" in done.err and f"sessions/{s.id}" in done.err
+    assert os.path.isdir(s.session)
+
+
+def test_v6_a_wrong_line_of_decisions_is_named_with_its_file(cli):
+    s = standard(cli)
+    path = os.path.join(s.session, "decisions.jsonl")
+    s.changes()
+    with open(path, "wb") as f:
+        f.write(b"rubbish\n")
+    done = s.run("diff", code=ERROR)
+    assert path in done.err and "line 1" in done.err and "nothing of it is lost" in done.err
+
+
+def test_v15_a_dumb_terminal_is_not_drawn_on(cli):
+    s = standard(cli)
+    raw = {}
+    for term in ("xterm-256color", "dumb"):
+        with Terminal(s, argv=["diff", s.id], term=term) as t:
+            assert t.end() == 0
+            raw[term] = t.raw
+    assert b"\x1b[K" in raw["xterm-256color"]
+    assert b"\x1b" not in raw["dumb"] and b"\r" not in raw["dumb"].replace(b"\r\n", b"")
 
 
 def test_k11_a_host_that_is_started_anew(cli):

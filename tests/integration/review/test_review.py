@@ -144,7 +144,8 @@ def test_v6_a_wrong_line_is_named_and_not_dropped(world, damage):
     with pytest.raises(Refused) as why:
         world.review()
     assert why.value.args[0] == errno.EBADMSG
-    assert "line 3 of 'decisions.jsonl'" in why.value.args[1]
+    assert "line 3 of its decisions" in why.value.args[1]
+    assert os.path.join(world.session, "decisions.jsonl") in why.value.args[1]
 
 
 def test_v8_reject_change_ones_mind_accept(world):
