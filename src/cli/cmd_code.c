@@ -36,8 +36,10 @@ static void drop_session(struct code *k)
 
 static int fail(struct code *k, const struct err *e)
 {
-	if (k->s.interrupted && !k->begun)
+	if (k->s.interrupted && !k->begun) {
+		log_info("interrupted before its command began: there is no session");
 		return 128 + k->s.interrupted;
+	}
 	return cli_fail(e);
 }
 

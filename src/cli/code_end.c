@@ -15,25 +15,26 @@ enum { JSON_ROOM = 96 << 10 };
 
 /* What a look at the work came to. */
 struct outcome {
-	bool looked; /* else it is as it was collected, or not even that */
-	bool waits;  /* something is to be decided, or to be applied */
-	bool empty;  /* nothing was changed that anybody could want */
-	bool said;   /* by what came then */
-	bool gone;   /* thrown away by its user */
-	int failed;  /* of that: an exit status, or 0 */
+	bool looked;   /* else it is as it was collected, or not even that */
+	bool waits;    /* something is to be decided, or to be applied */
+	bool empty;    /* nothing was changed that anybody could want */
+	bool said;     /* by what came then */
+	bool said_why; /* how it ended named the session, and why its work is not here */
+	bool gone;     /* thrown away by its user */
+	int failed;    /* of that: an exit status, or 0 */
 	uint64_t applied;
 	struct review_totals totals;
 	uint32_t commits;
 };
 
 /* A limit that was met, with what to do about it: the guest's own message is often far away. */
-static void explain_limits(const struct code *k)
+static void explain_limits(const struct code *k, struct outcome *out)
 {
 	const struct result *res = &k->result;
 	uint64_t disk = k->run.spec.limits.disk_bytes;
 
 	if (res->reason && k->s.relay.ended != RELAY_FAILED) /* that is said already */
-		session_explain(res);
+		out->said_why = session_explain(res) && strstr(res->message, k->work.info.id);
 	if ((res->limits_hit & RESULT_HIT_DISK) && !k->c->json)
 		log_warn("the guest's disk of %llu MiB was full at times; with --disk %lluMiB it "
 		         "has twice that. What was written is kept",
@@ -107,13 +108,13 @@ static void remove_empty(struct code *k)
 
 /* --- what is said of it --- */
 
-static void tell_next(const char *id)
+static void tell_next(const char *id, bool collected)
 {
 	(void)fprintf(stderr,
-	              "  berm review %s    look at it and decide\n"
+	              "  berm review %s    %slook at it and decide\n"
 	              "  berm apply %s     take what was decided\n"
 	              "  berm discard %s   throw it away\n",
-	              id, id, id);
+	              id, collected ? "" : "fetch it, ", id, id);
 }
 
 static void tell_counts(const struct outcome *out, const char *id)
@@ -147,16 +148,16 @@ static void tell(const struct code *k, const struct outcome *out, const char *id
 		return;
 	if (out->looked)
 		tell_counts(out, id);
-	else if (info->state == SESSION_UNCOLLECTED)
-		log_warn("session %s: its work is on the guest's disk, and was not fetched yet "
-		         "(%s); 'berm review %s' fetches it",
-		         id, info->why, id);
+	else if (info->state == SESSION_UNCOLLECTED && !out->said_why)
+		log_warn(
+			"session %s: its work is on the guest's disk, and was not fetched yet (%s)",
+			id, info->why);
 	else if (info->state < SESSION_UNCOLLECTED)
 		log_warn("session %s is still ending: 'berm review %s' once it has", id, id);
-	else
+	else if (info->state != SESSION_UNCOLLECTED)
 		log_info("session %s: the agent's work waits for you", id);
 	if (!out->looked || out->waits || out->commits)
-		tell_next(id);
+		tell_next(id, info->state != SESSION_UNCOLLECTED);
 }
 
 static void put_changes(const struct outcome *out, struct buf *b)
@@ -314,7 +315,7 @@ int code_end(struct code *k)
 	struct err e = { 0 };
 
 	release_signals(k);
-	explain_limits(k);
+	explain_limits(k, &out);
 	if (has_work(k)) {
 		memcpy(id, k->work.info.id, sizeof(id));
 		if (k->work.info.state == SESSION_SPOOLED)

@@ -249,15 +249,10 @@ static void say_login(struct code *k, const struct agent_state_report *report, c
 {
 	for (unsigned i = 0; i < report->count; i++) {
 		const struct agent_state_file *f = &report->files[i];
-		char why[4 * AGENT_STATE_WHY_MAX];
-		struct buf b;
 
-		if (f->fate != AGENT_STATE_REFUSED)
-			continue;
-		buf_init(&b, why, sizeof(why));
-		buf_put_escaped(&b, span_str(f->why));
-		log_warn("the login of %s, %s, %s: %s", k->agent->name, f->path, what,
-		         buf_cstr(&b));
+		if (f->fate == AGENT_STATE_REFUSED) /* the log escapes it */
+			log_warn("the login of %s, %s, %s: %s", k->agent->name, f->path, what,
+			         f->why);
 	}
 }
 

@@ -164,17 +164,14 @@ static void warn_secrets(const struct code *k)
 }
 
 /* The hosts of the preset that the profile's rules may name, before they do. */
-static int fill_slot(struct code *k, struct policy_draft *d, const char *const *env, struct err *e)
+static int fill_slot(struct code *k, struct policy_draft *d, struct strings *hosts, struct err *e)
 {
-	struct strings hosts;
-	int r;
+	const char *const *env = (const char *const *)k->run.env.items;
+	int r = registries_find(hosts, env, k->run.opened->meta, e);
 
-	strings_init(&hosts, POLICY_SLOT_HOSTS_MAX);
-	r = registries_find(&hosts, env, k->run.opened->meta, e);
-	if (r == 0 && hosts.count > 0)
-		r = policy_draft_slot(d, "registries", (const char *const *)hosts.items,
-		                      (unsigned)hosts.count, e);
-	strings_fini(&hosts);
+	if (r == 0 && hosts->count > 0)
+		r = policy_draft_slot(d, "registries", (const char *const *)hosts->items,
+		                      (unsigned)hosts->count, e);
 	return r;
 }
 
@@ -192,19 +189,24 @@ static bool has_rules(const struct code *k)
 static int take_policy(struct code *k, struct err *e)
 {
 	struct egress *g = &k->run.egress;
+	struct strings hosts;
 	int r = find_secrets(k, e);
 
 	warn_secrets(k);
 	if (r < 0 || !has_rules(k))
 		return r;
+	strings_init(&hosts, POLICY_SLOT_HOSTS_MAX);
 	r = egress_begin(g, k->c, e);
 	if (r == 0)
-		r = fill_slot(k, g->draft, (const char *const *)k->run.env.items, e);
+		r = fill_slot(k, g->draft, &hosts, e);
 	if (r == 0)
 		r = agent_policy(k->agent, k->agent->level, k->secrets, g->draft, e);
 	for (size_t i = 0; r == 0 && i < k->a->opt_count; i++)
 		if (egress_is_opt(k->a->opts[i].id) && k->a->opts[i].id != EGRESS_PUBLISH)
 			r = egress_take(g, k->c, &k->a->opts[i], e);
+	if (r == 0 && policy_draft_unfilled(g->draft) && !k->opt.dry_run)
+		egress_say_registries(&hosts, k->run.opened->meta);
+	strings_fini(&hosts);
 	return r == 0 ? egress_check_env(g, (const char *const *)k->run.env.items, e) : r;
 }
 

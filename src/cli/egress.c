@@ -153,6 +153,19 @@ static int retake(struct egress *g, struct cli *c, const struct args *a, const c
 	return r == 0 && file ? egress_take_file(g, c, file, e) : r;
 }
 
+void egress_say_registries(const struct strings *hosts, const struct image_meta *meta)
+{
+	if (hosts->count == 0)
+		log_warn(
+			"the preset 'registries' opens nothing: neither the image nor --env says "
+			"where packages come from (PIP_INDEX_URL, NPM_CONFIG_REGISTRY, GOPROXY, ...; "
+			"see berm-egress(7)); an image that an older berm imported has to be "
+			"imported again");
+	else if (meta && !meta->registries[0] && !image_label(&meta->config, "berm.registries"))
+		log_info("the preset 'registries' opens only what variables name: the image's own "
+		         "files name none, or an older berm imported it (import it again then)");
+}
+
 int egress_take_registries(struct egress *g, struct cli *c, const struct args *a, const char *file,
                            const char *const *env, const struct image_meta *meta, struct err *e)
 {
@@ -166,11 +179,8 @@ int egress_take_registries(struct egress *g, struct cli *c, const struct args *a
 	r = registries_find(&hosts, env, meta, e);
 	if (r == 0 && hosts.count > 0)
 		r = retake(g, c, a, file, &hosts, e);
-	else if (r == 0)
-		log_warn(
-			"the preset 'registries' opens nothing: neither the image nor --env says "
-			"where packages come from (PIP_INDEX_URL, NPM_CONFIG_REGISTRY, GOPROXY, ...; "
-			"see berm-egress(7))");
+	if (r == 0)
+		egress_say_registries(&hosts, meta);
 	strings_fini(&hosts);
 	return r;
 }

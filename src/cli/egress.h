@@ -10,6 +10,7 @@
 #include "lib/egress_plan.h"
 #include "lib/jread.h"
 #include "lib/publish.h"
+#include "lib/strings.h"
 #include "policy/draft.h"
 #include "policy/policy.h"
 
@@ -92,6 +93,9 @@ _must_ int egress_compile(const struct egress *g, uint8_t **ret_tlv, size_t *ret
  * -EINVAL.
  */
 _must_ int egress_check_env(const struct egress *g, const char *const *env, struct err *e);
+
+/* What is to be known of those, where the preset is used: there are none, or none of the image. */
+void egress_say_registries(const struct strings *hosts, const struct image_meta *meta);
 
 /*
  * Does a preset want to know the registries of the image? Then takes the flags about rules again,

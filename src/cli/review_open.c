@@ -131,8 +131,6 @@ static int rescue(struct review_opened *o, struct err *e)
 		                   .tick = on_rescue_tick,
 		                   .arg = &fetching };
 	const char *engine = cli_env(o->cli, "BERM_ENGINE");
-	char why[SESSION_TEXT_MAX * 4];
-	struct buf b;
 	int r = work_session_vm_dead(&o->s, e);
 
 	if (r < 0)
@@ -141,9 +139,7 @@ static int rescue(struct review_opened *o, struct err *e)
 		how.engine = SPEC_ENGINE_KVM;
 	else if (engine && strcmp(engine, "qemu") == 0)
 		how.engine = SPEC_ENGINE_QEMU;
-	buf_init(&b, why, sizeof(why));
-	buf_put_escaped(&b, span_str(o->s.info.why));
-	log_info("session %s: its work was not collected (%s); %s", o->s.info.id, buf_cstr(&b),
+	log_info("session %s: its work was not collected (%s); %s", o->s.info.id, o->s.info.why,
 	         words);
 	spinner_say(&o->spinner, span_str(words));
 	fetching_init(&fetching, o->cli->state_fd, &o->s, &o->spinner);

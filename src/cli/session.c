@@ -285,14 +285,15 @@ static bool signal_expected(uint32_t sig)
 	return sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT || sig == SIGPIPE;
 }
 
-void session_explain(const struct result *res)
+bool session_explain(const struct result *res)
 {
 	if (res->reason == RESULT_SIGNALED && signal_expected(res->signal))
-		return;
+		return false;
 	if (res->message[0])
 		log_error("%s", res->message);
 	else if (res->reason != RESULT_EXITED && res->reason != RESULT_SIGNALED)
 		log_error("the sandbox ended: %s", result_reason_name(res->reason));
 	else if (res->limits_hit)
 		log_warn("the command met a limit and went on: see limits_hit of --json");
+	return res->message[0] != '\0';
 }

@@ -46,8 +46,9 @@ void session_fini(struct session *s);
 /* Stdin of the program: our own, or none. `asked` is -i, `refused` is --no-stdin. */
 bool session_wants_stdin(const struct cli *c, bool asked, bool refused);
 
-/* Says how a sandbox ended, if its exit status alone would leave a question. */
-void session_explain(const struct result *res);
+/* Says how a sandbox ended, if its exit status alone would leave a question. True: in words of its
+ * own. */
+bool session_explain(const struct result *res);
 
 /* The exit status that stands for how the stream ended; says why when it did not start. */
 int session_status(const struct session *s, const char *command);

@@ -38,6 +38,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { WHY_SHOWN_MAX = 200 }; /* bytes, behind how it ended */
+
 static const char spool_part[] = "spool.part";
 static const char spool_whole[] = "spool.tar";
 
@@ -394,13 +396,18 @@ static void settle(struct sup *s, struct work_session_info *info)
 static void tell(struct sup *s, const struct work_session_info *info)
 {
 	size_t len = strnlen(s->result.message, sizeof(s->result.message) - 1);
+	size_t why_len = strlen(info->why);
 
 	if (info->state != SESSION_UNCOLLECTED)
 		return;
-	(void)snprintf(
-		s->result.message + len, sizeof(s->result.message) - len,
-		"%sits work is kept on the disk of session %s, and was not collected (%.200s)",
-		len ? "; " : "", info->id, info->why);
+	/* "...: why it ended" was said in front already */
+	if (len > 0 && why_len > len + 2 &&
+	    strcmp(info->why + why_len - len, s->result.message) == 0)
+		why_len -= len + 2;
+	(void)snprintf(s->result.message + len, sizeof(s->result.message) - len,
+	               "%sits work is kept on the disk of session %s, and was not collected (%.*s)",
+	               len ? "; " : "", info->id,
+	               why_len < WHY_SHOWN_MAX ? (int)why_len : WHY_SHOWN_MAX, info->why);
 }
 
 static void note_end(struct sup *s, struct work_session_info *info)

@@ -8,7 +8,7 @@ import termios
 
 import pexpect
 import pytest
-from cli_world import ERROR, PENDING, TOP, Cli
+from cli_world import ERROR, PENDING, TOP, Cli, work
 from tui import Terminal
 
 LIST = "^berm> a all plain"  # the prompt of the list
@@ -499,6 +499,51 @@ def test_z1_z2_z4_nothing_of_a_guest_reaches_the_terminal(cli, tmp_path):
         assert controls <= {b"\r", b"\n", b"\b", b"\t"}
         if lang == "C":
             assert raw.isascii()
+
+
+def committed(cli, texts):
+    """Commits whose messages, authors and addresses are these words, and branches of these names."""
+    s = cli.session().host("git init -q .; echo a > a; git add a; git -c user.name=T -c user.email=t@t commit -qm a").pack()
+    script = "".join(f"""
+        echo {i} > a
+        GIT_AUTHOR_NAME="A $N{i} Z" GIT_AUTHOR_EMAIL="a${{N{i}}}z" GIT_COMMITTER_NAME="C $N{i} Z" git commit -qam "$W{i}
+$W{i}"
+        git rev-parse HEAD > ".git/refs/heads/b{i}$N{i}"
+        """ for i in range(len(texts)))
+    names = {f"N{i}": t.translate({ord(c): "|" for c in "<>\n/"}) for i, t in enumerate(texts)}
+    work(s, script, **names, **{f"W{i}": t for i, t in enumerate(texts)})
+    return s.guest(agent="agent" + texts[0], message=texts[1], image="im" + texts[2], ended="failed")
+
+
+def read_commits(s):
+    with start(s) as t:
+        t.press("o", until="any other key closes")
+        for _ in range(len(HOSTILE)):
+            t.press(" ")
+        t.press("x", "i", " ", " ", "x", "a", until="Enter or w").press("enter").press("x", "q", "q")
+        t.end()
+        return t.raw
+
+
+def test_z1_z4_commits_and_branches_of_hostile_words(cli, tmp_path):
+    tame = ["".join(c if c.isprintable() and c.isascii() else "\\x00" for c in t) for t in HOSTILE]
+    (tmp_path / "tame").mkdir()
+    harmless, _ = kinds(read_commits(committed(Cli(tmp_path / "tame"), tame)))
+    s = committed(cli, HOSTILE)
+    said = []
+    for words in (["diff", s.id], ["diff", "--json", s.id], ["sessions"], ["sessions", "--json"]):
+        done = subprocess.run([cli.berm, *words], env=cli.env, capture_output=True, check=True)
+        said += [done.stdout, done.stderr]
+    raw = read_commits(s)
+    sequences, controls = kinds(raw)
+    assert sequences <= harmless | DRAWS and controls <= {b"\r", b"\n", b"\b", b"\t"}
+    for words in (["apply", "--plain-only", s.id], ["undo", s.id], ["discard", "--yes", s.id]):
+        done = subprocess.run([cli.berm, *words], env=cli.env, capture_output=True, check=False)
+        assert done.returncode in (0, PENDING), done.stderr
+        said += [done.stdout, done.stderr]
+    for text in said:
+        assert not CONTROL.search(text.replace(b"\n", b"")) and b"\x1b" not in text, text
+    assert b"\\x1b" in b"".join(said)
 
 
 def test_z2_bidi_and_zero_width_characters_are_shown_escaped(cli):

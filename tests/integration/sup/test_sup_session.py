@@ -244,6 +244,7 @@ def test_t19_a_command_that_goes_on_writing_is_no_work(sessions):
 def test_k4_a_machine_that_dies_leaves_its_disk(sessions):
     session, end = sessions.run("start(); raise SystemExit")
     assert end["reason"] == "engine-died" and session in end["message"], end
+    assert end["message"].count(end["message"].split(";")[0]) == 1, end  # how it ended is said once
     uncollected(sessions, session, "not there to be asked")
 
 
