@@ -503,7 +503,8 @@ def test_z1_z2_z4_nothing_of_a_guest_reaches_the_terminal(cli, tmp_path):
 
 def committed(cli, texts):
     """Commits whose messages, authors and addresses are these words, and branches of these names."""
-    s = cli.session().host("git init -q .; echo a > a; git add a; git -c user.name=T -c user.email=t@t commit -qm a").pack()
+    commit = "git -c user.name=T -c user.email=t@t commit -qm a"
+    s = cli.session().host(f"git init -q .; echo a > a; git add a; {commit}").pack()
     script = "".join(f"""
         echo {i} > a
         GIT_AUTHOR_NAME="A $N{i} Z" GIT_AUTHOR_EMAIL="a${{N{i}}}z" GIT_COMMITTER_NAME="C $N{i} Z" git commit -qam "$W{i}
