@@ -324,7 +324,7 @@ TEST(handed_on_is_a_word_and_a_file_that_went)
 	place_fini(&p);
 }
 
-/* Of a maker that was killed before it wrote a word nothing is kept; of any other work, all. */
+/* Of a maker that was killed before it wrote a word nothing is kept; any other work is listed. */
 TEST(a_session_without_a_word)
 {
 	struct work_session_list *l = NULL;
@@ -346,7 +346,10 @@ TEST(a_session_without_a_word)
 	work_session_unlock(&a);
 	work_session_unlock(&b);
 	CHECK_EQ(work_session_list(p.fd, &l, &e), 0);
-	CHECK_EQ(l->count, 0);
+	CHECK_EQ(l->count, 1);
+	CHECK_STR(l->items[0].id, b.info.id); /* as one that is damaged */
+	CHECK_EQ(l->items[0].state, SESSION_NONE);
+	CHECK(*l->items[0].why != '\0');
 	work_session_list_free(l);
 	CHECK_EQ(faccessat(a.dir_fd, "lock", F_OK, 0), -1);
 	CHECK_EQ(faccessat(b.dir_fd, "spool.tar", F_OK, 0), 0);
