@@ -24,17 +24,16 @@ lock = threading.Lock()
 
 
 def events(handler, items):
-    """Server-sent events: (name or None, object)."""
+    """Server-sent events: (name or None, object). Their end is told by their length: some clients, and berm's record,
+    take a connection that is merely closed for one that broke."""
+    named = [(f"event: {name}\n" if name else "") + f"data: {json.dumps(value)}\n\n" for name, value in items]
+    body = "".join(named).encode()
     handler.send_response(200)
     handler.send_header("content-type", "text/event-stream")
     handler.send_header("cache-control", "no-cache")
-    handler.send_header("connection", "close")
+    handler.send_header("content-length", str(len(body)))
     handler.end_headers()
-    for name, value in items:
-        named = f"event: {name}\n" if name else ""
-        handler.wfile.write(f"{named}data: {json.dumps(value)}\n\n".encode())
-    handler.wfile.flush()
-    handler.close_connection = True
+    handler.wfile.write(body)
 
 
 # -- Anthropic ------------------------------------------------------------------------------------
