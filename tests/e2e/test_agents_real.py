@@ -51,11 +51,7 @@ arguments:
     - prompt
     - --no-stream
     - --functions
-    - |
-      def shell(command: str) -> str:
-          'Runs a command'
-          import subprocess
-          return subprocess.getoutput(command)
+    - "def shell(command: str) -> str: return __import__('subprocess').getoutput(command)"
     - --model
     - gpt-4o-mini
     - "{task}"
