@@ -25,7 +25,7 @@ enum {
 	REVIEW_LINKS_HEAD = 16,
 	/* How far one look at the host goes. */
 	REVIEW_LOOK_ABOVE_MAX = 1 << 14, /* directories above changes */
-	REVIEW_LOOK_DOWN_MAX = 1 << 11,  /* others, from the top down: 40 ms */
+	REVIEW_LOOK_DOWN_MAX = 1 << 8,   /* others, from the top down: 5 ms, far more if cold */
 	REVIEW_LOOK_QUEUE_MAX = 1 << 14, /* of those, waiting */
 	REVIEW_LOOK_NAMES_MAX = 1 << 18, /* in all of them: 100 ms */
 };
