@@ -91,6 +91,8 @@ void help_put_short(struct buf *out)
 {
 	buf_put_str(out, "berm runs programs nobody has read inside a microVM of their own.\n\n"
 	                 "  berm run -- python3 -c 'print(1)'   run a command in a fresh guest\n"
+	                 "  berm code claude-code               let an agent work on this project\n"
+	                 "  berm review                         decide on what it changed\n"
 	                 "  berm ps                             what runs now\n"
 	                 "  berm doctor                         what this machine can do\n\n"
 	                 "All verbs: berm help\n");
