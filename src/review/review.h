@@ -56,7 +56,7 @@ enum review_section {
 	REVIEW_CONFLICTS, /* of any class but X0: the class stands beside it */
 	REVIEW_X4,
 	REVIEW_PLAIN,
-	REVIEW_IGNORED, /* what git would not list (the base's .gitignore): taken if asked for */
+	REVIEW_IGNORED, /* what git would not list, by the base: taken if asked for */
 	REVIEW_OUT,     /* never comes back, with why; nothing to decide */
 	REVIEW_THERE,   /* the host has it already; nothing to decide */
 	REVIEW_SECTIONS,

@@ -3,9 +3,14 @@
  * into one hides nothing. Paths come in order, so the rules at hand are those of the directories
  * above the path: a directory's file is read once, when the first path in it comes. What lies below
  * a directory that is ignored is ignored, whatever is said of it.
+ *
+ * What git tracks is never ignored, so where the rules say that a path is, the index of its
+ * repository is asked, as it was packed too: what the guest does to its own index counts for
+ * nothing. It is read when the first such path comes, and never if none does.
  */
 #include "review/review_inner.h"
 
+#include "review/review_tracked.h"
 #include "work/ignore.h"
 
 #include <errno.h>
@@ -13,6 +18,7 @@
 
 struct review_ignored {
 	struct review *r;
+	struct review_tracked *tracked;
 	struct ignore_set *rules;
 	size_t dir_len; /* of the directory whose rules were added last, within `dir` */
 	uint8_t dir[WPATH_MAX];
@@ -25,6 +31,7 @@ void review_ignored_free(struct review_ignored *g)
 {
 	if (g == NULL)
 		return;
+	review_tracked_free(g->tracked);
 	ignore_set_free(g->rules);
 	free(g);
 }
@@ -64,6 +71,8 @@ int review_ignored_new(struct review *r, struct review_ignored **ret, struct err
 		return err_set(e, -ENOMEM, "no memory for what git ignores");
 	g->r = r;
 	got = ignore_set_new(&g->rules, e);
+	if (got == 0)
+		got = review_tracked_new(r->base, r->report, &g->tracked, e);
 	if (got == 0)
 		got = add_file(g, span_str(""), ".git/info/exclude", e);
 	if (got == 0)
@@ -116,14 +125,22 @@ static void leave(struct review_ignored *g, struct span to)
 }
 
 int review_ignored_ask(struct review_ignored *g, struct span path, bool is_dir, bool *ret,
-                       struct err *e)
+                       const char **ret_why, struct err *e)
 {
 	struct span dir = wpath_parent(path);
+	bool tracked;
 	int got;
 
 	leave(g, dir);
 	got = enter(g, dir, e);
+	if (got < 0)
+		return got;
+	*ret_why = NULL;
+	*ret = path.len > 0 && (g->cut || is_ignored(g, path, is_dir));
+	if (!*ret)
+		return 0;
+	got = review_tracked_ask(g->tracked, path, is_dir, &tracked, ret_why, e);
 	if (got == 0)
-		*ret = path.len > 0 && (g->cut || is_ignored(g, path, is_dir));
+		*ret = !tracked;
 	return got;
 }

@@ -176,11 +176,12 @@ void review_commits_free(struct review *r);
  */
 bool review_tree_has(const struct review *r, struct span path);
 
-/* review_ignored.c: what git would not list, by the .gitignore files of the base. */
+/* review_ignored.c: what git would not list, by the .gitignore files and the index of the base. */
 struct review_ignored;
 _must_ int review_ignored_new(struct review *r, struct review_ignored **ret, struct err *e);
 void review_ignored_free(struct review_ignored *g);
 OWN_DEFINE(struct review_ignored, review_ignored_free)
-/* In the order of paths. */
+/* In the order of paths. *ret_why is NULL, or why it may be tracked all the same; it lives as long
+ * as the review. */
 _must_ int review_ignored_ask(struct review_ignored *g, struct span path, bool is_dir, bool *ret,
-                              struct err *e);
+                              const char **ret_why, struct err *e);

@@ -329,7 +329,7 @@ int review_judge_one(struct review_judge *j, const struct change *c, struct revi
 {
 	struct class_verdict best = { .class = CLASS_PLAIN };
 	bool is_dir = c->guest.exists ? c->guest.kind == WORK_DIR : c->base.kind == WORK_DIR;
-	const char *out = out_why(j, c);
+	const char *out = out_why(j, c), *doubt = NULL;
 	int got;
 
 	by_path(j, c, c->path, &best);
@@ -344,7 +344,7 @@ int review_judge_one(struct review_judge *j, const struct change *c, struct revi
 	if (got == 0)
 		got = by_children(j, c, &best, e);
 	if (got == 0 && out == NULL)
-		got = review_ignored_ask(j->ignored, c->path, is_dir, &more->ignored, e);
+		got = review_ignored_ask(j->ignored, c->path, is_dir, &more->ignored, &doubt, e);
 	it->class = (uint8_t)best.class;
 	it->section = out != NULL ? REVIEW_OUT : REVIEW_PLAIN;
 	it->reason = out != NULL                ? out
@@ -353,6 +353,6 @@ int review_judge_one(struct review_judge *j, const struct change *c, struct revi
 	                     ? change_why_text((enum change_why)c->why)
 	             : c->proposal_why != PROPOSAL_WHY_NONE
 	                     ? proposal_why_text((enum proposal_why)c->proposal_why)
-	                     : NULL;
+	                     : doubt;
 	return got;
 }

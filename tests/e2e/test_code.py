@@ -318,6 +318,28 @@ def test_s6_what_cannot_be_read_is_named_and_never_deleted(small):
     assert (small.tree / "closed/in").read_bytes() == b"mine\n"
 
 
+@pytest.mark.parametrize("version", ["2", "4"])
+def test_e8_what_git_tracks_is_a_plain_edit(small, version):
+    """A file that a pattern names and git tracks, edited by the agent, which can change its own index."""
+    small.write(".gitignore", b"*.log\n/out/\n")
+    for name in ("kept.log", "made.log", "out/kept"):
+        small.write(name, b"host\n")
+    small.git("init", "-q", "-b", "main")
+    small.git("add", "-f", ".gitignore", "a.txt", "kept.log", "out/kept")
+    small.git("update-index", "--index-version", version)
+    script = "for f in a.txt kept.log made.log out/kept out/new; do echo agent > $f; done; cp kept.log .git/index"
+    got = small.run("mine", "--no-settings", "--", "sh", "-c", script)
+    assert got.returncode == 0, got.stderr
+    session, = small.sessions()
+    shown = json.loads(small.berm.run("diff", "--json", session, env=small.env).stdout)
+    found = {c["path"]: c["section"] for c in shown["changes"] if c["section"] != "out"}
+    assert found == {"a.txt": "plain", "kept.log": "plain", "out/kept": "plain", "made.log": "ignored",
+                     "out/new": "ignored"}, shown
+    assert small.berm.run("apply", "--plain-only", session, env=small.env).returncode in (0, PENDING)
+    assert (small.tree / "kept.log").read_bytes() == (small.tree / "out/kept").read_bytes() == b"agent\n"
+    assert (small.tree / "made.log").read_bytes() == b"host\n" and not (small.tree / "out/new").exists()
+
+
 def test_l4_how_much_there_is_to_fetch_is_said_before(small):
     script = "dd if=/dev/zero of=big bs=1M count=200 2>/dev/null"
     got = small.run("mine", "--no-settings", "--disk", "512MiB", "--", "sh", "-c", script)
