@@ -24,7 +24,7 @@ int fd_openat(int dir_fd, const char *path, int flags, mode_t mode, int *ret_fd,
 		fd = openat(dir_fd, path, flags | O_CLOEXEC, mode);
 	while (fd < 0 && errno == EINTR);
 	if (fd < 0)
-		return err_sys(e, "open '%s'", path);
+		return err_sys(e, "open '%.400s'", path);
 	*ret_fd = fd;
 	return 0;
 }
@@ -49,7 +49,7 @@ int fd_open_beneath(int dir_fd, const char *path, int flags, mode_t mode, uint64
 			break;
 	}
 	if (fd < 0)
-		return err_sys(e, "open '%s'", path);
+		return err_sys(e, "open '%.400s'", path);
 	*ret_fd = (int)fd;
 	return 0;
 }

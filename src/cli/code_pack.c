@@ -114,6 +114,24 @@ static int add_workspaces(struct code *k, struct err *e)
 	return r;
 }
 
+/* workspace: of the policy files, which only keep out more. */
+static int add_policys(struct code *k, struct err *e)
+{
+	const struct policy_draft *d = k->run.egress.draft;
+	unsigned count = d ? policy_draft_excludes(d) : 0;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < count; i++) {
+		struct policy_exclude x = policy_draft_exclude(d, i);
+
+		r = exclude_add_at(k->exclude, EXCLUDE_USER, x.label, x.line, span_str(x.pattern),
+		                   e);
+	}
+	if (r == 0 && d && policy_draft_skips_cost(d))
+		exclude_cost_too(k->exclude);
+	return r;
+}
+
 static int make_judges(struct code *k, struct err *e)
 {
 	struct gitdir_options git = { .history = !k->opt.no_history,
@@ -129,6 +147,8 @@ static int make_judges(struct code *k, struct err *e)
 		r = add_workspaces(k, e);
 	if (r == 0)
 		r = add_users(k, e);
+	if (r == 0)
+		r = add_policys(k, e);
 	if (r == 0 && *k->opt.exclude)
 		r = exclude_add(k->exclude, EXCLUDE_USER, "--exclude", span_str(k->opt.exclude), e);
 	for (size_t i = 0; r == 0 && i < k->take_back.count; i++)

@@ -41,6 +41,8 @@ void policy_draft_free(struct policy_draft *d)
 		return;
 	for (unsigned i = 0; i < d->secrets_count; i++)
 		free(d->sources[i].what);
+	for (unsigned i = 0; i < d->excludes_count; i++)
+		free(d->excludes[i].pattern);
 	for (unsigned i = 0; i < SLOTS_MAX; i++)
 		free(d->slots[i]);
 	free(d->rules.at);
@@ -108,6 +110,25 @@ int draft_add_secret(struct policy_draft *d, const struct policy_secret *s, enum
 	src->from = from;
 	memcpy(src->name, s->name.at, s->name.len);
 	d->secrets_count++;
+	return 0;
+}
+
+int draft_add_exclude(struct policy_draft *d, struct span pattern, const char *label, unsigned line,
+                      struct err *e)
+{
+	size_t label_bytes = strlen(label) + 1;
+	char *copy;
+
+	if (d->excludes_count == POLICY_EXCLUDES_MAX)
+		return err_set(e, -EFBIG, "more than %d patterns of what stays out",
+		               POLICY_EXCLUDES_MAX);
+	copy = malloc(pattern.len + 1 + label_bytes);
+	if (!copy)
+		return err_set(e, -ENOMEM, "out of memory");
+	memcpy(copy, pattern.at, pattern.len);
+	copy[pattern.len] = 0;
+	memcpy(copy + pattern.len + 1, label, label_bytes);
+	d->excludes[d->excludes_count++] = (struct left_out){ copy, line };
 	return 0;
 }
 
@@ -318,6 +339,23 @@ struct policy_source policy_draft_source(const struct policy_draft *d, unsigned 
 	const struct source *s = &d->sources[i];
 
 	return (struct policy_source){ s->name, s->from, span_of(s->what, s->what_len) };
+}
+
+unsigned policy_draft_excludes(const struct policy_draft *d)
+{
+	return d->excludes_count;
+}
+
+struct policy_exclude policy_draft_exclude(const struct policy_draft *d, unsigned i)
+{
+	const struct left_out *x = &d->excludes[i];
+
+	return (struct policy_exclude){ x->pattern, x->pattern + strlen(x->pattern) + 1, x->line };
+}
+
+const char *policy_draft_skips_cost(const struct policy_draft *d)
+{
+	return d->skip_cost_by[0] ? d->skip_cost_by : NULL;
 }
 
 const char *policy_draft_unfilled(const struct policy_draft *d)

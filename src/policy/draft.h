@@ -73,5 +73,21 @@ unsigned policy_draft_secrets(const struct policy_draft *d);
 /* The i-th, in the order of the compiled policy. Lives as long as the draft. */
 struct policy_source policy_draft_source(const struct policy_draft *d, unsigned i);
 
+/*
+ * workspace: what of a directory does not enter a guest beside what stays out anyway. Counts when a
+ * workspace is packed, and is no part of the compiled policy: gate and vault have no use for it.
+ */
+struct policy_exclude {
+	const char *pattern; /* as a line of .gitignore, never one that takes something back */
+	const char *label;   /* of the file */
+	unsigned line;
+};
+
+unsigned policy_draft_excludes(const struct policy_draft *d);
+/* The i-th, in the order of the files. Lives as long as the draft. */
+struct policy_exclude policy_draft_exclude(const struct policy_draft *d, unsigned i);
+/* "FILE:LINE" that leaves out what can be made again, or NULL. */
+const char *policy_draft_skips_cost(const struct policy_draft *d);
+
 /* A slot that a preset named and nobody filled, or NULL: worth a word to the user. */
 const char *policy_draft_unfilled(const struct policy_draft *d);

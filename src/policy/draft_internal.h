@@ -25,6 +25,11 @@ struct source {
 	size_t what_len;
 };
 
+struct left_out {
+	char *pattern; /* owned; its label follows its NUL */
+	unsigned line;
+};
+
 struct policy_draft {
 	policy_preset_fn *presets;
 	void *presets_arg;
@@ -35,7 +40,10 @@ struct policy_draft {
 	struct buf rules, secrets; /* packed; storage owned */
 	unsigned rules_count, address_rules_count, secrets_count;
 	struct source sources[POLICY_SECRETS_MAX];
-	struct slot *slots[SLOTS_MAX]; /* owned */
+	struct left_out excludes[POLICY_EXCLUDES_MAX];
+	unsigned excludes_count;
+	char skip_cost_by[POLICY_ORIGIN_MAX + 1]; /* empty: nobody */
+	struct slot *slots[SLOTS_MAX];            /* owned */
 	char unfilled[PRESET_NAME_MAX + 1];
 	char taken[POLICY_PRESETS_MAX][PRESET_NAME_MAX + 1]; /* presets that are in */
 	unsigned taken_count;
@@ -52,6 +60,10 @@ const char *rule_settle(struct policy_rule *r);
 _must_ int draft_add_rule(struct policy_draft *d, const struct policy_rule *r, struct err *e);
 _must_ int draft_add_secret(struct policy_draft *d, const struct policy_secret *s,
                             enum secret_from from, struct span what, struct err *e);
+
+/* Both are copied. */
+_must_ int draft_add_exclude(struct policy_draft *d, struct span pattern, const char *label,
+                             unsigned line, struct err *e);
 
 /* The slot of this name, or NULL. */
 const struct slot *draft_slot(const struct policy_draft *d, struct span name);

@@ -126,12 +126,74 @@ static int take_limits(struct file_ctx *c, const struct yaml_node *n)
 	return file_map(c, n, "limits:", limit_keys);
 }
 
+/* A pattern that names nothing, or would take something back, is a promise that is not kept. */
+static int take_exclude(struct file_ctx *c, const struct yaml_node *n)
+{
+	struct span s;
+	int r = file_scalar(c, n, &s);
+
+	if (r < 0)
+		return r;
+	if (s.len > POLICY_EXCLUDE_MAX)
+		return file_fault(c, n, "a pattern of over %d bytes", POLICY_EXCLUDE_MAX);
+	for (size_t i = 0; i < s.len; i++)
+		if (s.at[i] < ' ' || s.at[i] == 0x7f)
+			return file_bad(c, n, "has a control character: a pattern is one line");
+	if (s.at[0] == '!')
+		return file_bad(c, n,
+		                "would bring back what stays out; a policy only keeps out more");
+	if (s.at[0] == '#')
+		return file_bad(c, n, "is a comment in .gitignore; a name begins with \\#");
+	while (s.len > 0 && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '/'))
+		s.len--;
+	if (s.len == 0)
+		return file_bad(c, n, "names nothing");
+	r = draft_add_exclude(c->d, n->text, c->label, n->line, c->e);
+	if (r == -EFBIG)
+		return file_fault(c, n, "more than %d patterns", POLICY_EXCLUDES_MAX);
+	return r;
+}
+
+static int take_excludes(struct file_ctx *c, const struct yaml_node *n)
+{
+	return take_items(c, n, "exclude:", take_exclude);
+}
+
+static int take_skip_cost(struct file_ctx *c, const struct yaml_node *n)
+{
+	bool on = false;
+	int r = file_bool(c, n, &on);
+
+	if (r < 0 || !on || c->d->skip_cost_by[0])
+		return r;
+	file_origin(c, n);
+	(void)snprintf(c->d->skip_cost_by, sizeof(c->d->skip_cost_by), "%s", c->origin);
+	return 0;
+}
+
+static const struct file_key workspace_keys[] = {
+	{ "exclude", take_excludes },
+	{ "skip_cost", take_skip_cost },
+	{ "review", NULL },
+	{ NULL, NULL },
+};
+
+static int take_workspace(struct file_ctx *c, const struct yaml_node *n)
+{
+	return file_map(c, n, "workspace:", workspace_keys);
+}
+
 static const struct file_key root_keys[] = {
-	{ "version", take_version }, { "network", take_network },
-	{ "secrets", take_secrets }, { "limits", take_limits },
-	{ "isolation", NULL },       { "filesystem", NULL },
-	{ "workspace", NULL },       { "audit", NULL },
-	{ "decision", NULL },        { NULL, NULL },
+	{ "version", take_version },
+	{ "network", take_network },
+	{ "secrets", take_secrets },
+	{ "limits", take_limits },
+	{ "isolation", NULL },
+	{ "filesystem", NULL },
+	{ "workspace", take_workspace },
+	{ "audit", NULL },
+	{ "decision", NULL },
+	{ NULL, NULL },
 };
 
 static const struct file_key preset_keys[] = {

@@ -38,5 +38,7 @@ enum {
 	POLICY_WORD_MAX = 1024,         /* bytes of one word of the command line */
 	POLICY_SLOT_HOSTS_MAX = 64,     /* hosts a caller puts into a preset's slot */
 	POLICY_EXPLAIN_MAX = 1024,      /* bytes of an explanation, or of its JSON fields */
+	POLICY_EXCLUDES_MAX = 256,      /* patterns of workspace: exclude:, of all files together */
+	POLICY_EXCLUDE_MAX = 1024,      /* bytes of one */
 	POLICY_SHOWN_MAX = 512 << 10,   /* bytes of a rule as JSON, each byte of it escaped */
 };

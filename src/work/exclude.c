@@ -74,9 +74,15 @@ void exclude_free(struct exclude *x)
 int exclude_add(struct exclude *x, enum exclude_tier tier, const char *source, struct span text,
                 struct err *e)
 {
+	return exclude_add_at(x, tier, source, 1, text, e);
+}
+
+int exclude_add_at(struct exclude *x, enum exclude_tier tier, const char *source, unsigned line,
+                   struct span text, struct err *e)
+{
 	struct ignore_set *const sets[] = { x->secret, x->cost, x->user };
 	unsigned refused;
-	int r = ignore_add(sets[tier], span_str(""), source, text, &refused, e);
+	int r = ignore_add_at(sets[tier], span_str(""), source, line, text, &refused, e);
 
 	if (r == 0 && refused > 0)
 		return err_set(e, -E2BIG, "%s: a pattern over %d bytes", source,

@@ -9,8 +9,9 @@
  *            by path, and that is noted
  *   cost     what is large and can be made again. Not in force unless asked for; what would match
  *            is noted, so that a command can say what it would save
- *   user     the user's own flags and policy, then the workspace's .bermignore files, each of which
- *            counts for its directory and below. The user's word comes last and so wins
+ *   user     the user's own flags and policy files (--exclude, ~/.config/berm/ignore, workspace: of
+ *            --policy), then the workspace's .bermignore files, each of which counts for its
+ *            directory and below. The user's word comes last and so wins
  *
  * exclude_judge() is the packer's judge (pack.h) and so is asked in the order of a walk.
  *
@@ -42,6 +43,10 @@ enum exclude_tier { EXCLUDE_SECRET, EXCLUDE_COST, EXCLUDE_USER };
  */
 _must_ int exclude_add(struct exclude *x, enum exclude_tier tier, const char *source,
                        struct span text, struct err *e);
+
+/* The same of a list in a file that holds more, which begins in that line of it. */
+_must_ int exclude_add_at(struct exclude *x, enum exclude_tier tier, const char *source,
+                          unsigned line, struct span text, struct err *e);
 
 /* The cost tier is in force. */
 void exclude_cost_too(struct exclude *x);

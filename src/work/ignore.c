@@ -96,18 +96,18 @@ static struct span without_mark(struct span text)
 	return text;
 }
 
-static int add_lines(struct ignore_set *s, struct span text, unsigned *ret_refused, struct err *e)
+/* at: the number of the first. */
+static int add_lines(struct ignore_set *s, struct span text, unsigned at, unsigned *ret_refused,
+                     struct err *e)
 {
 	struct ignore_rule rule;
 	struct span line;
-	unsigned at = 0;
 
 	*ret_refused = 0;
 	text = without_mark(text);
-	while (take_until(&text, '\n', &line)) {
+	for (; take_until(&text, '\n', &line); at++) {
 		int r = ignore_parse_line(line, &rule);
 
-		at++;
 		if (r == -E2BIG)
 			++*ret_refused;
 		if (r == 0)
@@ -150,8 +150,8 @@ static int add_file(struct ignore_set *s, struct span dir, const char *source, s
 	return err_set(e, -ENOMEM, "no memory for ignore patterns");
 }
 
-int ignore_add(struct ignore_set *s, struct span dir, const char *source, struct span text,
-               unsigned *ret_refused, struct err *e)
+int ignore_add_at(struct ignore_set *s, struct span dir, const char *source, unsigned line,
+                  struct span text, unsigned *ret_refused, struct err *e)
 {
 	unsigned refused;
 	int r;
@@ -162,7 +162,7 @@ int ignore_add(struct ignore_set *s, struct span dir, const char *source, struct
 	r = add_file(s, dir, source, text, e);
 	if (r < 0)
 		return r;
-	r = add_lines(s, span_of(s->files[s->file_count - 1].text, text.len), &refused, e);
+	r = add_lines(s, span_of(s->files[s->file_count - 1].text, text.len), line, &refused, e);
 	if (r < 0) {
 		drop_last_file(s);
 		return r;
@@ -170,6 +170,12 @@ int ignore_add(struct ignore_set *s, struct span dir, const char *source, struct
 	if (ret_refused != NULL)
 		*ret_refused = refused;
 	return 0;
+}
+
+int ignore_add(struct ignore_set *s, struct span dir, const char *source, struct span text,
+               unsigned *ret_refused, struct err *e)
+{
+	return ignore_add_at(s, dir, source, 1, text, ret_refused, e);
 }
 
 /* Is `path` below `dir`, or `dir` itself? */

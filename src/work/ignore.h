@@ -94,6 +94,10 @@ OWN_DEFINE(struct ignore_set, ignore_set_free)
 _must_ int ignore_add(struct ignore_set *s, struct span dir, const char *source, struct span text,
                       unsigned *ret_refused, struct err *e);
 
+/* The same with a text whose first line is `line` of its source. */
+_must_ int ignore_add_at(struct ignore_set *s, struct span dir, const char *source, unsigned line,
+                         struct span text, unsigned *ret_refused, struct err *e);
+
 /* Takes off the rules of every directory that is not `dir` itself or above it: for a walk. */
 void ignore_leave(struct ignore_set *s, struct span dir);
 

@@ -291,6 +291,26 @@ def test_e2_without_history_an_agent_cannot_find_what_was_deleted(code):
     code.git("fsck", "--strict")
 
 
+def test_a_policy_says_what_stays_out(code):
+    """With the line that says so; over the user's and the workspace's own words, and under the flag's."""
+    for name in ("a.local", "b.local", "kept.txt", "dir/raw/x", "node_modules/m"):
+        code.write(name, b"x")
+    code.write(".bermignore", b"!*.local\n")
+    (code.home / ".config/berm").mkdir(parents=True)
+    (code.home / ".config/berm/ignore").write_text("!*.local\n")
+    policy = code.home / "policy.yaml"
+    policy.write_text("version: 1\nworkspace:\n  skip_cost: true\n  exclude:\n    - '*.local'\n    - /dir/raw/\n")
+    found = code.json("--dry-run", "--policy", policy)
+    hits = {r["rule"]: r["hits"] for r in found["rules"]}
+    assert hits[f"{policy}:5: *.local"] == 2 and hits[f"{policy}:6: dir/raw"] == 1, found
+    assert found["left_out"]["cost"] == 1, found
+    said = code.run("--dry-run", "--policy", policy, "--exclude", "!b.local").stdout
+    assert f"{policy}:5: *.local  1 hit, 1 byte" in said, said
+    policy.write_text("version: 1\nworkspace: { exclude: ['!.env'] }\n")
+    got = code.run("--dry-run", "--policy", policy)
+    assert got.returncode == 125 and "policy.yaml:2:24: '!.env' would bring back" in got.stderr, got.stderr
+
+
 def test_s6_what_cannot_be_read_is_named_and_never_deleted(small):
     """Also where the agent makes something of that name, or takes away the directory it is in."""
     small.write("dir/shut", b"mine\n", 0)

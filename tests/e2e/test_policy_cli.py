@@ -80,6 +80,57 @@ def test_a_policy_as_json(berm, policy):
     assert said["notes"] == [] and said["answers"] == []
 
 
+def test_what_stays_out_of_a_workspace_is_shown(berm, tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\nworkspace:\n  skip_cost: true\n  exclude:\n    - '*.local'\n    - \"a\\u202eb\"\n")
+    text = berm.ok("policy", "check", path)
+    assert "  workspace without *.local  " in text and f"{path}:5\n" in text, text
+    assert "  workspace without a\\xe2\\x80\\xaeb  " in text and f"{path}:6\n" in text, text
+    assert "  workspace without what can be made again  " in text and f"{path}:3\n" in text, text
+    said = json.loads(berm.ok("policy", "check", path, "--json"))
+    assert said["workspace"] == {"skip_cost": True, "exclude": [
+        {"pattern": "*.local", "file": str(path), "line": 5},
+        {"pattern": "a\u202eb", "file": str(path), "line": 6}]}
+    path.write_text("version: 1\nworkspace:\n  exclude: ['!.env']\n")
+    said = refused(berm, "policy", "check", path)
+    assert "policy.yaml:3:13: '!.env' would bring back what stays out" in said, said
+
+
+def test_names_of_policy_files_are_shown_escaped(berm, tmp_path):
+    """Of one that is well, one that is wrong, one that is not there and one that is too long."""
+    for name in ("a\x1b[2J.yaml", "b\nberm: all is well.yaml", "c\u202elmay.yaml", "d" * 250 + ".yaml"):
+        path = tmp_path / name
+        path.write_text("version: 1\nworkspace: { exclude: [x] }\nnetwork:\n  rules: [ { host: a.example.com } ]\n")
+        done = berm.run("policy", "check", path)
+        assert done.returncode == 0, done.stderr
+        path.write_text("version: 1\nnetwrk: {}\n")
+        for said in (done.stdout, refused(berm, "policy", "check", path),
+                     refused(berm, "run", "--policy", path, "--", "x"),
+                     refused(berm, "policy", "check", f"{path}/../none/{name}")):
+            assert "\x1b" not in said and "\u202e" not in said and "\nberm: all" not in said, said
+    assert "xxx': File name too long" in refused(berm, "policy", "check", "x" * 5000)
+
+
+@pytest.mark.parametrize("name", ["A\x1b[2JB", "A\u202eB", "../A", "A" * 65, "A\nB", ""])
+def test_names_of_secrets_are_shown_escaped(berm, tmp_path, name):
+    path = tmp_path / "p.yaml"
+    path.write_text("version: 1\nsecrets:\n  - " + json.dumps({"name": name, "hosts": "a.example.com"}) + "\n")
+    said = refused(berm, "policy", "check", path)
+    assert "p.yaml:3:" in said and "\x1b" not in said and "\u202e" not in said, said
+    said = refused(berm, "run", "--secret", f"{name}@a.example.com", "--", "true")
+    assert "--secret" in said and "\x1b" not in said and "\u202e" not in said, said
+
+
+@pytest.mark.parametrize("name", ["../standard", "a\x1b[2J", "\u202elevel", "a" * 33, "/etc/passwd", ""])
+def test_names_of_presets_are_shown_escaped(berm, tmp_path, name):
+    path = tmp_path / "p.yaml"
+    path.write_text("version: 1\nnetwork:\n  rules:\n    - " + json.dumps({"preset": name}) + "\n")
+    said = refused(berm, "policy", "check", path)
+    assert "p.yaml:4:" in said and "\x1b" not in said and "\u202e" not in said, said
+    said = refused(berm, "run", "--preset", name, "--", "true")
+    assert "--preset" in said and "\x1b" not in said and "\u202e" not in said, said
+
+
 def test_the_digest_is_of_what_it_means(berm, policy, tmp_path):
     again = tmp_path / "again.yaml"
     again.write_text(POLICY)

@@ -41,6 +41,18 @@ static void judge(int r, const struct err *e)
 	must(e->len > 0);
 }
 
+/* A pattern never takes back, is one line, and says where it is from. */
+static void judge_excludes(const struct policy_draft *d)
+{
+	for (unsigned i = 0; i < policy_draft_excludes(d); i++) {
+		struct policy_exclude x = policy_draft_exclude(d, i);
+
+		must(x.pattern[0] != '\0' && x.pattern[0] != '!' && x.pattern[0] != '#');
+		must(strlen(x.pattern) <= POLICY_EXCLUDE_MAX && strchr(x.pattern, '\n') == NULL);
+		must(strcmp(x.label, "f") == 0 && x.line > 0);
+	}
+}
+
 /* Each word begins with a letter that says which flag it is of. */
 static int add_words(struct policy_draft *d, struct span rest, struct err *e)
 {
@@ -81,6 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	r = file.len > 0 ? policy_draft_file(d, "f", file, &e) : 0;
 	judge(r, &e);
+	judge_excludes(d);
 	if (r == 0)
 		r = add_words(d, in, &e);
 	if (r < 0) {

@@ -73,8 +73,7 @@ TEST(unknown_keys_say_where_and_what_was_meant)
 
 TEST(known_sections_that_are_not_enforced_are_refused)
 {
-	static const char *const sections[] = { "isolation", "filesystem", "workspace", "audit",
-		                                "decision" };
+	static const char *const sections[] = { "isolation", "filesystem", "audit", "decision" };
 
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
 		char yaml[64];
@@ -83,6 +82,74 @@ TEST(known_sections_that_are_not_enforced_are_refused)
 		REFUSES(yaml, "not supported in a policy file yet");
 	}
 	REFUSES("version: 1\nlimits: { cpus: 2 }", "t.yaml:2:11: 'cpus' is not supported");
+	REFUSES("version: 1\nworkspace: { review: always }",
+	        "t.yaml:2:14: 'review' is not supported");
+}
+
+#define EXCLUDE(text_) "version: 1\nworkspace: { exclude: [" text_ "] }"
+
+TEST(what_stays_out_of_a_workspace)
+{
+	struct policy_draft *d = new_draft();
+	struct err e = { 0 };
+
+	CHECK_OK(policy_draft_file(d, "t.yaml",
+	                           span_str("version: 1\n"
+	                                    "workspace:\n"
+	                                    "  exclude:\n"
+	                                    "    - \"*.local\"\n"
+	                                    "    - /data/**/raw/\n"),
+	                           &e),
+	         &e);
+	CHECK(policy_draft_skips_cost(d) == NULL);
+	CHECK_OK(policy_draft_file(d, "u.yaml",
+	                           span_str("version: 1\n"
+	                                    "workspace: { exclude: [b], skip_cost: true }"),
+	                           &e),
+	         &e);
+	CHECK_OK(policy_draft_file(
+			 d, "v.yaml",
+			 span_str("version: 1\nworkspace: { exclude: [], skip_cost: false }"), &e),
+	         &e);
+	CHECK_EQ(policy_draft_excludes(d), 3);
+	CHECK_STR(policy_draft_exclude(d, 0).pattern, "*.local");
+	CHECK_STR(policy_draft_exclude(d, 1).pattern, "/data/**/raw/");
+	CHECK_STR(policy_draft_exclude(d, 1).label, "t.yaml");
+	CHECK_EQ(policy_draft_exclude(d, 1).line, 5);
+	CHECK_STR(policy_draft_exclude(d, 2).label, "u.yaml");
+	CHECK_STR(policy_draft_skips_cost(d), "u.yaml:2");
+	policy_free(load_draft(d, 1));
+}
+
+TEST(a_pattern_that_keeps_nothing_out_is_refused)
+{
+	static char yaml[POLICY_EXCLUDES_MAX * 8 + POLICY_EXCLUDE_MAX + 64];
+	struct buf b;
+
+	REFUSES(EXCLUDE("\"!keep\""), "t.yaml:2:24: '!keep' would bring back what stays out");
+	REFUSES(EXCLUDE("\"#x\""), "t.yaml:2:24: '#x' is a comment");
+	REFUSES(EXCLUDE("\"\""), "t.yaml:2:24: an empty value");
+	REFUSES(EXCLUDE("a, \" \""), "t.yaml:2:27: ' ' names nothing");
+	REFUSES(EXCLUDE("/"), "'/' names nothing");
+	REFUSES(EXCLUDE("\"a\\n!b\""), "t.yaml:2:24: 'a\\x0a!b' has a control character");
+	REFUSES(EXCLUDE("\"a\\e[2Jb\""), "'a\\x1b[2Jb' has a control character");
+	REFUSES(EXCLUDE("\"!\\u202ea\""), "'!\\xe2\\x80\\xaea' would");
+	REFUSES(EXCLUDE("[a]"), "a list where one value belongs");
+	REFUSES("version: 1\nworkspace: { exclude: \"a\" }", "t.yaml:2:23: exclude: is a list");
+	REFUSES("version: 1\nworkspace: { exlude: [a] }", "did you mean 'exclude'?");
+	REFUSES("version: 1\nworkspace: { skip_cost: 1 }", "t.yaml:2:25");
+	buf_init(&b, yaml, sizeof(yaml));
+	buf_put_str(&b, "version: 1\nworkspace: { exclude: [");
+	for (int i = 0; i <= POLICY_EXCLUDES_MAX; i++)
+		buf_printf(&b, "a%d,", i);
+	buf_put_str(&b, "] }");
+	REFUSES(buf_cstr(&b), "more than 256 patterns");
+	buf_init(&b, yaml, sizeof(yaml));
+	buf_put_str(&b, "version: 1\nworkspace: { exclude: [");
+	for (int i = 0; i <= POLICY_EXCLUDE_MAX; i++)
+		buf_put_u8(&b, 'a');
+	buf_put_str(&b, "] }");
+	REFUSES(buf_cstr(&b), "t.yaml:2:24: a pattern of over 1024 bytes");
 }
 
 TEST(version_and_shape)
