@@ -80,6 +80,8 @@ int base_node_at(struct base *b, uint64_t nid, struct base_node *ret, struct err
 		                   .mtime_s = in.mtime_s,
 		                   .mtime_ns = in.mtime_ns,
 		                   .index = in.index,
+		                   .uid = in.uid,
+		                   .gid = in.gid,
 		                   .mode = in.mode,
 		                   .kind = in.kind,
 		                   .layout_ = in.layout,
@@ -192,6 +194,11 @@ void base_free(struct base *b)
 int base_image_fd(const struct base *b)
 {
 	return b->image_fd;
+}
+
+int base_manifest_fd(const struct base *b)
+{
+	return b->manifest_fd;
 }
 
 bool base_places(const struct base *b, struct erofs_places *ret)

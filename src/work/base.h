@@ -36,9 +36,10 @@ struct base_node {
 	uint64_t size; /* bytes of a file or a target; a directory's own size else */
 	int64_t mtime_s;
 	uint32_t mtime_ns;
-	uint32_t index; /* of its record in the manifest */
-	uint16_t mode;  /* within 0777 */
-	uint8_t kind;   /* enum work_kind */
+	uint32_t index;    /* of its record in the manifest */
+	uint32_t uid, gid; /* in the guest */
+	uint16_t mode;     /* within 0777 */
+	uint8_t kind;      /* enum work_kind */
 	uint8_t layout_;
 	uint32_t where_; /* block, or form of its chunks */
 };
@@ -60,6 +61,10 @@ void base_free(struct base *b);
 OWN_DEFINE(struct base, base_free)
 
 void base_totals(const struct base *b, struct base_totals *ret);
+
+/* The open files, borrowed; the second may be -1. */
+int base_image_fd(const struct base *b);
+int base_manifest_fd(const struct base *b);
 
 /* The root directory. */
 void base_root(const struct base *b, struct base_node *ret);

@@ -56,7 +56,5 @@ static inline struct base_cursor base_cursor_of(const struct base_node *dir)
 _must_ int base_cursor_find(struct base *b, struct base_cursor *c, struct span name,
                             struct base_node *ret, struct err *e);
 
-/* For packing from it again: borrowed. */
-int base_image_fd(const struct base *b);
 /* Where its parts are; false: the manifest does not say. */
 _must_ bool base_places(const struct base *b, struct erofs_places *ret);

@@ -63,6 +63,8 @@ static int open_outputs(struct pack *p, int image_fd, int manifest_fd, int repor
 	struct stat image;
 	int r;
 
+	if (p->opt->same)
+		return new_out(report_fd, PACK_REPORT_HEADER_BYTES, &p->report, e);
 	if (fstat(image_fd, &image) < 0)
 		return err_sys(e, "look at the workspace's image");
 	if (p->opt->over)
@@ -85,6 +87,10 @@ static int finish(struct pack *p, struct err *e)
 	struct erofs_places places;
 	int r;
 
+	if (p->opt->same) {
+		r = pack_same_end(p, e);
+		return r < 0 ? r : pack_report_end(p, e);
+	}
 	r = erofs_finish(p->image, p->header.image_id, &places, e);
 	if (r < 0)
 		return r;
@@ -167,7 +173,7 @@ int pack_run(int root_fd, const struct pack_options *opt, int image_fd, int mani
 {
 	int r = run(root_fd, opt, image_fd, manifest_fd, report_fd, ret, e);
 
-	if ((r == -ENOSPC || r == -EDQUOT) && !opt->count_only)
+	if ((r == -ENOSPC || r == -EDQUOT) && !opt->count_only && !opt->same)
 		return no_space(root_fd, opt, image_fd, r, e);
 	return r;
 }

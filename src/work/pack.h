@@ -20,8 +20,8 @@
  * Threads   beside an earlier base a second one reads directories ahead, and is gone when
  *           pack_run() returns; all callbacks are the caller's thread
  * Errors    -ENOSPC: the message says how many bytes are needed; -ECANCELED: the caller's stop;
- *           -E2BIG: over a limit; -EXDEV and the like: the root itself. A file's own trouble is no
- *           error but a record. After an error the three files hold rubbish
+ *           -E2BIG: over a limit; -ESTALE: not `same`; -EXDEV and the like: the root itself. A
+ *           file's own trouble is no error but a record. After an error the files hold rubbish
  */
 #pragma once
 
@@ -145,6 +145,12 @@ struct pack_options {
 	 * its bytes are not. Only with pack_over_ok(), and if nobody else reads it.
 	 */
 	bool over;
+	/*
+	 * Nothing is packed: what would enter is held against `earlier`, and all of it has to be
+	 * there as it is, and no more. Only the report is written; the other fds may be -1. At the
+	 * first difference -ESTALE.
+	 */
+	bool same;
 	const struct pack_graft *grafts; /* children of the root, in place of or in addition */
 	size_t graft_count;
 	size_t never_count; /* directories that never enter: berm's own state */

@@ -166,7 +166,7 @@ static int reuse(struct pack *p, const struct base_node *node, struct erofs_cont
 
 /* -- files */
 
-static void count_file(struct pack *p, const struct stat *st)
+void pack_count_file(struct pack *p, const struct stat *st)
 {
 	p->totals.files++;
 	p->totals.file_bytes += (uint64_t)st->st_size;
@@ -186,7 +186,7 @@ static int finish_file(struct pack *p, const struct level *in, const struct stat
 
 	if (r < 0)
 		return r;
-	count_file(p, st);
+	pack_count_file(p, st);
 	if (content.block != 0)
 		r = erofs_share(p->image, &attr, &content, ret_nid, e);
 	else
@@ -280,7 +280,7 @@ static int only_count(struct pack *p, const struct level *in, const char *name, 
 		return r;
 	if (faccessat(in->dir_fd, name, R_OK, AT_EACCESS) < 0)
 		return trouble(p, errno, e);
-	count_file(p, &st);
+	pack_count_file(p, &st);
 	p->totals.image_bytes += stored_bytes(&st);
 	*ret_nid = 1;
 	return 0;
@@ -296,9 +296,13 @@ int pack_file(struct pack *p, const struct level *in, const char *name, uint64_t
 	bool enters;
 	int r;
 
-	if (!p->image)
+	if (p->opt->same) {
+		r = pack_same_file(p, in, name, ret_nid, e);
+		if (r <= 0)
+			return r;
+	} else if (!p->image) {
 		return only_count(p, in, name, ret_nid, e);
-	if (reusable(p, in, name, &st, &node)) {
+	} else if (reusable(p, in, name, &st, &node)) {
 		r = reuse_file(p, in, &st, &node, p->look ? p->look_ns : stamp_ns, ret_nid, e);
 		if (r <= 0)
 			return r;
@@ -313,7 +317,9 @@ int pack_file(struct pack *p, const struct level *in, const char *name, uint64_t
 	if (fstat(fd, &st) < 0)
 		return trouble(p, errno, e);
 	r = judge_file(p, in, &st, &enters, e);
-	return r < 0 || !enters ? r : read_file(p, in, fd, &st, stamp_ns, ret_nid, e);
+	if (r < 0 || !enters)
+		return r;
+	return p->opt->same ? pack_differs(e) : read_file(p, in, fd, &st, stamp_ns, ret_nid, e);
 }
 
 /* -- links */
@@ -338,6 +344,8 @@ int pack_link(struct pack *p, const struct level *in, const char *name, uint64_t
 	struct erofs_attr attr = { 0 };
 	uint64_t stamp_ns;
 
+	if (p->opt->same)
+		return pack_same_link(p, in, name, ret_nid, e);
 	for (int i = 0; i < PACK_TRIES; i++) {
 		struct stat before, after;
 		ssize_t len;

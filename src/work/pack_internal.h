@@ -117,6 +117,22 @@ _must_ int pack_link(struct pack *p, const struct level *in, const char *name, u
                      struct err *e);
 _must_ int pack_graft_file(struct pack *p, const struct pack_graft *g, uint64_t *ret_nid,
                            struct err *e);
+void pack_count_file(struct pack *p, const struct stat *st);
+
+/* -- pack_same.c: with `same`, the place of what packs. -ESTALE: it is not in the earlier base. */
+
+_must_ int pack_differs(struct err *e);
+/* 1: the base has no such file, so it must not enter; whether it would is the caller's to see. */
+_must_ int pack_same_file(struct pack *p, const struct level *in, const char *name,
+                          uint64_t *ret_nid, struct err *e);
+_must_ int pack_same_link(struct pack *p, const struct level *in, const char *name,
+                          uint64_t *ret_nid, struct err *e);
+_must_ int pack_same_graft(struct pack *p, const struct level *in, const char *name,
+                           const struct pack_graft *g, uint64_t *ret_nid, struct err *e);
+/* Itself, not what is in it. */
+_must_ int pack_same_dir(struct pack *p, const struct level *l, const struct host_record *now,
+                         struct err *e);
+_must_ int pack_same_end(struct pack *p, struct err *e);
 
 /* -- pack_read.c */
 
@@ -130,6 +146,7 @@ struct read_result {
 	bool torn;
 	int trouble;
 };
+bool pack_settled(const struct stat *st, uint64_t stamp_ns);
 _must_ int pack_read(struct pack *p, int fd, struct stat *st, uint64_t stamp_ns,
                      struct read_result *ret, struct err *e);
 

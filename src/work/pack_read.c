@@ -27,7 +27,7 @@ static bool same_look(const struct stat *a, const struct stat *b)
  * happens to the file after the look leaves another change time. One that lies far ahead was set by
  * another machine's clock: the comparison means nothing then, and HOST_RACY says so later.
  */
-static bool settled(const struct stat *st, uint64_t stamp_ns)
+bool pack_settled(const struct stat *st, uint64_t stamp_ns)
 {
 	int64_t stamp_s = (int64_t)(stamp_ns / 1000000000),
 		stamp_rest = (int64_t)(stamp_ns % 1000000000);
@@ -175,7 +175,7 @@ int pack_read(struct pack *p, int fd, struct stat *st, uint64_t stamp_ns, struct
 		if (ret->trouble != 0)
 			return 0;
 		/* reading what may change unseen is for nothing */
-		if (!settled(&before, stamp_ns))
+		if (!pack_settled(&before, stamp_ns))
 			continue;
 		r = read_once(p, fd, &before, ret, e);
 		if (r < 0)

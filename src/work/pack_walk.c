@@ -112,6 +112,8 @@ static int walk_dir(struct pack *p, struct level *l, uint64_t parent_nid,
 	}
 	if (r < 0 && r != -ENOMEM)
 		return leave_out_dir(p, why_of(-r), -r, e);
+	if (r == 0 && p->opt->same)
+		r = pack_same_dir(p, l, record, e);
 	if (r == 0 && p->image)
 		r = erofs_reserve(p->image, names.names_bytes, names.count, &slot, e);
 	else
@@ -147,23 +149,31 @@ static bool racy(const struct stat *st, uint64_t stamp_ns)
 	return ctime_ns + MANIFEST_SETTLE_NS >= (stamp_ns != 0 ? stamp_ns : clock_stamp_ns());
 }
 
+/* The directory of that name in the earlier base, or NULL. `room` is what the answer lies in. */
+static struct base_cursor *earlier_dir(const struct pack *p, const struct level *in,
+                                       const char *name, struct base_cursor *room)
+{
+	struct base_node old;
+
+	if (!in->old ||
+	    base_cursor_find(p->opt->earlier, in->old, span_str(name), &old, NULL) < 0 ||
+	    old.kind != WORK_DIR)
+		return NULL;
+	*room = base_cursor_of(&old);
+	return room;
+}
+
 /* The directory's fd is open; the level's grafts, dev and outside are the caller's. */
 static int enter_dir(struct pack *p, const struct level *in, struct level *l, const struct stat *st,
                      const char *name, uint64_t *ret_nid, struct err *e)
 {
 	struct host_record record;
 	struct base_cursor below;
-	struct base_node old;
 	int r;
 
 	if (never(p, st))
 		return leave_out_dir(p, PACK_WHY_OURS, 0, e);
-	if (in->old &&
-	    base_cursor_find(p->opt->earlier, in->old, span_str(name), &old, NULL) == 0 &&
-	    old.kind == WORK_DIR) {
-		below = base_cursor_of(&old);
-		l->old = &below;
-	}
+	l->old = earlier_dir(p, in, name, &below);
 	l->depth = in->depth + 1;
 	host_record_of(st, &record);
 	record.flags = (uint8_t)((l->outside ? HOST_OUTSIDE : 0) |
@@ -222,6 +232,7 @@ static int graft_dir(struct pack *p, const struct level *in, const char *name,
 		           .dev = in->dev,
 		           .grafts = g->children,
 		           .graft_count = g->count };
+	struct base_cursor below;
 	_own_fd_ int fd = -1;
 	struct stat st;
 	int r = 0;
@@ -238,6 +249,8 @@ static int graft_dir(struct pack *p, const struct level *in, const char *name,
 		return enter_dir(p, in, &l, &st, name, ret_nid, e);
 	}
 	l.depth = in->depth + 1;
+	if (p->opt->same)
+		l.old = earlier_dir(p, in, name, &below);
 	return walk_dir(p, &l, in->nid, &made, ret_nid, e);
 }
 
@@ -249,6 +262,8 @@ static int pack_graft(struct pack *p, const struct level *in, const char *name,
 		return graft_dir(p, in, name, g, &at->nid, e);
 	}
 	at->type = g->kind == WORK_LINK ? DT_LNK : DT_REG;
+	if (p->opt->same)
+		return pack_same_graft(p, in, name, g, &at->nid, e);
 	return pack_graft_file(p, g, &at->nid, e);
 }
 

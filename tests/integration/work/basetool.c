@@ -3,7 +3,7 @@
  *
  *     basetool pack ROOT OUT [--earlier DIR] [--skip NAME]... [--stop-after N] [--cross]
  *                            [--never PATH] [--graft NAME=TEXT] [--over]
- *                            [--rules FILE]
+ *                            [--rules FILE] [--same] [--uid N]
  *     basetool count ROOT [--skip NAME]...
  *     basetool check ROOT HOME STATE [--wide]
  *     basetool list OUT               one line a thing: kind mode mtime size digest path
@@ -12,11 +12,12 @@
  *     basetool report OUT             what did not enter: why dir error bytes path rule
  *     basetool find OUT PATH          why a path is not there
  *
- * A NAME to skip may begin with cost: and is of that tier then.
- * OUT is a directory: base.erofs, base.manifest, base.report. With --over the image of --earlier is
- * moved to OUT and written over. With --rules paths are judged as a session does: git directories,
- * and the patterns of FILE as the secret tier. Paths are printed with \xNN for what
- * is not printable. Totals are one JSON object. Exit 1 with a line on a failure, 3 when stopped.
+ * A NAME to skip may begin with cost: and is of that tier then. OUT is a directory: base.erofs,
+ * base.manifest, base.report. With --over the image of --earlier is moved to OUT and written over.
+ * With --rules paths are judged as a session does: git directories, and the patterns of FILE as the
+ * secret tier. Paths are printed with \xNN for what is not printable. Totals are one JSON object.
+ * With --same nothing is packed: exit 4 if ROOT is not what --earlier has. Exit 1 with a line on a
+ * failure, 3 when stopped.
  */
 #include "base/buf.h"
 #include "base/fdio.h"
@@ -56,7 +57,7 @@ static void print_escaped(struct span s)
 static int fail(const struct err *e)
 {
 	(void)fprintf(stderr, "basetool: %s\n", e->text);
-	return e->code == -ECANCELED ? 3 : 1;
+	return e->code == -ECANCELED ? 3 : e->code == -ESTALE ? 4 : 1;
 }
 
 static int judge(void *arg, const struct pack_entry *entry, struct pack_answer *ret, struct err *e)
@@ -185,6 +186,7 @@ static int take_option(struct plan *p, const char *name, char *value, struct err
 
 static int take_options(struct plan *p, char **argv, struct err *e)
 {
+	uint64_t uid = 1000;
 	int r = 0;
 
 	for (; r == 0 && *argv; argv++) {
@@ -194,13 +196,17 @@ static int take_options(struct plan *p, char **argv, struct err *e)
 			p->wide = true;
 		else if (strcmp(*argv, "--over") == 0)
 			p->opt.over = true;
+		else if (strcmp(*argv, "--same") == 0)
+			p->opt.same = true;
 		else if (!argv[1])
 			r = err_set(e, -EINVAL, "%s wants a value", *argv);
+		else if (strcmp(*argv, "--uid") == 0)
+			r = units_parse_count(argv[1], 0, UINT32_MAX, &uid, e), argv++;
 		else
 			r = take_option(p, argv[0], argv[1], e), argv++;
 	}
 	p->tool.skips = p->skips;
-	p->opt.uid = p->opt.gid = 1000;
+	p->opt.uid = p->opt.gid = (uint32_t)uid;
 	p->opt.judge = judge;
 	p->opt.judge_arg = &p->tool;
 	p->opt.progress = progress;
@@ -258,7 +264,7 @@ static int pack(const char *root, const char *folder, struct plan *p, struct err
 		r = fd_make_dirs(folder, &dir, e);
 	if (r == 0 && folder && p->opt.over)
 		r = take_over(p, dir, &fds[0], e);
-	for (int i = 0; r == 0 && folder && i < 3; i++)
+	for (int i = p->opt.same ? 2 : 0; r == 0 && folder && i < 3; i++)
 		if (fds[i] < 0)
 			r = fd_openat(dir, names[i], O_RDWR | O_CREAT | O_TRUNC, 0600, &fds[i], e);
 	if (r == 0 && p->rules)

@@ -610,6 +610,122 @@ def test_s12_a_pack_over_an_earlier_image_is_the_same_tree(place, tmp_path):
     kernel_agrees(root, out)
 
 
+# -- is it still what was packed? -----------------------------------------------------------------
+
+
+DIFFERS = 4
+
+
+def held(root, out, *options):
+    """Is the tree what `out` has, by the packer's word? It writes a report either way."""
+    got = run_tool("pack", root, f"{out}-held", "--earlier", out, "--same", *options)
+    assert got.returncode in (0, DIFFERS), got.stderr
+    names = [name for name in os.listdir(f"{out}-held") if name.startswith("base.")]
+    assert names == ["base.report"]
+    return got.returncode == 0
+
+
+def put(name, content=b"other"):
+    return lambda root: (root / name).write_bytes(content)
+
+
+def as_long_and_as_old(root):
+    times = os.stat(root / "a/block")
+    (root / "a/block").write_bytes(b"x" * times.st_size)
+    os.utime(root / "a/block", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def replaced_by_a_copy(root):
+    subprocess.run(["cp", "-a", root / "one", root / "copy"], check=True)
+    (root / "copy").rename(root / "one")
+
+
+def another_target(root):
+    (root / "to").unlink()
+    (root / "to").symlink_to("a/b/../other")
+
+
+def file_for_link(root):
+    (root / "to").unlink()
+    (root / "to").write_bytes(b"a/b/../block")
+
+
+def directory_for_file(root):
+    (root / "none").unlink()
+    (root / "none").mkdir()
+
+
+def moved_away_and_back(root):
+    """Nothing is another now, but for what the directories say."""
+    (root / "one").rename(root / "two")
+    (root / "two").rename(root / "one")
+
+
+CHANGES = {
+    "content": put("a/b/page"), "longer": put("none"), "added": put("a/new"), "as long and as old": as_long_and_as_old,
+    "removed": lambda root: (root / "one").unlink(), "removed directory": lambda root: (root / "empty").rmdir(),
+    "mode": lambda root: (root / "one").chmod(0o700), "mode of a directory": lambda root: (root / "a").chmod(0o700),
+    "mode of the root": lambda root: root.chmod(0o711), "new directory": lambda root: (root / "a/b/c").mkdir(),
+    "time": lambda root: os.utime(root / "a/inline"), "time of a directory": lambda root: os.utime(root / "empty"),
+    "renamed": lambda root: (root / "one").rename(root / "two"), "target": another_target, "kind": file_for_link,
+    "kind too": directory_for_file, "a copy": replaced_by_a_copy, "moved and back": moved_away_and_back,
+    "another name": lambda root: os.link(root / "one", root / "a/twin"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_tree_that_was_changed_is_not_what_was_packed(place, change):
+    root, out = place
+    plain_tree(root)
+    settle(root, out)
+    assert held(root, out) and held(root, out)  # nothing of it is spent
+    before = listing(out)
+    CHANGES[change](root)
+    assert not held(root, out)
+    assert listing(out) == before
+
+
+def test_a_tree_that_is_young_is_compared_by_its_content(place):
+    root, out = place
+    plain_tree(root)
+    pack(root, out)
+    assert json.loads(tool("record", out, "a/block"))["flags"] & RACY
+    threading.Event().wait(0.1)  # past a tick of the clock
+    assert held(root, out)
+    # a change that no time shows: the base is another's, who packed in the same moment
+    with open(out / "base.erofs", "r+b") as f:
+        for at, data in stored(out / "base.erofs"):
+            if data.startswith(b"a/blocka/block"):
+                os.pwrite(f.fileno(), b"X", at)
+    assert not held(root, out)
+
+
+def test_what_enters_by_other_rules_is_not_what_was_packed(place):
+    root, out = place
+    plain_tree(root)
+    (root / "key").write_bytes(b"secret")
+    settle(root, out)
+    for options in (("--skip", "key"), ("--skip", "a"), ("--graft", "key=clean"), ("--graft", "more=clean"),
+                    ("--uid", "0"), ("--never", root / "empty")):
+        assert not held(root, out, *options), options
+    assert held(root, out, "--skip", "not-there")  # what makes no difference makes none
+    pack(root, out, "--skip", "key")
+    assert not held(root, out) and held(root, out, "--skip", "key")
+    (root / "key").write_bytes(b"changed, and out of it")
+    assert held(root, out, "--skip", "key")
+    pack(root, out, "--graft", "key=clean")
+    assert held(root, out, "--graft", "key=clean") and not held(root, out, "--graft", "key=other")
+
+
+def test_what_stays_out_is_reported_again(place):
+    root, out = place
+    plain_tree(root)
+    os.mkfifo(root / "a/pipe")
+    settle(root, out)
+    assert held(root, out)
+    assert report(f"{out}-held") == report(out) != {}
+
+
 # -- large trees ----------------------------------------------------------------------------------
 
 
