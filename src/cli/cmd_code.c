@@ -19,10 +19,12 @@ static int take_agent(struct code *k, struct err *e)
 	return agent_find(&k->places, k->opt.agent, k->root, &flags, &k->agent, e);
 }
 
-/* Nothing ran in it: it is of no worth to anybody. */
+/* Nothing ran in it: it is of no worth to anybody, but for a base that was another session's. */
 static void drop_session(struct code *k)
 {
+	bool keep = *k->packed_over != '\0' && k->work.info.state == SESSION_PACKED;
 	struct err e = { 0 };
+	int r;
 
 	if (k->work.dir_fd < 0 || k->begun)
 		return;
@@ -30,7 +32,9 @@ static void drop_session(struct code *k)
 		return; /* its supervisor is still ending; the next list removes it */
 	if (k->work.info.state >= SESSION_RUNNING) /* as the lock's last holder left it */
 		return;
-	if (work_session_remove(k->c->state_fd, &k->work, &e) < 0)
+	r = keep ? work_session_keep_base(k->c->state_fd, &k->work, &e)
+	         : work_session_remove(k->c->state_fd, &k->work, &e);
+	if (r < 0)
 		log_warn("%s", e.text);
 }
 

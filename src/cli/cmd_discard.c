@@ -62,6 +62,11 @@ static void say_loss(struct cli *c, struct work_session *s, struct review_opened
 		(void)fputs("no guest ever ran in it\n", f);
 		return;
 	}
+	if (s->info.state == SESSION_UNCHANGED) {
+		(void)fputs("nothing was changed in it: the next session is packed from nothing\n",
+		            f);
+		return;
+	}
 	if (s->info.state == SESSION_UNCOLLECTED) {
 		(void)fputs("would be lost: all of the guest's work, which nobody has looked at "
 		            "(berm review fetches it)\n",

@@ -64,7 +64,7 @@ static void put_row(struct buf *b, const struct work_session_info *info, uint64_
 
 static bool waits(const struct work_session_info *info)
 {
-	return info->state != SESSION_APPLIED && info->state > SESSION_PACKED;
+	return info->state > SESSION_PACKED && info->state < SESSION_APPLIED;
 }
 
 static int print_all(struct cli *c, const struct work_session_list *l, const struct args *a,
@@ -128,10 +128,14 @@ const struct verb verb_sessions = {
 		"A session is one agent's work on one workspace. It stays, with its size, until it is\n"
 		"removed by berm discard; nothing of it expires. Only what the workspace was, of one of\n"
 		"which all was applied, may be packed over by the next: then it can still be undone.\n"
+		"Sessions of a workspace that has not changed in between share what was packed, and SIZE\n"
+		"is a session's part of that.\n"
 		"\n"
 		"States: running and collecting (the guest is at it), uncollected (the guest is gone,\n"
 		"its work is fetched by the next review), spooled and pending (wait for a decision),\n"
-		"applying (was interrupted; the next command ends it), applied (all is decided).\n",
+		"applying (was interrupted; the next command ends it), applied (all is decided),\n"
+		"unchanged (no work of anybody's: the packed workspace is kept for the next session, of\n"
+		"up to four workspaces, for a week).\n",
 	.examples = "berm sessions\n"
 		    "berm sessions --pending\n"
 		    "berm review $(berm sessions -pq | head -1)\n",

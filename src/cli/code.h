@@ -104,6 +104,7 @@ struct code {
 	struct pack_totals totals;
 	uint64_t pack_ms;
 	char packed_over[SESSION_ID_LEN + 1]; /* the session whose base this one has now, or "" */
+	char packed_as[SESSION_ID_LEN + 1];   /* the session whose base it shares, or "" */
 	struct work_session work;             /* dir_fd -1: there is none yet */
 	bool begun;               /* its command may have run: it is never removed from here on */
 	struct strings said;      /* about settings: a line each */

@@ -102,7 +102,7 @@ static void remove_empty(struct code *k)
 
 	if (work_session_find(k->c->state_fd, k->work.info.id, &k->work, &e) < 0 ||
 	    work_session_lock(&k->work, "remove", &e) < 0 ||
-	    work_session_remove(k->c->state_fd, &k->work, &e) < 0)
+	    work_session_keep_base(k->c->state_fd, &k->work, &e) < 0)
 		log_warn("%s", e.text);
 }
 

@@ -17,6 +17,8 @@
 
 enum { QUIET_MS = 1000, TELL_MS = 120 };
 
+static const char report_name[] = "pack.json";
+
 /* --- the workspace --- */
 
 static void open_home(struct code *k)
@@ -268,6 +270,7 @@ struct base_files {
 	int image, manifest, report;
 	struct base *earlier; /* or NULL */
 	bool over;            /* the image is that one's */
+	bool same;            /* it is only held against that one; a report is written */
 };
 
 static int walk(struct code *k, const struct base_files *f, struct err *e)
@@ -280,7 +283,8 @@ static int walk(struct code *k, const struct base_files *f, struct err *e)
 		                    .progress = on_progress,
 		                    .progress_arg = &w,
 		                    .earlier = f->earlier,
-		                    .over = f->over };
+		                    .over = f->over,
+		                    .same = f->same };
 	int r;
 
 	find_owner(k, &opt);
@@ -299,27 +303,72 @@ static int make_file(const struct work_session *s, const char *name, int *ret_fd
 	return fd_openat(s->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, ret_fd, e);
 }
 
-/*
- * What was written over an earlier image has that one's blocks on the disk until its own are there:
- * it is a base only then. A fresh one that is lost with the machine is nothing.
- */
-static int sync_all(const struct code *k, const struct base_files *f, struct err *e)
+/* A walk was given up in the middle: the next one is asked and counted from the beginning. */
+static int judge_anew(struct code *k, struct err *e)
 {
-	if (fsync(f->image) < 0 || fsync(f->manifest) < 0 || fsync(f->report) < 0 ||
-	    fsync(k->work.dir_fd) < 0)
-		return err_sys(e, "sync the packed workspace");
-	return 0;
+	int r;
+
+	gitdir_free(k->gitdir);
+	exclude_free(k->exclude);
+	review_links_free(k->links);
+	k->gitdir = NULL;
+	k->exclude = NULL;
+	k->links = NULL;
+	memset(k->hits, 0, sizeof(*k->hits));
+	r = make_judges(k, e);
+	return r == 0 ? review_links_new(&k->links, e) : r;
 }
 
-static int pack_into(struct code *k, struct err *e)
+/* A work_base_same_fn. The walk that says yes is the session's own: its report, links and hits. */
+static int is_same(void *arg, struct base *b, struct err *e)
+{
+	struct code *k = arg;
+	_own_fd_ int report = -1;
+	struct err differs = { 0 };
+	struct base_totals of;
+	struct base_files f = { .image = -1, .manifest = -1, .earlier = b, .same = true };
+	int r;
+
+	base_totals(b, &of);
+	if (of.image_bytes !=
+	    WORK_DISK_BYTES) /* of another berm: a guest's disks are of one size */
+		return 0;
+	r = make_file(&k->work, report_name, &report, e);
+	f.report = report;
+	if (r == 0)
+		r = walk(k, &f, &differs);
+	if (r == 0)
+		return 1;
+	(void)unlinkat(k->work.dir_fd, report_name, 0);
+	if (r == -ECANCELED || r == -EINTR) {
+		*e = differs;
+		return r;
+	}
+	/* a base that cannot be read is none; a tree that cannot says so again when it is packed */
+	r = judge_anew(k, e);
+	return r;
+}
+
+/* 1: nothing has changed, and the session has what an earlier one packed. */
+static int share(struct code *k, struct err *e)
+{
+	int r = work_base_share(k->c->state_fd, &k->work, is_same, k, k->packed_as, e);
+
+	/* the walk said yes, and then the files were gone or could have no other name */
+	if (r == 0 && k->totals.dirs > 0) {
+		(void)unlinkat(k->work.dir_fd, report_name, 0);
+		r = judge_anew(k, e);
+	}
+	return r;
+}
+
+static int pack_files(struct code *k, struct err *e)
 {
 	_own_(work_base_fini) struct work_base earlier;
 	_own_fd_ int manifest = -1;
 	_own_fd_ int report = -1;
 	_own_fd_ int made = -1;
-	struct work_session_info *info = &k->work.info;
 	struct base_files f;
-	uint64_t begun_ms = clock_mono_ms();
 	int r = 0;
 
 	work_base_find(k->c->state_fd, &k->work, &earlier);
@@ -328,23 +377,41 @@ static int pack_into(struct code *k, struct err *e)
 	if (r == 0)
 		r = make_file(&k->work, "base.manifest", &manifest, e);
 	if (r == 0)
-		r = make_file(&k->work, "pack.json", &report, e);
+		r = make_file(&k->work, report_name, &report, e);
 	f = (struct base_files){ .earlier = earlier.base,
 		                 .over = earlier.image_fd >= 0,
 		                 .image = earlier.image_fd >= 0 ? earlier.image_fd : made,
 		                 .manifest = manifest,
 		                 .report = report };
-	info->snapshot_ns = clock_real_ns();
 	if (r == 0)
 		r = walk(k, &f, e);
-	if (r == 0)
-		r = review_links_save(k->links, k->work.dir_fd, e);
 	if (r == 0 && f.over)
-		r = sync_all(k, &f, e);
+		memcpy(k->packed_over, earlier.from, sizeof(k->packed_over));
+	return r;
+}
+
+/*
+ * What was written over an earlier image has that one's blocks on the disk until its own are there:
+ * it is a base only then. Any other is synced while its guest is at work (code_run.c).
+ */
+static int pack_into(struct code *k, struct err *e)
+{
+	struct work_session_info *info = &k->work.info;
+	uint64_t begun_ms = clock_mono_ms();
+	int r;
+
+	info->snapshot_ns = clock_real_ns();
+	r = share(k, e);
+	if (r == 0) {
+		info->snapshot_ns = clock_real_ns();
+		r = pack_files(k, e);
+	}
+	if (r >= 0)
+		r = review_links_save(k->links, k->work.dir_fd, e);
+	if (r == 0 && *k->packed_over)
+		r = work_session_sync_base(&k->work, e);
 	if (r < 0)
 		return r;
-	if (f.over)
-		memcpy(k->packed_over, earlier.from, sizeof(k->packed_over));
 	info->state = SESSION_PACKED;
 	k->pack_ms = clock_mono_ms() - begun_ms;
 	return work_session_save(&k->work, e);

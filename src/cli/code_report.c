@@ -174,6 +174,10 @@ void code_tell_packed(struct code *k)
 			              "  over what session %s had packed, which was applied: it "
 			              "can be undone, and not be shown any more\n",
 			              k->packed_over);
+		if (*k->packed_as)
+			(void)fprintf(stderr,
+			              "  nothing has changed since session %s: its image is used\n",
+			              k->packed_as);
 		tell_left_out(k);
 		each_git(k, tell_git, &all);
 		each_exclude(k, tell_exclude, &all);
@@ -218,6 +222,11 @@ void code_put_packed_json(const struct code *k, struct buf *b)
 	buf_put_str(b, "},\"over\":");
 	if (*k->packed_over)
 		buf_printf(b, "\"%s\"", k->packed_over);
+	else
+		buf_put_str(b, "null");
+	buf_put_str(b, ",\"shared_with\":");
+	if (*k->packed_as)
+		buf_printf(b, "\"%s\"", k->packed_as);
 	else
 		buf_put_str(b, "null");
 }

@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 
@@ -198,6 +200,42 @@ static int last_words(struct code *k, struct err *e)
 	return 0;
 }
 
+/* --- its base, on the disk --- */
+
+/*
+ * Of a large tree this takes seconds, which nobody is to wait for: neither the start nor, unless
+ * the command was shorter, the end. Whatever this does not come to, the supervisor does at the end.
+ */
+static void *sync_base(void *arg)
+{
+	struct work_session *s = arg;
+	struct err e = { 0 };
+
+	if (work_session_sync_base(s, &e) < 0)
+		log_debug("%s", e.text);
+	work_session_close(s);
+	free(s);
+	return NULL;
+}
+
+static void sync_behind(const struct code *k)
+{
+	struct work_session *s = malloc(sizeof(*s));
+	pthread_t thread;
+
+	if (!s)
+		return;
+	work_session_init(s);
+	s->info = k->work.info;
+	s->dir_fd = fcntl(k->work.dir_fd, F_DUPFD_CLOEXEC, 0);
+	if (s->dir_fd >= 0 && pthread_create(&thread, NULL, sync_base, s) == 0) {
+		(void)pthread_detach(thread);
+		return;
+	}
+	work_session_close(s);
+	free(s);
+}
+
 static int live(struct code *k, int pidfd, struct err *e)
 {
 	struct relay *r = &k->s.relay;
@@ -250,6 +288,7 @@ int code_run(struct code *k, struct err *e)
 		                  k->run.spec.network ? &plan : NULL, &k->work, &st, e);
 	if (r < 0)
 		return r;
+	sync_behind(k);
 	r = session_connect(&k->s, st.control_fd, e);
 	if (r == 0)
 		r = live(k, st.pidfd, e);

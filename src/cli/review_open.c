@@ -148,6 +148,19 @@ static int rescue(struct review_opened *o, struct err *e)
 	return r;
 }
 
+/*
+ * What was packed is on the disk before the work is there to be read. Only a machine that went down
+ * in a session's first moments leaves a doubt, and no work is given up for that.
+ */
+static void tell_torn(const struct work_session *s)
+{
+	if (*s->info.boot && !work_session_base_whole(s))
+		log_warn("session %s: the machine went down before what was packed of the "
+		         "workspace was on the disk. Parts of that may be missing, and a change "
+		         "is then held against zeros: look at each before you accept it",
+		         s->info.id);
+}
+
 /* Locked, its work fetched, no machine alive: what is left is to read it. */
 static int hold(struct review_opened *o, const char *what, struct err *e)
 {
@@ -162,8 +175,15 @@ static int hold(struct review_opened *o, const char *what, struct err *e)
 		               "no guest ever ran in session %s: there is nothing to review "
 		               "(berm discard %s removes it)",
 		               o->s.info.id, o->s.info.id);
+	if (o->s.info.state == SESSION_UNCHANGED)
+		return err_set(e, -ENODATA,
+		               "nothing was changed in session %s: what it has of its workspace is "
+		               "kept for the next session there, and there is nothing to review "
+		               "(berm discard %s removes it)",
+		               o->s.info.id, o->s.info.id);
 	if (*o->s.info.handed_to) /* without its base the spool says nothing */
 		return work_session_vm_dead(&o->s, e);
+	tell_torn(&o->s);
 	if (o->s.info.state == SESSION_UNCOLLECTED)
 		r = rescue(o, e);
 	return r == 0 ? work_session_open_spool(&o->s, &o->spool_fd, e) : r;

@@ -7,8 +7,8 @@
  * and then the guest is asked for its work before it is killed. The answer is a tar, of which
  * nothing is looked at here but its length: it goes to spool.part, as fast as the disk takes it. It
  * becomes spool.tar when the agent has said that it was all, the engine is dead and reaped, and the
- * bytes are on the disk; in that order, so that a spool.tar is whole and its writer gone, whatever
- * happens to us in between.
+ * bytes and those of the base are on the disk; in that order, so that a spool.tar is whole and its
+ * writer gone, whatever happens to us in between.
  *
  * Before the first byte the guest says how many there will be. Whoever waits is told, and what is
  * too much is not fetched.
@@ -352,10 +352,17 @@ void sup_collect_result(struct sup *s, struct sup_stream *st, const struct wire_
 
 /* --- the end --- */
 
+/*
+ * A base that cannot be put on the disk is told and no more: the work is not better off for being
+ * left where it is.
+ */
 static int seal(struct sup *s, struct err *e)
 {
 	int dir_fd = s->session.rec.dir_fd;
+	struct err base_e = { 0 };
 
+	if (work_session_sync_base(&s->session.rec, &base_e) < 0)
+		log_error("%s", base_e.text);
 	if (fsync(s->session.spool_fd) < 0 || fchmod(s->session.spool_fd, 0400) < 0 ||
 	    renameat(dir_fd, spool_part, dir_fd, spool_whole) < 0 || fsync(dir_fd) < 0)
 		return err_sys(e, "keep the session's work");

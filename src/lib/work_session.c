@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
 	ID_TRIES = 8,
@@ -228,13 +229,74 @@ int work_session_drop_scratch(struct work_session *s, struct err *e)
 	return r;
 }
 
+/* --- its base on the disk --- */
+
+static const char synced_name[] = "base.synced";
+
+static bool base_on_disk(const struct work_session *s)
+{
+	return faccessat(s->dir_fd, synced_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int note_base(const struct work_session *s)
+{
+	_own_fd_ int fd = -1;
+	int r = fd_openat(s->dir_fd, synced_name, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600, &fd, NULL);
+
+	return r < 0 ? r : fsync(s->dir_fd) < 0 ? -errno : 0;
+}
+
+int work_session_sync_base(const struct work_session *s, struct err *e)
+{
+	static const char *const files[] = { "base.erofs", "base.manifest", "pack.json", "links" };
+	int r;
+
+	if (base_on_disk(s))
+		return 0;
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		_own_fd_ int fd = -1;
+
+		r = fd_openat(s->dir_fd, files[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &fd, e);
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			return r;
+		if (fsync(fd) < 0)
+			return err_sys(e, "put %s of session %s on the disk", files[i], s->info.id);
+	}
+	/* their names before the note's */
+	r = fsync(s->dir_fd) < 0 ? -errno : note_base(s);
+	return r < 0 ? err_set(e, r, "sync session %s: %s", s->info.id, strerrordesc_np(-r)) : 0;
+}
+
+static void read_boot(char ret[SESSION_BOOT_LEN + 1])
+{
+	_own_free_ char *text = NULL;
+	size_t len = 0;
+
+	*ret = '\0';
+	if (fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &text, &len, NULL) == 0 &&
+	    len >= SESSION_BOOT_LEN)
+		(void)snprintf(ret, SESSION_BOOT_LEN + 1, "%s", text);
+}
+
+bool work_session_base_whole(const struct work_session *s)
+{
+	char boot[SESSION_BOOT_LEN + 1];
+
+	if (base_on_disk(s))
+		return true;
+	read_boot(boot);
+	return *boot && strcmp(boot, s->info.boot) == 0;
+}
+
 static uint64_t file_bytes(int dir_fd, const char *name)
 {
 	struct stat st;
 
 	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
-	return (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+	return (uint64_t)st.st_blocks * STAT_BLOCK_BYTES / (st.st_nlink > 1 ? st.st_nlink : 1);
 }
 
 uint64_t work_session_disk_bytes(const struct work_session *s)
@@ -274,6 +336,7 @@ int work_session_new(int state_fd, const struct work_session_info *info, const c
 	s.info.state = SESSION_PACKING;
 	s.info.undecided = s.info.left = SESSION_UNKNOWN;
 	s.info.created_ns = clock_real_ns();
+	read_boot(s.info.boot);
 	for (int i = 0; i < ID_TRIES; i++) {
 		make_id(s.info.id);
 		r = state_make_dir(folder_fd, s.info.id, NULL, &s.dir_fd, &s.lock_fd, e);
@@ -532,6 +595,126 @@ static void newest_first(struct work_session_list *l)
 	}
 }
 
+/* --- bases that are kept for the next pack --- */
+
+struct kept {
+	unsigned count;
+	uint64_t bytes;
+	struct {
+		uint64_t dev, ino;
+	} of[SESSION_KEPT_MAX];
+};
+
+/* Within all bounds, as the newest of its workspace? Then it counts. */
+static bool may_stay(struct kept *k, const struct work_session_info *info, uint64_t bytes)
+{
+	uint64_t age_ns = clock_real_ns() - info->changed_ns;
+
+	if (info->changed_ns > clock_real_ns() ||
+	    age_ns / 1000000000 >= (uint64_t)SESSION_KEPT_DAYS * 24 * 3600 ||
+	    k->count == SESSION_KEPT_MAX || bytes > SESSION_KEPT_BYTES_MAX - k->bytes)
+		return false;
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->of[i].dev == info->root_dev && k->of[i].ino == info->root_ino)
+			return false;
+	k->of[k->count].dev = info->root_dev;
+	k->of[k->count++].ino = info->root_ino;
+	k->bytes += bytes;
+	return true;
+}
+
+/* The next pack has no use for it: it went on, or another session has it as well. */
+static bool is_spent(const struct work_session *s)
+{
+	struct stat st;
+
+	return fstatat(s->dir_fd, "base.erofs", &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_nlink != 1;
+}
+
+/* One that somebody is at is his. */
+static bool drop_kept(int folder_fd, const char *id)
+{
+	_own_(work_session_close) struct work_session s;
+
+	work_session_init(&s);
+	return open_in(folder_fd, id, &s, NULL) == 0 &&
+	       work_session_lock(&s, "remove", NULL) == 0 && s.info.state == SESSION_UNCHANGED &&
+	       fd_remove_tree(folder_fd, id, NULL) == 0;
+}
+
+static bool wants_dropping(int folder_fd, struct kept *k, const struct work_session_info *info,
+                           uint64_t bytes)
+{
+	_own_(work_session_close) struct work_session s;
+
+	work_session_init(&s);
+	return info->state == SESSION_UNCHANGED && open_in(folder_fd, info->id, &s, NULL) == 0 &&
+	       (is_spent(&s) || !may_stay(k, info, bytes));
+}
+
+static void bound_kept(struct work_session_list *l, int folder_fd)
+{
+	struct kept k = { 0 };
+	size_t to = 0;
+
+	for (size_t i = 0; i < l->count; i++) {
+		if (wants_dropping(folder_fd, &k, &l->items[i], l->disk_bytes[i]) &&
+		    drop_kept(folder_fd, l->items[i].id))
+			continue;
+		if (to != i) {
+			l->items[to] = l->items[i];
+			l->disk_bytes[to] = l->disk_bytes[i];
+		}
+		to++;
+	}
+	l->count = to;
+}
+
+static bool belongs_to_base(const char *name)
+{
+	static const char *const names[] = { "base.erofs", "base.manifest", "base.synced",
+		                             "session.json", "lock" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* What cannot be removed stays for work_session_remove(). */
+static void leave_base_alone(int folder_fd, const struct work_session *s)
+{
+	_own_(state_close_stream) DIR *dir = state_open_stream(folder_fd, s->info.id);
+	const struct dirent *d;
+
+	while (dir && (d = readdir(dir)))
+		if (!belongs_to_base(d->d_name))
+			(void)fd_remove_tree(s->dir_fd, d->d_name, NULL);
+}
+
+int work_session_keep_base(int state_fd, struct work_session *s, struct err *e)
+{
+	_own_fd_ int folder_fd = -1;
+	int r;
+
+	if (s->lock_fd < 0 || is_spent(s))
+		return work_session_remove(state_fd, s, e);
+	r = work_session_vm_dead(s, e);
+	if (r == 0)
+		r = open_folder(state_fd, &folder_fd, e);
+	if (r < 0)
+		return r;
+	s->info.state = SESSION_UNCHANGED;
+	s->info.undecided = s->info.left = 0;
+	*s->info.why = '\0';
+	r = work_session_save(s, e);
+	if (r < 0)
+		return r;
+	leave_base_alone(folder_fd, s);
+	work_session_close(s);
+	return 0;
+}
+
 int work_session_list(int state_fd, struct work_session_list **ret, struct err *e)
 {
 	_own_(state_close_stream) DIR *dir = open_stream(state_fd, e);
@@ -550,6 +733,7 @@ int work_session_list(int state_fd, struct work_session_list **ret, struct err *
 	if (r < 0)
 		return r;
 	newest_first(l);
+	bound_kept(l, dirfd(dir));
 	*ret = steal_ptr(&l);
 	return 0;
 }

@@ -6,7 +6,9 @@
  *                     base.erofs      the workspace as it was packed: what the guest reads. Who
  *                                     copies from it without the session's lock has flock(LOCK_SH)
  *                                     on it, who writes over it LOCK_EX (work_base.h)
- *                     base.manifest   the host's side of it, which no guest sees (work/base.h)
+ *                     base.manifest   the host's side of it, which no guest sees (work/base.h);
+ *                                     sessions of an unchanged tree have both under several names
+ *                     base.synced     there once those two are on the disk; empty
  *                     pack.json       what did not go in, and why
  *                     links           names by which a host would run other files (review/links.h)
  *                     scratch.img     the guest's disk; locked (flock) as long as a machine has it
@@ -18,11 +20,13 @@
  * Theory of operation
  *
  * Nothing here is removed by time, by a sweep or by an error: only by work_session_remove(), and by
- * work_session_list() where no guest ever ran. A base alone may go on to another session, once
- * nothing that it is needed for is left to be decided (work_base.h). A step is in session.json
- * before what depends on it is done, so whoever comes after a crash knows what may have happened: a
- * session that says it runs, and whose lock nobody holds, was left by a supervisor that died
- * (work_session_open() says SESSION_UNCOLLECTED of it).
+ * work_session_list() where no guest ever ran. What a session leaves in which nothing was changed
+ * is nobody's work, and so has bounds (SESSION_KEPT_MAX): its base, that the next pack of the
+ * workspace need not begin from nothing. The same list holds it to them. A base alone may go on to
+ * another session, once nothing that it is needed for is left to be decided (work_base.h). A step
+ * is in session.json before what depends on it is done, so whoever comes after a crash knows what
+ * may have happened: a session that says it runs, and whose lock nobody holds, was left by a
+ * supervisor that died (work_session_open() says SESSION_UNCOLLECTED of it).
  *
  * The files of disks are locked by the open file that the machine itself has, so the kernel says
  * whether one may still be alive: no process id is trusted, and one that cannot be killed is seen
@@ -47,6 +51,9 @@ enum {
 	SESSION_JSON_MAX = 96 << 10,
 	SESSIONS_MAX = 4096,    /* looked at in one list */
 	SESSION_PREFIX_MIN = 4, /* of an id, to be found by */
+	SESSION_BOOT_LEN = 36,  /* a UUID: random(4), boot_id */
+	SESSION_KEPT_MAX = 4,   /* SESSION_UNCHANGED: one of a workspace, of the latest few */
+	SESSION_KEPT_DAYS = 7,
 };
 
 enum work_session_state {
@@ -60,7 +67,8 @@ enum work_session_state {
 	SESSION_PENDING = 7,     /* it was read: proposal.idx waits for decisions */
 	SESSION_APPLYING = 8,    /* the journal says how far */
 	SESSION_APPLIED = 9,     /* and can be undone */
-	SESSION_STATE_COUNT = 10,
+	SESSION_UNCHANGED = 10,  /* nobody's work: its base is kept for the next pack alone */
+	SESSION_STATE_COUNT = 11,
 };
 
 /* Texts are for people, and may hold a guest's words: whoever shows them escapes them. */
@@ -94,9 +102,13 @@ struct work_session_info {
 	/* The session that has this one's base now, or "". Written before base.erofs leaves, and
 	 * read as "" while that is still here. */
 	char handed_to[SESSION_ID_LEN + 1];
+	char boot[SESSION_BOOT_LEN + 1]; /* of the host, when it was packed; "": not known */
 };
 
 #define SESSION_UNKNOWN ((uint64_t)INT64_MAX)
+
+/* Of all bases that are kept for no other use than the next pack. */
+#define SESSION_KEPT_BYTES_MAX (UINT64_C(16) << 30)
 
 struct work_session {
 	int dir_fd;
@@ -171,7 +183,16 @@ _must_ int work_session_open_spool(const struct work_session *s, int *ret_fd, st
 /* Removes the guest's disk, once a proposal was read from the spool. The lock must be held. */
 _must_ int work_session_drop_scratch(struct work_session *s, struct err *e);
 
-/* What it takes on the disk, and of that what the guest wrote. */
+/*
+ * Puts its base on the disk, report and all, and notes that (base.synced). Not at a start, which
+ * would wait for it, but before its work is there to be read: without the base it means nothing.
+ * Anybody who has dir_fd may call it, more than one at a time too.
+ */
+_must_ int work_session_sync_base(const struct work_session *s, struct err *e);
+/* That is noted, or the machine has not gone down since: the base has all that was packed. */
+bool work_session_base_whole(const struct work_session *s);
+
+/* What it takes on the disk; of a base that several sessions have, its part of it. */
 uint64_t work_session_disk_bytes(const struct work_session *s);
 
 struct work_session_list {
@@ -182,8 +203,18 @@ struct work_session_list {
 void work_session_list_free(struct work_session_list *l);
 OWN_DEFINE(struct work_session_list, work_session_list_free)
 
-/* All there are. What was being packed when its maker died is removed. */
+/*
+ * All there are. What was being packed when its maker died is removed, and of bases that are kept
+ * what is over its bounds.
+ */
 _must_ int work_session_list(int state_fd, struct work_session_list **ret, struct err *e);
+
+/*
+ * Nothing was changed in it, or no guest ran: all goes but its base, which is kept for the next
+ * pack of its workspace (SESSION_UNCHANGED). Where there is none, or another session has it too,
+ * all goes. The lock must be held, the machine be dead; s is closed.
+ */
+_must_ int work_session_keep_base(int state_fd, struct work_session *s, struct err *e);
 
 /* Removes it, work and all. The lock must be held, the machine be dead; s is closed. */
 _must_ int work_session_remove(int state_fd, struct work_session *s, struct err *e);

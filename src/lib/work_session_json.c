@@ -39,6 +39,7 @@ static const struct field fields[] = {
 	{ "left", KIND_U64, AT(left) },
 	{ "commits_home", KIND_U64, AT(commits_home) },
 	{ "handed_to", KIND_TEXT, AT(handed_to) },
+	{ "boot", KIND_TEXT, AT(boot) },
 };
 #undef AT
 /* clang-format on */
@@ -56,6 +57,7 @@ static const char *const state_names[SESSION_STATE_COUNT] = {
 	[SESSION_PENDING] = "pending",
 	[SESSION_APPLYING] = "applying",
 	[SESSION_APPLIED] = "applied",
+	[SESSION_UNCHANGED] = "unchanged",
 };
 
 const char *work_session_state_name(uint8_t state)

@@ -91,8 +91,10 @@ class Code:
         return subprocess.run([*self.head, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL,
                               timeout=120 * bermtest.SLOWNESS, check=True).stdout
 
-    def sessions(self):
-        return [line.split()[0] for line in self.drive("list").splitlines()]
+    def sessions(self, state=None):
+        """In that state; else those with anybody's work."""
+        lines = [line.split() for line in self.drive("list").splitlines()]
+        return [line[0] for line in lines if (line[1] == state if state else line[1] != "unchanged")]
 
     def info(self, session):
         return json.loads(self.drive("show", session))
@@ -133,7 +135,7 @@ class Code:
 def code(berm, stage, tmp_path):
     made = Code(berm, stage, tmp_path)
     yield made
-    for session in made.sessions():
+    for session in made.sessions() + made.sessions("unchanged"):
         made.drive("remove", session)
     berm.run("agent", "forget", "mine", env=made.env)
 
@@ -443,6 +445,11 @@ def test_json_and_the_exit_code_of_a_task(small, bb):
     assert (said["exit_code"], said["state"], said["session"]) == (4, "none", None)  # it changed nothing
     assert said["result"]["reason"] == "exited" and said["packed"]["files"] == 1
     assert small.sessions() == []
+    # but for what was packed, with which the next one begins
+    kept, = small.sessions("unchanged")
+    again = small.json("mine", "--no-settings", "--", "true")
+    assert again["packed"]["shared_with"] == kept and again["packed"]["reused_files"] == 1
+    assert len(small.sessions("unchanged")) == 1 and small.sessions() == []
 
 
 def test_s16_s18_two_at_once_and_one_at_its_own_path(small, bb):

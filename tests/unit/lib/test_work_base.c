@@ -5,6 +5,7 @@
 #include "test.h"
 #include "work/pack.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,6 +123,133 @@ TEST(nobody_gives_what_somebody_reads)
 	(void)close(fd);
 	work_session_close(&old);
 	work_session_close(&s);
+	place_fini(&p);
+}
+
+/* --- the same image for another session --- */
+
+struct asked {
+	int answer;
+	unsigned times;
+	uint8_t last[MANIFEST_ID_BYTES];
+};
+
+static int same(void *arg, struct base *b, struct err *e)
+{
+	struct asked *a = arg;
+	struct base_totals t;
+
+	base_totals(b, &t);
+	memcpy(a->last, t.id, sizeof(a->last));
+	a->times++;
+	return a->answer < 0 ? err_set(e, a->answer, "told to") : a->answer;
+}
+
+static ino_t inode(const struct work_session *s, const char *name)
+{
+	struct stat st;
+
+	CHECK_EQ(fstatat(s->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+	return st.st_ino;
+}
+
+TEST(an_unchanged_workspace_is_one_image)
+{
+	struct work_session old, second, third;
+	struct asked yes = { .answer = 1 };
+	struct work_base b;
+	struct place p;
+	struct err e = { 0 };
+	char from[SESSION_ID_LEN + 1] = "";
+
+	place_init(&p);
+	packed(&p, SESSION_PENDING, 1, &old);
+	CHECK_EQ(work_session_new(p.state_fd, &p.info, "pack", &second, &e), 0);
+	CHECK_EQ(work_base_share(p.state_fd, &second, same, &yes, from, &e), 1);
+	CHECK_STR(from, old.info.id);
+	CHECK_EQ(inode(&second, "base.erofs"), inode(&old, "base.erofs"));
+	CHECK_EQ(inode(&second, "base.manifest"), inode(&old, "base.manifest"));
+	CHECK_EQ(work_session_disk_bytes(&second), work_session_disk_bytes(&old));
+	second.info.state = SESSION_RUNNING;
+	CHECK_EQ(work_session_save(&second, &e), 0);
+
+	/* one image is asked about once, whoever has it; and it is nobody's to be written over */
+	yes = (struct asked){ .answer = 0 };
+	old.info.state = SESSION_APPLIED;
+	CHECK_EQ(work_session_lock(&old, "test", &e), 0);
+	old.info.state = SESSION_APPLIED;
+	old.info.undecided = old.info.left = 0;
+	CHECK_EQ(work_session_save(&old, &e), 0);
+	work_session_unlock(&old);
+	CHECK_EQ(work_session_new(p.state_fd, &p.info, "pack", &third, &e), 0);
+	CHECK_EQ(work_base_share(p.state_fd, &third, same, &yes, from, &e), 0);
+	CHECK_EQ(yes.times, 1);
+	CHECK(!has(&third, "base.erofs") && !has(&third, "base.manifest"));
+	work_base_find(p.state_fd, &third, &b);
+	CHECK_EQ(b.image_fd, -1);
+	work_base_fini(&b);
+	yes.answer = -EINTR;
+	CHECK_EQ(work_base_share(p.state_fd, &third, same, &yes, from, &e), -EINTR);
+	work_session_close(&old);
+	work_session_close(&second);
+	work_session_close(&third);
+	place_fini(&p);
+}
+
+TEST(so_many_images_are_held_against_it)
+{
+	struct work_session old[WORK_BASES_HELD_MAX + 1], s;
+	struct asked no = { 0 };
+	struct place p;
+	struct err e = { 0 };
+	char from[SESSION_ID_LEN + 1];
+
+	place_init(&p);
+	for (unsigned i = 0; i < WORK_BASES_HELD_MAX + 1; i++)
+		packed(&p, SESSION_PENDING, i + 1, &old[i]);
+	CHECK_EQ(work_session_new(p.state_fd, &p.info, "pack", &s, &e), 0);
+	CHECK_EQ(work_base_share(p.state_fd, &s, same, &no, from, &e), 0);
+	CHECK_EQ(no.times, WORK_BASES_HELD_MAX);
+	for (unsigned i = 0; i < WORK_BASES_HELD_MAX + 1; i++)
+		work_session_close(&old[i]);
+	work_session_close(&s);
+	place_fini(&p);
+}
+
+/* --- and what is kept of one in which nothing was changed --- */
+
+TEST(a_base_is_kept_for_the_next_pack_and_no_other)
+{
+	struct work_session s, sharer;
+	struct work_session_list *l = NULL;
+	struct asked yes = { .answer = 1 };
+	char from[SESSION_ID_LEN + 1];
+	struct place p;
+	struct err e = { 0 };
+
+	place_init(&p);
+	packed(&p, SESSION_SPOOLED, 1, &s);
+	CHECK_EQ(symlinkat("x", s.dir_fd, "spool.tar"), 0);
+	CHECK_EQ(work_session_lock(&s, "test", &e), 0);
+	CHECK_EQ(work_session_keep_base(p.state_fd, &s, &e), 0);
+	CHECK_EQ(work_session_list(p.state_fd, &l, &e), 0);
+	CHECK_EQ(l->count, 1);
+	CHECK_EQ(l->items[0].state, SESSION_UNCHANGED);
+	CHECK_EQ(work_session_open(p.state_fd, l->items[0].id, &s, &e), 0);
+	CHECK(has(&s, "base.erofs") && has(&s, "base.manifest") && !has(&s, "spool.tar") &&
+	      !has(&s, "pack.json"));
+	work_session_list_free(l);
+
+	/* whoever shares it has it from now on */
+	CHECK_EQ(work_session_new(p.state_fd, &p.info, "pack", &sharer, &e), 0);
+	CHECK_EQ(work_base_share(p.state_fd, &sharer, same, &yes, from, &e), 1);
+	CHECK_STR(from, s.info.id);
+	CHECK_EQ(work_session_list(p.state_fd, &l, &e), 0);
+	CHECK_EQ(l->count, 1);
+	CHECK_STR(l->items[0].id, sharer.info.id);
+	work_session_list_free(l);
+	work_session_close(&s);
+	work_session_close(&sharer);
 	place_fini(&p);
 }
 
