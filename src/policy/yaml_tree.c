@@ -29,6 +29,7 @@ struct level {
 
 struct reader {
 	const char *label;
+	struct span text;
 	yaml_parser_t parser;
 	struct yaml_tree *tree;
 	struct level levels[POLICY_DEPTH_MAX];
@@ -186,6 +187,22 @@ static int take_event(struct reader *r, const yaml_event_t *ev)
 	return 0;
 }
 
+/* libyaml tells of bytes that are no text by their offset alone. */
+static int reader_fault(const struct reader *r, const char *what)
+{
+	size_t at = r->parser.problem_offset;
+	size_t line = 1;
+	size_t column = 1;
+
+	for (size_t i = 0; i < at && i < r->text.len; i++) {
+		bool ends = r->text.at[i] == '\n';
+
+		line += ends;
+		column = ends ? 1 : column + ((r->text.at[i] & 0xc0) != 0x80);
+	}
+	return err_set(r->e, -EINVAL, "%s:%zu:%zu: %s", r->label, line, column, what);
+}
+
 /* What libyaml could not read. */
 static int parser_fault(struct reader *r)
 {
@@ -194,8 +211,7 @@ static int parser_fault(struct reader *r)
 	if (p->error == YAML_MEMORY_ERROR)
 		return err_set(r->e, -ENOMEM, "out of memory");
 	if (p->error == YAML_READER_ERROR)
-		return err_set(r->e, -EINVAL, "%s: byte %zu: %s", r->label, p->problem_offset,
-		               p->problem ? p->problem : "not UTF-8");
+		return reader_fault(r, p->problem ? p->problem : "not UTF-8");
 	return fault(r, &p->problem_mark, p->problem ? p->problem : "no YAML");
 }
 
@@ -221,7 +237,7 @@ static int read_events(struct reader *r)
 int yaml_tree_parse(const char *label, struct span text, struct yaml_tree **ret, struct err *e)
 {
 	_own_(yaml_tree_free) struct yaml_tree *t = NULL;
-	struct reader r = { .label = label, .e = e };
+	struct reader r = { .label = label, .text = text, .e = e };
 	int res;
 
 	if (text.len > POLICY_FILE_MAX)

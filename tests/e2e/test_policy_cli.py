@@ -307,7 +307,7 @@ def test_files_that_are_no_policy(berm, running, tmp_path):
     nul.write_bytes(b"version: 1\n\0network: {}\n")
     huge.write_bytes(b"#" * 3_000_000)
     empty.write_bytes(b"")
-    for path, why in ((nul, "byte 11: control characters"), (huge, "1048576 bytes"), (empty, "is empty"),
+    for path, why in ((nul, ":2:1: control characters"), (huge, "1048576 bytes"), (empty, "is empty"),
                       (tmp_path, "Is a directory"), (tmp_path / "gone", "No such file"),
                       ("/dev/zero", "1048576 bytes")):
         for verb in (["policy", "check", path], ["policy", "set", running, path],

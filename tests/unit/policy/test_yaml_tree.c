@@ -53,7 +53,7 @@ TEST(less_than_yaml)
 	REFUSES("", "is empty");
 	REFUSES("# only a remark\n", "is empty");
 	REFUSES("a: [1, 2\n", "f:");
-	REFUSES("a: \xff\n", "f: byte 3");
+	REFUSES("a: \xff\n", "f:1:4: ");
 	REFUSES("a:\n\t- b\n", "f:2:");
 }
 
