@@ -31,8 +31,9 @@ enum {
 	BUILD_ANSWER_MAX = 16 << 10, /* what a question's answer may have */
 	BUILD_STEP_MAX = 64,         /* "npm packages" */
 	BUILD_PIDS = 2048,           /* npm runs many at once */
-	BUILD_ASK_MS = 120000,       /* of the agent, for --version: a software CPU is slow */
-	BUILD_POLL_MS = 200,         /* between two looks of the progress line */
+	BUILD_ASK_MS =
+		900000, /* of the agent, for --version: 150 MB of code on a busy software CPU */
+	BUILD_POLL_MS = 200, /* between two looks of the progress line */
 };
 
 #define BUILD_TIME_MS   (UINT64_C(2) * 3600 * 1000) /* all of it, unless --time says otherwise */

@@ -369,6 +369,9 @@ static int judge_answer(struct build *b, const char *command, struct buf *out, s
 		return ended(b, r, e);
 	if (result_parse_json(span_of(r->end_json, r->end_bytes), &res, e) < 0)
 		return e->code;
+	if (res.reason == RESULT_TIME)
+		return err_set(e, -ETIMEDOUT, "'%s --version' did not answer in the new image: %s",
+		               command, res.message);
 	if (res.exit_code != 0)
 		return err_set(e, -EIO, "'%s --version' ended with status %u in the new image%s%s",
 		               command, res.exit_code, res.message[0] ? ": " : "", res.message);
@@ -412,7 +415,8 @@ int build_guest_ask(struct build *b, const struct image *image, struct err *e)
 	fill_spec(b, image, &spec);
 	question(b->agent, argv, command);
 	spec.argv = argv;
-	spec.limits.time_ms = BUILD_ASK_MS;
+	if (spec.limits.time_ms > BUILD_ASK_MS)
+		spec.limits.time_ms = BUILD_ASK_MS;
 	r = start_sandbox(&b->c->paths, b->c->state_fd, image->disk_fd, &spec, NULL, &st, e);
 	if (r < 0)
 		return r;

@@ -7,6 +7,7 @@
 #include "cli/egress.h"
 #include "cli/run.h"
 #include "cli/verbs.h"
+#include "image/ref.h"
 #include "lib/registries.h"
 #include "policy/limits.h"
 
@@ -78,6 +79,10 @@ static int take_flags(struct build *b, struct err *e)
 		r = err_set(e, -EINVAL, "0 would end it at once");
 	if (r < 0)
 		return err_wrap(e, "--time");
+	/* said now, and not when all of the work is done */
+	if (name && (strlen(name) > IMAGE_NAME_MAX || !ref_is_name(span_str(name))))
+		return err_set(e, -EINVAL, "--image: '%.100s' is no image name, or too long a one",
+		               name);
 	agent_image_name(b->agent, b->name);
 	if (name)
 		(void)snprintf(b->name, sizeof(b->name), "%s", name);

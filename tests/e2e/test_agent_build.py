@@ -23,8 +23,11 @@ case "$1 $2" in
     for word; do case $word in -*|install) ;; *) echo "$word" >>/npm-got ;; esac; done
     grep -q wrong /npm-got && { printf 'npm ERR! \\033[2J404 wrong\\n' >&2; exit 1; }
     grep -q slow /npm-got && { echo waiting; sleep 1000; }
+    grep -q fill /npm-got && { dd if=/dev/zero of=/full bs=1M || exit 28; }
     grep -q flood /npm-got && i=0 && while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done
     mkdir -p /usr/local/bin; cp /agent /usr/local/bin/toy
+    grep -q mute /npm-got && printf '#!/bin/sh\nsleep 1000\n' >/usr/local/bin/toy
+    grep -q large /npm-got && dd if=/dev/urandom of=/large bs=1M count=100
     grep -q dumb /npm-got && printf '#!/bin/sh\\nexit 3\\n' >/usr/local/bin/toy
     echo token >/root/.cache; mkdir /tmp/left; ln -s /etc/passwd /usr/local/link ;;
 "ls --global") printf '/lib\\n'; while read -r l; do echo "/lib/$l:$l@9.9.9:undefined"; done </npm-got ;;
@@ -199,6 +202,86 @@ def test_an_interrupt_leaves_nothing(builder, berm):
     builder.nothing_kept()
 
 
+@pytest.fixture
+def earlier(builder, berm):
+    """Says that the image there was is still the one, that nothing else is, and that nothing runs."""
+    builder.profile("one")
+    first = builder.json("build", "toy")
+    images = builder.images()
+
+    def holds(unnamed=0):
+        sandboxes.wait_for("all of it to end", lambda: not berm.alive())
+        berm.ok("ps", "--all")
+        assert not os.listdir(os.path.join(berm.state_dir, "sandboxes"))
+        row = builder.row()
+        assert (row["id"], row["version"]) == (first["id"], first["version"]), row
+        more = builder.images() - images
+        assert len(more) == unnamed and images <= builder.images()
+        store = os.listdir(os.path.join(berm.state_dir, "images"))
+        assert not [f for f in store if f.startswith(".staging")] or unnamed == 0
+        assert "toy 1.2.3" in berm.ok("run", "agent/toy", "/usr/local/bin/toy", "--version")
+        for image in more:
+            berm.ok("image", "rm", image)
+
+    yield holds
+    builder.profile("one, two")
+    made = builder.json("build", "toy")
+    assert made["id"] != first["id"] and builder.row()["id"] == made["id"] and builder.row()["state"] == "built"
+
+
+def test_a_build_that_fills_its_disk(builder, earlier):
+    builder.profile("fill")
+    got = builder.run("build", "toy")
+    assert got.returncode == 125 and "'npm' ended with status 28" in got.stderr, got.stderr
+    assert "  | dd: " in got.stderr and "o space left" in got.stderr, got.stderr
+    earlier()
+
+
+@pytest.mark.parametrize("names, limit, why", [
+    ("slow", "8s", "time"),
+    ("mute", "25s", "'/usr/local/bin/toy --version' did not answer in the new image"),
+])
+def test_a_build_that_never_ends(builder, earlier, names, limit, why):
+    builder.profile(names)
+    got = builder.run("build", "toy", "--time", limit)
+    assert got.returncode == 125 and "nothing was kept" in got.stderr and why in got.stderr, got.stderr
+    earlier()
+
+
+@pytest.mark.parametrize("names, step, unnamed", [
+    ("slow", "npm: 1 package", 0),
+    ("large", "taking the files out of the guest", 0),
+    ("large", "making the image", 0),
+    ("mute", "asking the agent for its version", 1),
+])
+def test_a_build_that_is_killed(builder, berm, earlier, names, step, unnamed):
+    """kill -9 asks nobody. At most an image without a name is left, which `image prune` removes."""
+    builder.profile(names)
+    p = subprocess.Popen(berm.argv(["agent", "build", "toy"]), env={**berm.env, **builder.env},
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in p.stderr:
+        if step in line:
+            break
+    p.kill()
+    sandboxes.finish(p, 60)
+    earlier(unnamed)
+
+
+def test_a_full_disk_of_the_host(builder, berm):
+    """The state directory is a file system that has no room for the guest's files."""
+    builder.profile("large")
+    script = "cp -r $1/images $STATE/ && rm -rf $STATE/images/.staging* && $BERM agent build toy; echo $?; "
+    script += "$BERM agent ls; $BERM ps --all"
+    room = sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(os.path.join(berm.state_dir, "images"))
+               for f in files)
+    full = sandboxes.Berm(berm.state_dir, os.path.dirname(os.path.dirname(berm.path)))
+    full.env.update(builder.env)
+    got = sandboxes.mounted(f"size={room // 1024 + 60000}k", script, full, berm.state_dir)
+    assert "125\n" in got.stdout and "is full" in got.stderr, (got.stdout, got.stderr)
+    assert "nothing was kept" in got.stderr, got.stderr
+    assert "missing" in got.stdout and len(got.stdout.partition("ID ")[2].splitlines()) == 1, got.stdout
+
+
 def test_at_a_terminal_one_line_says_how_far_it_is(builder, berm):
     """Ctrl-C there is an interrupt as well; what packages print never moves the cursor."""
     builder.profile("wrong, slow")
@@ -220,5 +303,8 @@ def test_wrong_words(builder):
     assert builder.run("build", "nobody").returncode == 3
     assert builder.run("build", "custom").returncode == 125
     assert builder.run("build", "codex", "--time", "0s").returncode == 125
+    for name in ("../../x", "A B", "x" * 300, "-x", "a\x1b[2J"):
+        got = builder.run("build", "codex", f"--image={name}")
+        assert got.returncode == 125 and "is no image name" in got.stderr and "\x1b" not in got.stderr, got.stderr
     assert builder.run("forget", "Not-A-Name").returncode == 125
     assert builder.run("forget", "codex").stdout == "codex: there was nothing to forget\n"
