@@ -148,7 +148,7 @@ def built(agent, stage, state, home):
 
 def test_it_answers_its_version(agent, built):
     berm, row = built
-    assert row["state"] == "built" and re.search(r"\d+\.\d+\.\d+", row["version"]), row
+    assert row["state"] == "built" and re.search(r"\d+\.\d+", row["version"]), row
     labels = berm.json("image", "inspect", f"agent/{agent}")["config"]["labels"]
     packages = json.loads(labels["berm.agent.packages"])
     assert labels["berm.agent"] == agent and labels["berm.agent.recipe"] == row["recipe"]

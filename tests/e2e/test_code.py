@@ -437,6 +437,52 @@ def test_settings_environment_and_a_task(small):
     assert again["stdout"] == "token\nrules\nsettings.json\ntoken.json\n", again
 
 
+LOOK = ("--", "sh", "-c", "cat ~/.mine/token.json || echo none")
+
+
+def renew(word, then):
+    return "--", "sh", "-c", f"mkdir -p ~/.mine; echo {word} > ~/.mine/token.json; echo go; {then}"
+
+
+def test_a_login_is_of_one_agent_and_one_workspace(small):
+    """Whichever other one asks, it has none, and makes its own."""
+    agents = small.home / ".config/berm/agents"
+    (agents / "yours.yaml").write_text((agents / "mine.yaml").read_text())
+    other = small.tree.parent / "other"
+    shutil.copytree(small.tree, other)
+    small.json("mine", *renew("first", "true"))
+    assert small.json("mine", *LOOK, at=other)["stdout"] == "none\n"
+    assert small.json("yours", *LOOK)["stdout"] == "none\n"
+    small.json("mine", *renew("another", "true"), at=other)
+    assert small.json("mine", *LOOK)["stdout"] == "first\n"
+    # a link to the workspace is the workspace; a tree that has its name now gets its login
+    (small.tree.parent / "link").symlink_to("tree")
+    assert small.json("mine", *LOOK, at=small.tree.parent / "link")["stdout"] == "first\n"
+    # nothing of it is in what is reviewed
+    assert not [p for s in small.sessions() for p in small.work(s) if "token" in p]
+    small.berm.run("agent", "forget", "yours", env=small.env)
+
+
+def test_a_login_and_what_ends_its_session(small):
+    """Renewed, it is kept however the agent ends. If its guest is gone with it, the one before stays, whole."""
+    def ends(word, end):
+        caller = small.start("mine", *renew(word, "sleep 3600"))
+        assert caller.stdout.readline() == b"go\n"
+        end(caller)
+        caller.communicate(timeout=60 * bermtest.SLOWNESS)
+        sandboxes.wait_for("its end", lambda: not small.berm.json("ps", "--json"))
+        return small.json("mine", *LOOK)["stdout"].strip()
+
+    small.run("mine", *renew("killed", "kill -9 $$"))
+    assert small.json("mine", *LOOK)["stdout"] == "killed\n"
+    assert ends("interrupted", lambda p: p.send_signal(signal.SIGINT)) == "interrupted"
+    assert ends("terminated", lambda p: p.terminate()) == "terminated"
+    assert ends("caller gone", lambda p: p.kill()) == "terminated"
+    assert ends("machine gone", lambda p: [os.kill(e, signal.SIGKILL) for e in small.berm.engines()]) == "terminated"
+    small.run("mine", "--time", "6s", *renew("late", "sleep 3600"))
+    assert small.json("mine", *LOOK)["stdout"] == "terminated\n"
+
+
 def test_json_and_the_exit_code_of_a_task(small, bb):
     """The profile's own command, which stdin is no part of; --no-settings."""
     script = "echo out; echo err >&2; exit 4"
