@@ -122,7 +122,6 @@ static int take_version(struct agent_ctx *c, const struct yaml_node *n)
 	}
 
 TEXT(description, AGENT_F_DESCRIPTION, description)
-TEXT(base, AGENT_F_BASE, base)
 LIST(apt, AGENT_F_APT, apt, package_fault)
 LIST(npm, AGENT_F_NPM, npm, package_fault)
 LIST(pip, AGENT_F_PIP, pip, package_fault)
@@ -137,6 +136,16 @@ SIZE(memory, AGENT_F_MEMORY, memory_bytes)
 SIZE(disk, AGENT_F_DISK, disk_bytes)
 COUNT(node, AGENT_F_NODE, node_percent, 1, 95)
 COUNT(go, AGENT_F_GO, go_percent, 1, 95)
+
+/* The store knows names better; what could be a path or an option is told with its line. */
+static int take_base(struct agent_ctx *c, const struct yaml_node *n)
+{
+	int r = agent_text(c, n, &c->a->base);
+
+	if (r == 0 && (package_fault(c->a->base) || strstr(c->a->base, "..")))
+		return agent_bad(c, n, "is no image's name");
+	return r < 0 ? r : from_here(c, AGENT_F_BASE, n);
+}
 
 static int take_command(struct agent_ctx *c, const struct yaml_node *n)
 {
@@ -220,6 +229,9 @@ static int setting_path(struct agent_ctx *c, const struct yaml_node *n)
 	int r = agent_text(c, n, &c->setting->path);
 	const char *why = r == 0 ? agent_path_fault(c->setting->path) : NULL;
 
+	if (r == 0 && !why && settings_parse_secret_path(span_str(c->setting->path)))
+		why = "is where credentials usually are, and no setting; a service's key belongs "
+		      "under secrets:, and never enters the guest";
 	return why ? agent_bad(c, n, why) : r;
 }
 

@@ -57,3 +57,91 @@ bool settings_parse_secret_value(struct span text)
 	}
 	return holds((const char *)text.at, text.len, "-----BEGIN ");
 }
+
+/* --- files --- */
+
+static bool begins(struct span text, const char *with)
+{
+	size_t len = strlen(with);
+
+	return text.len >= len && memcmp(text.at, with, len) == 0;
+}
+
+static bool ends(struct span text, const char *with)
+{
+	size_t len = strlen(with);
+
+	return text.len >= len && memcmp(text.at + text.len - len, with, len) == 0;
+}
+
+static bool secret_file(struct span name)
+{
+	static const char *const names[] = {
+		"credentials",      "credentials.json", ".credentials.json",
+		"auth.json",        ".netrc",           "oauth_creds.json",
+		".git-credentials", ".npmrc",           ".pypirc",
+		".pgpass",          ".my.cnf",          ".vault-token",
+		".htpasswd",        "Login Data",       "Cookies",
+		"cookies.sqlite",   "logins.json",      NULL
+	};
+	static const char *const fronts[] = { ".env", "id_rsa", "id_ed25519", "id_ecdsa", NULL };
+	static const char *const backs[] = {
+		".pem", ".key", ".p12", ".pfx", ".jks", ".kdbx", NULL
+	};
+
+	for (unsigned i = 0; names[i]; i++)
+		if (span_is(name, names[i]))
+			return true;
+	for (unsigned i = 0; fronts[i]; i++)
+		if (begins(name, fronts[i]))
+			return true;
+	for (unsigned i = 0; backs[i]; i++)
+		if (ends(name, backs[i]))
+			return true;
+	return false;
+}
+
+/* From the home directory, or, with a name in front of it, from anywhere. */
+static bool in_folder(struct span path, const char *folder)
+{
+	size_t len = strlen(folder);
+
+	for (size_t i = 0; i + len <= path.len; i++)
+		if ((i == 0 || path.at[i - 1] == '/') && memcmp(path.at + i, folder, len) == 0 &&
+		    (i + len == path.len || path.at[i + len] == '/'))
+			return true;
+	return false;
+}
+
+bool settings_parse_secret_path(struct span path)
+{
+	static const char *const folders[] = { ".ssh",
+		                               ".gnupg",
+		                               ".aws",
+		                               ".azure",
+		                               ".kube",
+		                               ".docker",
+		                               ".oci",
+		                               ".password-store",
+		                               ".mozilla",
+		                               ".thunderbird",
+		                               ".config/gh",
+		                               ".config/gcloud",
+		                               ".config/op",
+		                               ".config/hub",
+		                               ".config/sops",
+		                               ".terraform.d",
+		                               ".config/rclone",
+		                               ".config/google-chrome",
+		                               ".config/chromium",
+		                               ".local/share/keyrings",
+		                               NULL };
+	size_t at = path.len;
+
+	for (unsigned i = 0; folders[i]; i++)
+		if (in_folder(path, folders[i]))
+			return true;
+	while (at > 0 && path.at[at - 1] != '/')
+		at--;
+	return secret_file(span_of(path.at + at, path.len - at));
+}

@@ -39,6 +39,12 @@ bool settings_parse_secret_key(struct span key);
 bool settings_parse_secret_value(struct span text);
 
 /*
+ * Is a file of that path beneath a home directory one that usually holds a credential, by its own
+ * name (.env, *.pem) or by a folder it is in (.ssh, .config/gh)? What the folder is itself counts.
+ */
+bool settings_parse_secret_path(struct span path);
+
+/*
  * JSON with comments as plain JSON of the same length: // and block comments become blanks, as
  * does a comma in front of a closing bracket. Without `comments` both are -EBADMSG. Brackets
  * match, strings end, nothing nests deeper than SETTINGS_DEPTH_MAX; the rest is a JSON reader's

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,46 +35,6 @@ static int refuse(struct walk *w, const struct agent_setting *s, const char *pat
 	return say(w, s, path, SETTINGS_REFUSED, why);
 }
 
-static bool begins(const char *name, const char *with)
-{
-	return strncmp(name, with, strlen(with)) == 0;
-}
-
-static bool ends(const char *name, const char *with)
-{
-	size_t len = strlen(name);
-	size_t with_len = strlen(with);
-
-	return len >= with_len && strcmp(name + len - with_len, with) == 0;
-}
-
-/* Files that usually hold a credential, wherever they are. */
-static bool secret_file(const char *name)
-{
-	static const char *const names[] = { "credentials.json",
-		                             ".credentials.json",
-		                             "auth.json",
-		                             "oauth_creds.json",
-		                             ".netrc",
-		                             ".npmrc",
-		                             ".pypirc",
-		                             ".git-credentials",
-		                             NULL };
-	static const char *const fronts[] = { ".env", "id_rsa", "id_ed25519", "id_ecdsa", NULL };
-	static const char *const backs[] = { ".pem", ".key", ".p12", ".pfx", ".jks", NULL };
-
-	for (unsigned i = 0; names[i]; i++)
-		if (strcmp(name, names[i]) == 0)
-			return true;
-	for (unsigned i = 0; fronts[i]; i++)
-		if (begins(name, fronts[i]))
-			return true;
-	for (unsigned i = 0; backs[i]; i++)
-		if (ends(name, backs[i]))
-			return true;
-	return false;
-}
-
 /* Opens what may be a link, but never one that leads out of the home directory. */
 static int open_in_home(struct walk *w, const char *path, int *ret_fd, struct stat *ret_st)
 {
@@ -87,6 +48,19 @@ static int open_in_home(struct walk *w, const char *path, int *ret_fd, struct st
 		return -errno;
 	*ret_fd = steal_fd(&fd);
 	return 0;
+}
+
+/* A link may be called anything: what counts is where it leads. */
+static bool leads_to_secret(const struct walk *w, int fd)
+{
+	char home[PATH_MAX];
+	char path[PATH_MAX];
+	size_t len;
+
+	if (!fd_path(w->home_fd, home) || !fd_path(fd, path))
+		return true; /* it cannot be told */
+	len = strlen(home);
+	return strncmp(path, home, len) == 0 && settings_parse_secret_path(span_str(path + len));
 }
 
 static const char *open_fault(int r)
@@ -218,8 +192,8 @@ static int take_folder(struct walk *w, const struct agent_setting *s, const char
 			r = refuse(w, s, path, "holds a path of over 1023 bytes");
 		else if (strcmp(n.at[i], ".git") == 0)
 			r = refuse(w, s, inner, "is a git directory");
-		else if (secret_file(n.at[i]))
-			r = refuse(w, s, inner, "is named like a file with credentials");
+		else if (settings_parse_secret_path(span_str(inner)))
+			r = refuse(w, s, inner, "is where credentials usually are");
 		else
 			r = take_path(w, s, inner, depth + 1);
 	}
@@ -237,6 +211,8 @@ static int take_path(struct walk *w, const struct agent_setting *s, const char *
 		return say(w, s, path, SETTINGS_ABSENT, "");
 	if (r < 0)
 		return refuse(w, s, path, open_fault(r));
+	if (leads_to_secret(w, fd))
+		return refuse(w, s, path, "leads to where credentials usually are");
 	if (S_ISDIR(st.st_mode) && s->format == SETTINGS_FOLDER)
 		return take_folder(w, s, path, steal_fd(&fd), depth);
 	if (!S_ISREG(st.st_mode))

@@ -226,6 +226,47 @@ def test_a_receipt(home):
     assert "Not touched" in home.run("doctor", "claude-code").stdout
 
 
+# Each is refused with the line it stands in, and nothing is kept.
+HOSTILE = {
+    "words": ("command: [" + "w, " * 10000 + "w]", "2:10: over 64 items"),
+    "long": ("command: [" + "w" * 2000 + "]", "2:11: a text of 1 to 1024 bytes"),
+    "escape": ('description: "a\\e[2J"', "2:14: 'a\\x1b[2J' has a control character"),
+    "raw": ("description: a\x1b[2J", "2:15: control characters"),
+    "quoting": ('image: { packages: { npm: ["x\'; touch /y; \'"] } }', "2:28: "),
+    "shell": ('image: { packages: { apt: ["$(reboot)"] } }', "2:28: '$(reboot)' is no package's name"),
+    "option": ('image: { packages: { pip: ["--index-url=x"] } }', "2:28: "),
+    "line": ('image: { packages: { npm: ["a\\nb"] } }', "2:28: "),
+    "base": ("image: { base: ../../etc }", "2:16: '../../etc' is no image's name"),
+    "up": ("settings: [ { path: ../../etc/passwd, category: settings, format: text } ]", "2:21: "),
+    "key": ("settings: [ { path: .ssh/id_rsa, category: settings, format: text } ]",
+            "2:21: '.ssh/id_rsa' is where credentials usually are"),
+    "state": ("state: [.a/../../b]", "2:9: "),
+    "alias": ("a: &a [x]\ncommand: *a", "2:4: an anchor"),
+    "bomb": ("\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 'x'}]" for i in range(9)), "2:5: "),
+    "deep": ("command: " + "[" * 100000, "nested too deeply"),
+    "header": ('secrets: [ { name: X, hosts: [a.example], header: "x\\r\\ny" } ]',
+               "2:52: 'x\\x0d\\x0ay' is no header's name"),
+    "everywhere": ('egress: { locked: [ { host: "*", port: 443 } ] }', "2:11: '*' is too broad"),
+    "number": ("resources: { cpus: 99999999999999999999 }", "2:20: "),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_one_is_refused_with_its_line(home, tmp_path, name):
+    text, why = HOSTILE[name]
+    (tmp_path / "x.yaml").write_text(f"version: 1\n{text}\n")
+    said = home.refused("add", tmp_path / "x.yaml")
+    assert "x.yaml:2:" in said and why in said and "\x1b" not in said and len(said) < 600, said
+    assert not home.agents.exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\x1b[2J", "", "A", "-x", "a" * 65, "."])
+def test_a_name_that_is_none(home, tmp_path, name):
+    (tmp_path / "x.yaml").write_text("version: 1\n")
+    assert "\x1b" not in home.refused("add", tmp_path / "x.yaml", "--name", name)
+    assert not home.agents.exists()
+
+
 def test_a_receipt_says_what_is_wrong_with_a_setting(home):
     home.write(".codex/config.toml", 'model = "m"\n[mcp_servers.x]\ncommand = "y"\n')
     said = home.json("doctor", "codex", code=0 if home.run("doctor", "codex").returncode == 0 else 1)

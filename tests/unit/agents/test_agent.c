@@ -194,6 +194,13 @@ TEST(what_a_profile_may_not_say)
 	        "credential");
 	refused("version: 1\nimage: { packages: { npm: [\"https://x/y\"] } }\n", "is an address");
 	refused("version: 1\nimage: { packages: { apt: [\"-x\"] } }\n", "is no package's name");
+	refused("version: 1\nimage: { base: ../../etc }\n",
+	        "f:2:16: '../../etc' is no image's name");
+	refused("version: 1\nimage: { base: --x }\n", "is no image's name");
+	refused("version: 1\nsettings: [ { path: .ssh/id_rsa, category: rules, format: text } ]\n",
+	        "f:2:21: '.ssh/id_rsa' is where credentials usually are");
+	refused("version: 1\nsettings: [ { path: .aws, category: rules, format: folder } ]\n",
+	        "is where credentials usually are");
 	refused("version: 1\nresources: { memory: 1MiB }\n", "less than 64MiB");
 	refused("version: 1\ndescription: \"a\\e[31mb\"\n", "control character");
 }
@@ -291,10 +298,15 @@ TEST(settings_are_walked_in_order)
 	CHECK_EQ(mkfifoat(fd, ".x/skills/a", 0600), 0);
 	CHECK_EQ(symlinkat("/etc/passwd", fd, ".x/skills/c"), 0);
 	CHECK_EQ(symlinkat("b.md", fd, ".x/skills/d"), 0);
+	CHECK_EQ(mkdirat(fd, ".ssh", 0700), 0);
+	CHECK_OK(fd_replace_file(fd, ".ssh/config", "b", 1, 0600, &e), &e);
+	CHECK_EQ(symlinkat("../../.ssh/config", fd, ".x/skills/e"), 0);
+	CHECK_EQ(symlinkat("../../.ssh", fd, ".x/skills/f"), 0);
 	CHECK_OK(settings_walk(a, fd, note, &s, &e), &e);
 	CHECK_STR(s.text, "enters .x/s.json;absent .x/no.md;refused .x/skills/.env;"
 	                  "refused .x/skills/.git;refused .x/skills/a;enters .x/skills/b.md;"
-	                  "refused .x/skills/c;enters .x/skills/d;");
+	                  "refused .x/skills/c;enters .x/skills/d;refused .x/skills/e;"
+	                  "refused .x/skills/f;");
 }
 
 TEST_MAIN()

@@ -66,6 +66,30 @@ TEST(names_of_credentials)
 	CHECK(!settings_parse_secret_value(span_str("claude-opus")));
 }
 
+TEST(files_of_credentials)
+{
+	static const char *const yes[] = { ".ssh",
+		                           ".ssh/config",
+		                           ".aws/credentials",
+		                           ".x/skills/.env.local",
+		                           ".config/gh",
+		                           ".x/auth.json",
+		                           ".config/gh/hosts.yml",
+		                           ".x/y/key.pem",
+		                           ".gnupg/a/b",
+		                           ".x/skills/.ssh/a",
+		                           ".netrc",
+		                           NULL };
+	static const char *const no[] = { ".claude/CLAUDE.md", ".sshx/a", "x.ssh/a",
+		                          ".config/ghost",     ".config", "config/a",
+		                          ".x/.envy.d/a",      "",        NULL };
+
+	for (unsigned i = 0; yes[i]; i++)
+		CHECK(settings_parse_secret_path(span_str(yes[i])));
+	for (unsigned i = 0; no[i]; i++)
+		CHECK(!settings_parse_secret_path(span_str(no[i])));
+}
+
 TEST(json_keeps_what_is_listed)
 {
 	const char *text =
