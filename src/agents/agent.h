@@ -54,6 +54,7 @@ enum agent_field {
 	AGENT_F_COMMAND,
 	AGENT_F_INTERACTIVE,
 	AGENT_F_TASK,
+	AGENT_F_LOGIN,
 	AGENT_F_SECRETS,
 	AGENT_F_EGRESS,
 	AGENT_F_MODEL_ONLY,
@@ -121,6 +122,8 @@ struct agent {
 	struct agent_words command;       /* at least one word */
 	struct agent_words interactive;   /* arguments behind it where a person sits */
 	struct agent_words task; /* and without one; the word "{task}" stands for the task */
+	struct agent_words
+		login; /* and where a person only logs in; none: it asks when it starts */
 	struct agent_items secrets;
 	enum agent_level level;
 	struct agent_items rules[AGENT_LEVELS];

@@ -27,6 +27,7 @@ static const struct row rows[AGENT_FIELDS] = {
 	[AGENT_F_COMMAND] = { "command", WORDS, offsetof(struct agent, command) },
 	[AGENT_F_INTERACTIVE] = { "arguments.interactive", WORDS, offsetof(struct agent, interactive) },
 	[AGENT_F_TASK] = { "arguments.task", WORDS, offsetof(struct agent, task) },
+	[AGENT_F_LOGIN] = { "arguments.login", WORDS, offsetof(struct agent, login) },
 	[AGENT_F_SECRETS] = { "secrets", ITEMS, offsetof(struct agent, secrets) },
 	[AGENT_F_EGRESS] = { "egress.default", LEVEL, offsetof(struct agent, level) },
 	[AGENT_F_MODEL_ONLY] = { "egress.model-only", ITEMS, offsetof(struct agent, rules[AGENT_MODEL_ONLY]) },

@@ -126,6 +126,7 @@ LIST(apt, AGENT_F_APT, apt, package_fault)
 LIST(npm, AGENT_F_NPM, npm, package_fault)
 LIST(pip, AGENT_F_PIP, pip, package_fault)
 LIST(interactive, AGENT_F_INTERACTIVE, interactive, NULL)
+LIST(login, AGENT_F_LOGIN, login, NULL)
 ITEMS(secrets, AGENT_F_SECRETS, secrets, true)
 ITEMS(model_only, AGENT_F_MODEL_ONLY, rules[AGENT_MODEL_ONLY], false)
 ITEMS(locked, AGENT_F_LOCKED, rules[AGENT_LOCKED], false)
@@ -349,6 +350,7 @@ static int take_image(struct agent_ctx *c, const struct yaml_node *n)
 static const struct agent_key argument_table[] = {
 	{ "interactive", take_interactive },
 	{ "task", take_task },
+	{ "login", take_login },
 	{ NULL, NULL },
 };
 

@@ -24,6 +24,8 @@ enum {
 	RECEIPT_MAX = 8 << 20, /* 2000 settings files with their paths, escaped */
 	LEFT_MAX = 500,        /* names that were left alone */
 	FOLDER_MAX = 256,      /* bytes of a folder's path; a setting's has 255 */
+	VARIABLE_MAX = 256,    /* bytes of a variable's name, as far as it is shown */
+	LOGIN_TEXT_MAX = 4096, /* a command, as far as it can be shown; a longer one is not */
 };
 
 static const struct opt doctor_opts[] = {
@@ -40,6 +42,9 @@ struct doctor {
 	struct buf b;
 	bool json;
 	bool ready;
+	char variable[VARIABLE_MAX]; /* the first that a credential comes from */
+	bool credential;             /* one has a source, or may have */
+	bool kept;                   /* a login is kept, for whichever workspace */
 	const char *gap;
 	unsigned left;
 	int home_fd;
@@ -141,7 +146,8 @@ static void source_state(struct doctor *d, const struct policy_source *s, const 
 	case SECRET_ENV:
 		got = cli_env(d->c, what);
 		*ret_word = got && got[0] ? "available" : "missing";
-		(void)snprintf(why, size, "from the variable %s", what);
+		(void)snprintf(why, size, "from the variable %.4000s%s", what,
+		               got && got[0] ? "" : ", which is not set");
 		return;
 	case SECRET_FILE:
 		(void)snprintf(why, size, "from the file %s", what);
@@ -182,6 +188,10 @@ static int check_secrets(struct doctor *d, int presets_fd, struct err *e)
 		source_state(d, &s, &word, why, sizeof(why));
 		put(d, "name", s.name, word, why);
 		close_object(d);
+		if (s.from == SECRET_ENV && !d->variable[0])
+			(void)snprintf(d->variable, sizeof(d->variable), "%.*s", (int)s.what.len,
+			               (const char *)s.what.at);
+		d->credential |= strcmp(word, "missing") != 0;
 	}
 	end(d);
 	return 0;
@@ -356,6 +366,7 @@ static int put_kept(void *arg, const struct agent_state_kept *k)
 	               k->workspace[0] ? k->workspace : "an unknown workspace",
 	               is_state(d->a, k->path) ? "" : "; the profile does not name it any more");
 	put(d, "path", k->path, "kept", why);
+	d->kept |= is_state(d->a, k->path);
 	if (d->json) {
 		buf_put_str(&d->b, ",\"workspace\":");
 		buf_put_json_str(&d->b, span_str(k->workspace));
@@ -385,6 +396,68 @@ static int put_state(struct doctor *d, struct err *e)
 	return r;
 }
 
+/* A word as a shell takes it for one: whoever copies the line runs nothing else with it. */
+static void put_word(struct buf *b, const char *word)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789@%+=:,./_-";
+
+	buf_put_u8(b, ' ');
+	if (word[strspn(word, plain)] == '\0') {
+		buf_put_str(b, word);
+		return;
+	}
+	buf_put_u8(b, '\'');
+	for (const char *at = word; *at; at++)
+		if (*at == '\'')
+			buf_put_str(b, "'\\''");
+		else
+			buf_put_u8(b, (uint8_t)*at);
+	buf_put_u8(b, '\'');
+}
+
+/* The command that logs in, as it is typed: berm code codex -- codex login --device-auth */
+static void put_command(const struct agent *a, struct buf *b)
+{
+	const struct agent_words *const words[] = { &a->command, &a->login };
+
+	buf_printf(b, "berm code %s", a->name);
+	buf_put_str(b, a->login.count ? " --" : "");
+	for (unsigned w = 0; a->login.count && w < 2; w++)
+		for (unsigned i = 0; i < words[w]->count; i++)
+			put_word(b, words[w]->at[i]);
+}
+
+/* Whoever has neither a credential nor a login is told what to type. */
+static void put_login(struct doctor *d)
+{
+	const struct agent *a = d->a;
+	char text[LOGIN_TEXT_MAX];
+	struct buf why;
+
+	begin(d, "login", "Login");
+	buf_init(&why, (uint8_t *)text, sizeof(text));
+	if (d->credential) {
+		put(d, "how", "a credential", "ready", "see above");
+		close_object(d);
+	} else if (d->kept) {
+		put(d, "how", "a login", "ready", "in the workspaces it is kept for");
+		close_object(d);
+	} else if (a->state.count > 0) {
+		buf_put_str(&why, "type this in the workspace: ");
+		put_command(a, &why);
+		if (d->variable[0])
+			buf_printf(&why, "; or set %s, which the guest never sees", d->variable);
+		put(d, "how", "none", "missing", buf_cstr(&why));
+		close_object(d);
+	} else if (d->variable[0]) {
+		buf_printf(&why, "set %s, which the guest never sees", d->variable);
+		put(d, "how", "none", "missing", buf_cstr(&why));
+		close_object(d);
+	}
+	end(d);
+}
+
 static void put_notices(struct doctor *d)
 {
 	begin(d, "notices", "The workspace's own file");
@@ -412,6 +485,7 @@ static int examine(struct doctor *d, int presets_fd, struct err *e)
 		r = put_state(d, e);
 	if (r < 0)
 		return r;
+	put_login(d);
 	put_notices(d);
 	put_left(d);
 	if (d->json)

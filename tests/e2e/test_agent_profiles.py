@@ -226,6 +226,31 @@ def test_a_receipt(home):
     assert "Not touched" in home.run("doctor", "claude-code").stdout
 
 
+@pytest.mark.parametrize("name, command, variable", [
+    ("claude-code", "berm code claude-code -- claude auth login", "ANTHROPIC_API_KEY"),
+    ("codex", "berm code codex -- codex login --device-auth", "OPENAI_API_KEY"),
+    ("opencode", "berm code opencode -- opencode auth login", "ANTHROPIC_API_KEY"),
+    ("gemini", "berm code gemini", "GEMINI_API_KEY"),
+])
+def test_whoever_has_no_login_is_told_what_to_type(home, name, command, variable):
+    login, = home.json("doctor", name, code=1)["login"]
+    assert login["is"] == "missing" and f"{command};" in login["why"] and f"set {variable}," in login["why"]
+    assert f"{variable}, which is not set" in home.run("doctor", name).stdout
+    login, = home.json("doctor", name, code=1, **{variable: KEY})["login"]
+    assert login["is"] == "ready" and KEY not in json.dumps(login)
+
+
+def test_what_is_told_to_type_runs_nothing_else(home):
+    home.write(".config/berm/agents/x.yaml", "version: 1\ncommand: [x]\nstate: [.x/y]\n"
+               "arguments: { login: [\"a'b\", '; reboot', '$(reboot)'] }\n")
+    login, = home.json("doctor", "x")["login"]
+    assert login["why"] == """type this in the workspace: berm code x -- x 'a'\\''b' '; reboot' '$(reboot)'""", login
+
+
+def test_what_needs_no_login(home):
+    assert home.json("doctor", "custom")["login"] == []
+
+
 # Each is refused with the line it stands in, and nothing is kept.
 HOSTILE = {
     "words": ("command: [" + "w, " * 10000 + "w]", "2:10: over 64 items"),
