@@ -216,7 +216,7 @@ static int run_apply(struct cli *c, const struct args *a)
 		return cli_usage(a, "--commits and --no-commits contradict each other");
 	r = review_session_find(c, a->words[0], &s, &e);
 	if (r == 0)
-		r = review_opened_begin(c, &s, "apply", &o, &e);
+		r = review_opened_begin(c, &s, "apply", 0, &o, &e);
 	if (r == 0)
 		r = apply(c, &o, a, &e);
 	return r < 0 ? cli_fail(&e) : review_exit(&o);

@@ -82,7 +82,7 @@ static int run_diff(struct cli *c, const struct args *a)
 	work_session_init(&s);
 	r = find(c, a, &s, &first, &e);
 	if (r == 0)
-		r = review_opened_begin(c, &s, "diff", &o, &e);
+		r = review_opened_begin(c, &s, "diff", 0, &o, &e);
 	if (r == 0)
 		r = show(c, &o, a, first, &e);
 	return r < 0 ? cli_fail(&e) : 0;

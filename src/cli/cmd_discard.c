@@ -76,7 +76,7 @@ static void say_loss(struct cli *c, struct work_session *s, struct review_opened
 	if (undo_last(s->dir_fd, &generation, NULL) == 0 && generation > 0)
 		(void)fputs("would be lost: the way back from what was applied (berm undo)\n", f);
 	/* also to end what was interrupted; that of a session that was packed over says no more */
-	if (review_opened_begin(c, s, "discard", o, &why) < 0) {
+	if (review_opened_begin(c, s, "discard", 0, o, &why) < 0) {
 		if (handed)
 			return;
 		(void)fputs("would be lost: all of its work, which cannot be shown: ", f);

@@ -1,15 +1,18 @@
 #include "cli/review_apply.h"
 #include "cli/review_json.h"
 #include "cli/review_tui.h"
+#include "cli/session.h"
 #include "cli/verbs.h"
 
 #include <errno.h>
 
-enum { OPT_PLAIN = 1 };
+enum { OPT_PLAIN = 1, OPT_FETCH_MAX };
 
 static const struct opt review_opts[] = {
 	{ OPT_PLAIN, 0, "plain-only", NULL, COMPLETE_NONE,
 	  "without a terminal: accept the plain changes and apply them" },
+	{ OPT_FETCH_MAX, 0, "fetch-max", "SIZE", COMPLETE_NONE,
+	  "of a guest that is gone, fetch up to so much of its work (16GiB)" },
 	OPT_JSON_ROW,
 	OPT_END_ROW,
 };
@@ -46,15 +49,20 @@ static int print_json(const struct review_opened *o, struct err *e)
 static int run_review(struct cli *c, const struct args *a)
 {
 	_own_(review_opened_end) struct review_opened o;
+	uint64_t fetch_bytes = 0;
 	struct work_session s;
 	struct err e = { 0 };
 	int r;
 
 	review_opened_init(&o);
 	work_session_init(&s);
-	r = review_session_find(c, a->words[0], &s, &e);
+	r = args_has(a, OPT_FETCH_MAX)
+	            ? session_fetch_max(args_value(a, OPT_FETCH_MAX), &fetch_bytes, &e)
+	            : 0;
 	if (r == 0)
-		r = review_opened_begin(c, &s, "review", &o, &e);
+		r = review_session_find(c, a->words[0], &s, &e);
+	if (r == 0)
+		r = review_opened_begin(c, &s, "review", fetch_bytes, &o, &e);
 	if (r == 0 && !args_has(a, OPT_PLAIN) && !c->json)
 		return review_tui_run(c, &o);
 	if (r == 0)

@@ -4,6 +4,7 @@
 #include "cli/json_out.h"
 #include "cli/review_apply.h"
 #include "cli/review_open.h"
+#include "cli/review_text.h"
 #include "cli/review_tui.h"
 
 #include <errno.h>
@@ -125,11 +126,18 @@ static void tell_counts(const struct outcome *out, const char *id)
 
 	buf_init(&b, room, sizeof(room));
 	for (unsigned s = 0; s < REVIEW_SECTIONS; s++) {
-		if (out->totals.per_section[s] == 0)
-			continue;
-		buf_printf(&b, "%s%llu %s", gap, (unsigned long long)out->totals.per_section[s],
-		           review_section_title((enum review_section)s));
-		gap = ", ";
+		uint64_t git = s == REVIEW_OUT ? out->totals.out_git : 0;
+		uint64_t n = out->totals.per_section[s] - git;
+
+		if (n > 0) {
+			buf_printf(&b, "%s%llu %s", gap, (unsigned long long)n,
+			           review_section_title((enum review_section)s));
+			gap = ", ";
+		}
+		if (git > 0) {
+			buf_printf(&b, "%s%llu " REVIEW_GIT_WORDS, gap, (unsigned long long)git);
+			gap = ", ";
+		}
 	}
 	if (out->commits)
 		buf_printf(&b, "%s%u commit%s", gap, out->commits, out->commits == 1 ? "" : "s");
@@ -283,7 +291,7 @@ static void look(struct code *k, struct outcome *out)
 	struct review_opened o;
 	struct err e = { 0 };
 
-	if (review_opened_begin(k->c, &k->work, "code", &o, &e) < 0) {
+	if (review_opened_begin(k->c, &k->work, "code", k->run.spec.collect_bytes, &o, &e) < 0) {
 		log_warn("%s", e.text);
 		k->work.info = info;
 		return;

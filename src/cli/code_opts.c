@@ -18,6 +18,7 @@ enum {
 	OPT_CROSS,
 	OPT_WIDE,
 	OPT_NO_SETTINGS,
+	OPT_FETCH_MAX,
 	OPT_DRY_RUN,
 };
 
@@ -41,6 +42,8 @@ const struct opt code_opts[] = {
 	{ OPT_WIDE, 0, "wide", NULL, COMPLETE_NONE, "even if it is a home directory or /" },
 	{ OPT_NO_SETTINGS, 0, "no-settings", NULL, COMPLETE_NONE,
 	  "none of your settings for the agent enter" },
+	{ OPT_FETCH_MAX, 0, "fetch-max", "SIZE", COMPLETE_NONE,
+	  "more of its work than this is not fetched (16GiB)" },
 	AGENT_ROWS,
 	EGRESS_RULE_ROWS,
 	EGRESS_POLICY_ROW,
@@ -127,6 +130,8 @@ static int take_one(struct code *k, const struct arg *o, struct err *e)
 	case OPT_NO_SETTINGS:
 		opt->no_settings = true;
 		return 0;
+	case OPT_FETCH_MAX:
+		return session_fetch_max(o->value, &k->run.spec.collect_bytes, e);
 	default: /* OPT_DRY_RUN */
 		opt->dry_run = true;
 		return 0;

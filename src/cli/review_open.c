@@ -143,6 +143,7 @@ static int rescue(struct review_opened *o, struct err *e)
 	         words);
 	spinner_say(&o->spinner, span_str(words));
 	fetching_init(&fetching, o->cli->state_fd, &o->s, &o->spinner);
+	how.collect_bytes = o->fetch_bytes;
 	r = work_session_rescue(&o->cli->paths, o->cli->state_fd, &o->s, &how, e);
 	spinner_clear(&o->spinner);
 	return r;
@@ -328,11 +329,12 @@ static uint8_t state_now(const struct review_opened *o)
 }
 
 static int begin(struct cli *c, struct work_session *s, const char *what, bool undo,
-                 struct review_opened *ret, struct err *e)
+                 uint64_t fetch_bytes, struct review_opened *ret, struct err *e)
 {
 	int r;
 
 	review_opened_init(ret);
+	ret->fetch_bytes = fetch_bytes;
 	ret->s = *s;
 	work_session_init(s);
 	ret->cli = c;
@@ -352,9 +354,9 @@ static int begin(struct cli *c, struct work_session *s, const char *what, bool u
 }
 
 int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
-                        struct review_opened *ret, struct err *e)
+                        uint64_t fetch_bytes, struct review_opened *ret, struct err *e)
 {
-	int r = begin(c, s, what, false, ret, e);
+	int r = begin(c, s, what, false, fetch_bytes, ret, e);
 
 	if (r < 0)
 		review_opened_end(ret);
@@ -364,7 +366,7 @@ int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
 int review_opened_begin_undo(struct cli *c, struct work_session *s, struct review_opened *ret,
                              struct err *e)
 {
-	int r = begin(c, s, "undo", true, ret, e);
+	int r = begin(c, s, "undo", true, 0, ret, e);
 
 	if (r < 0)
 		review_opened_end(ret);

@@ -49,7 +49,8 @@ struct review_opened {
 	int root_fd, spool_fd;
 	enum apply_recovered recovered; /* what an interrupted apply came to */
 	struct spinner spinner;
-	bool quiet; /* no progress is shown: somebody draws on the terminal */
+	uint64_t fetch_bytes; /* as review_opened_begin() was told */
+	bool quiet;           /* no progress is shown: somebody draws on the terminal */
 	struct review_said *said;
 	size_t said_count, said_more;
 	char unpack_path[REVIEW_EXE_ROOM];
@@ -59,12 +60,13 @@ struct review_opened {
 /*
  * Takes the session, also on failure, and opens it for review: lock (`what` is who holds it, a
  * word: "review"), rescue of work that nobody fetched, the end of an interrupted apply, which is
- * told on stderr. -EBUSY: somebody else has it, or its machine may be alive; -ENODATA: no guest
+ * told on stderr. fetch_bytes is the most that a rescue fetches; 0: what is usual. -EBUSY:
+ * somebody else has it, or its machine may be alive; -ENODATA: no guest
  * ever ran in it, or another session has its base; else what review_open() says. The state is then
  * SESSION_PENDING, and is written down.
  */
 _must_ int review_opened_begin(struct cli *c, struct work_session *s, const char *what,
-                               struct review_opened *ret, struct err *e);
+                               uint64_t fetch_bytes, struct review_opened *ret, struct err *e);
 
 /*
  * The same for review_opened_undo(). A session whose base was handed on is opened as well, without

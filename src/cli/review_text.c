@@ -690,9 +690,11 @@ void review_text_counts(const struct review_opened *o, FILE *f)
 		              (unsigned long long)t.accepted, (unsigned long long)t.rejected,
 		              (unsigned long long)t.done);
 	}
-	if (t.per_section[REVIEW_OUT] > 0)
+	if (t.per_section[REVIEW_OUT] > t.out_git)
 		(void)fprintf(f, "; %llu do not come back (berm diff tells why)",
-		              (unsigned long long)t.per_section[REVIEW_OUT]);
+		              (unsigned long long)(t.per_section[REVIEW_OUT] - t.out_git));
+	if (t.out_git > 0)
+		(void)fprintf(f, "; %llu " REVIEW_GIT_WORDS, (unsigned long long)t.out_git);
 	(void)putc('\n', f);
 }
 

@@ -15,6 +15,9 @@ enum {
 	REVIEW_LINE_MAX = 4096, /* bytes of a content's line that are shown */
 };
 
+/* What is said of so many changes that git's own files are: nothing is lost with them. */
+#define REVIEW_GIT_WORDS "of git's own files, of which only commits come back"
+
 /* Words for both forms, text and JSON. Never NULL. */
 const char *review_op_word(uint8_t op);           /* "add", "edit", ... */
 const char *review_outcome_word(uint8_t state);   /* enum change_state: "proposed", ... */

@@ -1,5 +1,7 @@
 #include "cli/session.h"
 
+#include "base/units.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -200,6 +202,18 @@ void session_fini(struct session *s)
 	if (s->signal_fd >= 0)
 		(void)close(s->signal_fd);
 	s->signal_fd = -1;
+}
+
+int session_fetch_max(const char *text, uint64_t *ret, struct err *e)
+{
+	uint64_t bytes;
+
+	if (units_parse_size(text, &bytes, e) < 0)
+		return err_wrap(e, "--fetch-max");
+	if (bytes == 0)
+		return err_set(e, -EINVAL, "--fetch-max: 0 would fetch nothing; 16GiB is usual");
+	*ret = bytes;
+	return 0;
 }
 
 bool session_wants_stdin(const struct cli *c, bool asked, bool refused)

@@ -46,6 +46,9 @@ void session_fini(struct session *s);
 /* Stdin of the program: our own, or none. `asked` is -i, `refused` is --no-stdin. */
 bool session_wants_stdin(const struct cli *c, bool asked, bool refused);
 
+/* --fetch-max: how much of a workspace's work is fetched at most. */
+_must_ int session_fetch_max(const char *text, uint64_t *ret, struct err *e);
+
 /* Says how a sandbox ended, if its exit status alone would leave a question. True: in words of its
  * own. */
 bool session_explain(const struct result *res);

@@ -293,7 +293,7 @@ static void take_size(struct sup *s, uint64_t bytes)
 	if (bytes > s->spec.collect_bytes) {
 		set_why(s,
 		        "its work is %" PRIu64 " MiB, which is over %" PRIu64
-		        " MiB: nothing of it was fetched",
+		        " MiB: nothing of it was fetched; berm review --fetch-max SIZE fetches it",
 		        bytes >> 20, s->spec.collect_bytes >> 20);
 		sup_end_now(s);
 		return;

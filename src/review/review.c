@@ -25,7 +25,9 @@ static const struct section_words words[REVIEW_SECTIONS] = {
 	[REVIEW_PLAIN] = { "plain", "plain changes", "Nothing runs these by itself." },
 	[REVIEW_IGNORED] = { "ignored", "ignored by git",
 	                     "Git would not list these. They come back only if you ask for them." },
-	[REVIEW_OUT] = { "out", "never comes back", "These stay with the session, each with why." },
+	[REVIEW_OUT] = { "out", "never comes back",
+	                 "These stay with the session, each with why. Of git's own files that is "
+	                 "usual: commits come by themselves." },
 	[REVIEW_THERE] = { "there", "already there", "Your workspace has these already." },
 };
 
@@ -165,6 +167,8 @@ void review_totals(const struct review *r, struct review_totals *ret)
 
 		t.per_section[it->section]++;
 		t.host_changes += host_changed(it);
+		t.out_git += it->section == REVIEW_OUT &&
+		             (class_in_git(it->change->path) || class_in_git(it->change->from));
 		if ((it->flags & RV_DONE) != 0) {
 			t.done++;
 		} else if (!review_is_open(it)) {

@@ -371,6 +371,26 @@ def test_l4_how_much_there_is_to_fetch_is_said_before(small):
     assert re.search(line, got.stderr), got.stderr
 
 
+def test_what_is_too_much_is_fetched_when_told_so(small):
+    """What is over the limit stays on the guest's disk, and the message says how it is had."""
+    small.git("init", "-q", "-b", "main")
+    script = "dd if=/dev/zero of=big bs=1M count=3 2>/dev/null; echo x > .git/x"
+    args = ["mine", "--no-settings", "--fetch-max", "1MiB", "--", "sh", "-c", script]
+    got = small.run(*args)
+    assert "--fetch-max: " in small.run("mine", "--fetch-max", "0", "--", "true").stderr
+    session, = small.sessions()
+    assert "over 1 MiB" in got.stderr and "berm review --fetch-max SIZE" in got.stderr, got.stderr
+    assert small.info(session)["state"] == "uncollected"
+    got = small.berm.run("review", "--json", "--fetch-max", "2MiB", session, env=small.env)
+    assert got.returncode == 125 and "over 2 MiB" in got.stderr, got.stderr
+    got = small.berm.run("review", "--json", "--fetch-max", "16MiB", session, env=small.env)
+    assert got.returncode == PENDING, got.stderr
+    # and what lies in .git is no loss of the user's, which is said
+    assert "1 of git's own files, of which only commits come back" in small.berm.run(
+        "apply", "--all", session, env=small.env).stdout
+    assert (small.tree / "big").stat().st_size == 3 << 20
+
+
 def test_e12_a_dry_run_counts_and_does_nothing(code):
     fill(code)
     code.write("node_modules/x/index.js", b"x" * 3000)
