@@ -457,7 +457,7 @@ def test_settings_environment_and_a_task(small):
     assert again["stdout"] == "token\nrules\nsettings.json\ntoken.json\n", again
 
 
-LOOK = ("--", "sh", "-c", "cat ~/.mine/token.json || echo none")
+LOGIN = ("--", "sh", "-c", "cat ~/.mine/token.json || echo none")
 
 
 def renew(word, then):
@@ -471,13 +471,13 @@ def test_a_login_is_of_one_agent_and_one_workspace(small):
     other = small.tree.parent / "other"
     shutil.copytree(small.tree, other)
     small.json("mine", *renew("first", "true"))
-    assert small.json("mine", *LOOK, at=other)["stdout"] == "none\n"
-    assert small.json("yours", *LOOK)["stdout"] == "none\n"
+    assert small.json("mine", *LOGIN, at=other)["stdout"] == "none\n"
+    assert small.json("yours", *LOGIN)["stdout"] == "none\n"
     small.json("mine", *renew("another", "true"), at=other)
-    assert small.json("mine", *LOOK)["stdout"] == "first\n"
+    assert small.json("mine", *LOGIN)["stdout"] == "first\n"
     # a link to the workspace is the workspace; a tree that has its name now gets its login
     (small.tree.parent / "link").symlink_to("tree")
-    assert small.json("mine", *LOOK, at=small.tree.parent / "link")["stdout"] == "first\n"
+    assert small.json("mine", *LOGIN, at=small.tree.parent / "link")["stdout"] == "first\n"
     # nothing of it is in what is reviewed
     assert not [p for s in small.sessions() for p in small.work(s) if "token" in p]
     small.berm.run("agent", "forget", "yours", env=small.env)
@@ -491,16 +491,16 @@ def test_a_login_and_what_ends_its_session(small):
         end(caller)
         caller.communicate(timeout=60 * bermtest.SLOWNESS)
         sandboxes.wait_for("its end", lambda: not small.berm.json("ps", "--json"))
-        return small.json("mine", *LOOK)["stdout"].strip()
+        return small.json("mine", *LOGIN)["stdout"].strip()
 
     small.run("mine", *renew("killed", "kill -9 $$"))
-    assert small.json("mine", *LOOK)["stdout"] == "killed\n"
+    assert small.json("mine", *LOGIN)["stdout"] == "killed\n"
     assert ends("interrupted", lambda p: p.send_signal(signal.SIGINT)) == "interrupted"
     assert ends("terminated", lambda p: p.terminate()) == "terminated"
     assert ends("caller gone", lambda p: p.kill()) == "terminated"
     assert ends("machine gone", lambda p: [os.kill(e, signal.SIGKILL) for e in small.berm.engines()]) == "terminated"
     small.run("mine", "--time", "6s", *renew("late", "sleep 3600"))
-    assert small.json("mine", *LOOK)["stdout"] == "terminated\n"
+    assert small.json("mine", *LOGIN)["stdout"] == "terminated\n"
 
 
 def test_json_and_the_exit_code_of_a_task(small, bb):
