@@ -158,7 +158,8 @@ bool gitobj_parse_ref_name_ok(struct span name);
 _must_ int gitobj_parse_ref(struct span in, struct gitobj_id *ret, struct span *ret_target);
 
 /*
- * The next ref of a packed-refs file. -ENODATA at the end. Comments and the lines of what tags
- * stand for are passed over.
+ * The next ref of a packed-refs file, by whatever name is there: gitobj_parse_ref_name_ok() says
+ * whether it is one. -ENODATA at the end. Comments and the lines of what tags stand for are passed
+ * over.
  */
 _must_ int gitobj_parse_packed_ref(struct span *in, struct gitobj_id *ret, struct span *ret_name);

@@ -80,8 +80,7 @@ int gitobj_parse_packed_ref(struct span *in, struct gitobj_id *ret, struct span 
 		if (!take_until(&rest, '\n', &line))
 			return -ENODATA;
 	} while (line.len > 0 && (line.at[0] == '#' || line.at[0] == '^'));
-	if (!take_until(&line, ' ', &hex) || gitobj_parse_hex(hex, &id) < 0 ||
-	    !gitobj_parse_ref_name_ok(line))
+	if (!take_until(&line, ' ', &hex) || gitobj_parse_hex(hex, &id) < 0 || line.len == 0)
 		return -EBADMSG;
 	*ret = id;
 	*ret_name = line;

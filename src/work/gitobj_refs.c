@@ -80,7 +80,7 @@ static bool is_branch(struct span name)
 static int load_packed(const struct gitobj_place *p, struct gitobj_refs *r, struct err *e)
 {
 	struct gitobj_file f;
-	struct gitobj_ref ref = { .bad = false };
+	struct gitobj_ref ref = { .loose = false };
 	struct span in;
 	int code = gitobj_file_open(p, span_str("packed-refs"), &f, e);
 
@@ -97,6 +97,7 @@ static int load_packed(const struct gitobj_place *p, struct gitobj_refs *r, stru
 			return 0;
 		if (code < 0)
 			return err_set(e, code, "packed-refs is malformed, or not of SHA-1");
+		ref.bad = !gitobj_parse_ref_name_ok(ref.name); /* that one alone is refused */
 		code = is_branch(ref.name) ? add(r, &ref, e) : 0;
 		if (code < 0)
 			return code;

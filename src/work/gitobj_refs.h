@@ -18,7 +18,7 @@ enum {
 struct gitobj_ref {
 	struct span name; /* in full; in the set's memory */
 	struct gitobj_id id;
-	bool bad;   /* it cannot be read, or has a name that no ref has; there is no id */
+	bool bad;   /* it cannot be read, or has a name that no ref has */
 	bool loose; /* what a file of its own says comes before what packed-refs says */
 };
 

@@ -192,6 +192,23 @@ def test_p15_one_bad_branch_does_not_spoil_another(clone):
     gittree.fsck(clone.root)
 
 
+ODD_NAMES = [b"a..b", b"../../../x", b".x", b"x.lock", b"x\x1b[2J", b"x\0y", b"x y", b"/", b"y" * 5000]
+
+
+def test_p15_odd_names_in_packed_refs_cost_themselves_alone(clone):
+    """Names that git would never write there, before and after those of branches."""
+    good = commit(clone.guest, **{"good": "good"})
+    git(clone.guest, "branch", "other")
+    lines = [b"%s refs/heads/%s\n" % (good.encode(), name) for name in ODD_NAMES]
+    with open(f"{clone.guest}/.git/packed-refs", "wb") as f:
+        f.write(b"# pack-refs with: peeled\n" + b"".join(lines[:5]) + good.encode() + b" refs/heads/packed\n")
+        f.write(b"".join(lines[5:]))
+    taken, why = clone.back()
+    assert taken == {f"refs/heads/{name}": good for name in ("main", "other", "packed")}
+    assert len(why) == len(ODD_NAMES) and set(why.values()) == {"it is no branch that can be read"}, why
+    gittree.fsck(clone.root)
+
+
 BAD_AUTHORS = [
     b"A a@example.org 1 +0000", b"A <a@example.org 1 +0000", b"A <a> x +0000", b"A <a> 1 0000", b"<a> 1 +0000",
     b"A <a> 01 +0000", b"A <a> 1 +000", b"A<a> 1 +0000", b"A <a> 1", b"A <a> 99999999999999999999 +0000",

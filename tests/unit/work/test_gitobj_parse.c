@@ -266,6 +266,10 @@ TEST(refs_and_packed_refs)
 	CHECK_EQ(gitobj_parse_packed_ref(&in, &id, &name), 0);
 	CHECK_SPAN(name, "refs/tags/t");
 	CHECK_EQ(gitobj_parse_packed_ref(&in, &id, &name), -ENODATA);
+	in = span_str("0123456789abcdef0123456789abcdef01234567 refs/heads/../x\n");
+	CHECK_EQ(gitobj_parse_packed_ref(&in, &id, &name), 0);
+	CHECK_SPAN(name, "refs/heads/../x");
+	CHECK(!gitobj_parse_ref_name_ok(name));
 	in = span_str("0123456789abcdef0123456789abcdef01234567\n");
 	CHECK_EQ(gitobj_parse_packed_ref(&in, &id, &name), -EBADMSG);
 	CHECK_EQ(gitobj_parse_ref(span_str("ref: refs/heads/x\n"), &id, &target), 0);
