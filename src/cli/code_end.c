@@ -284,6 +284,18 @@ static void then(struct code *k, struct review_opened *o, struct outcome *out)
 	out->empty = false;
 }
 
+/* It could not be shown, and that may have changed its state: what is known of it now. */
+static void look_again(struct code *k, struct outcome *out, const struct work_session_info *info)
+{
+	_own_(work_session_close) struct work_session s;
+
+	work_session_init(&s);
+	k->work.info = *info;
+	if (work_session_open(k->c->state_fd, info->id, &s, NULL) == 0)
+		k->work.info = s.info;
+	out->said_why = k->work.info.state == SESSION_UNCOLLECTED;
+}
+
 /* Takes k->work, and leaves in it what is known of it. */
 static void look(struct code *k, struct outcome *out)
 {
@@ -293,7 +305,7 @@ static void look(struct code *k, struct outcome *out)
 
 	if (review_opened_begin(k->c, &k->work, "code", k->run.spec.collect_bytes, &o, &e) < 0) {
 		log_warn("%s", e.text);
-		k->work.info = info;
+		look_again(k, out, &info);
 		return;
 	}
 	count(&o, out);

@@ -98,6 +98,8 @@ static int take_mine(struct transfer *t, const struct wire_frame *f, struct err 
 	case WIRE_EXEC_ERR:
 		return take_result(t, f, e);
 	case WIRE_RESET:
+		if (wire_parse_u32(f->payload, &v) == 0 && v == ESHUTDOWN)
+			return 0; /* END is next, and says why */
 		t->done = true;
 		return err_set(e, -ECONNRESET, "the guest broke off the copy of '%s'", t->path);
 	default:

@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 /* --- classes --- */
@@ -253,11 +255,37 @@ static int tell_opened(struct review_opened *o, int r, struct err *e)
 	return 0;
 }
 
+/*
+ * What came of the guest is no work, though its agent said that it was all of it. As long as the
+ * disk is there nothing depends on that one's word: the next to ask has it read by another.
+ */
+static void take_for_uncollected(struct review_opened *o, struct err *e)
+{
+	struct work_session_info *info = &o->s.info;
+	struct err saving = { 0 };
+	struct stat st;
+
+	if (info->state != SESSION_SPOOLED ||
+	    fstatat(o->s.dir_fd, "scratch.img", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	info->state = SESSION_UNCOLLECTED;
+	(void)snprintf(info->why, sizeof(info->why), "%s", e->text);
+	if (work_session_save(&o->s, &saving) < 0) {
+		log_warn("%s", saving.text);
+		return;
+	}
+	(void)err_set(e, e->code, "%s; berm review %s fetches it from the guest's disk", info->why,
+	              info->id);
+}
+
 static int read_it(struct review_opened *o, struct err *e)
 {
 	const struct review_on on = on_of(o);
+	int r = review_open(&on, &o->review, &o->recovered, e);
 
-	return tell_opened(o, review_open(&on, &o->review, &o->recovered, e), e);
+	if (r == -EPROTO)
+		take_for_uncollected(o, e);
+	return tell_opened(o, r, e);
 }
 
 /* What can be done with a session whose base another one has: an undo, and its removal. */

@@ -481,14 +481,28 @@ static int draft_files(struct draft *d, uint64_t ram_bytes, uint64_t disk_bytes,
 	return r;
 }
 
+void draft_name(char ret[SAVED_NAME_MAX])
+{
+	aside_name(ret);
+}
+
 int draft_new(int parent_fd, uint64_t ram_bytes, uint64_t disk_bytes, struct draft *ret,
               struct err *e)
+{
+	char name[SAVED_NAME_MAX] = { 0 };
+
+	aside_name(name);
+	return draft_new_as(parent_fd, name, ram_bytes, disk_bytes, ret, e);
+}
+
+int draft_new_as(int parent_fd, const char name[SAVED_NAME_MAX], uint64_t ram_bytes,
+                 uint64_t disk_bytes, struct draft *ret, struct err *e)
 {
 	struct draft d;
 	int r;
 
 	draft_init(&d);
-	aside_name(d.dir);
+	memcpy(d.dir, name, SAVED_NAME_MAX);
 	if (mkdirat(parent_fd, d.dir, 0700) < 0)
 		return err_sys(e, "make a directory to save to");
 	r = fd_openat(parent_fd, d.dir, O_RDONLY | O_DIRECTORY, 0, &d.dir_fd, e);

@@ -88,6 +88,10 @@ _must_ int saved_hash(int fd, uint64_t *ret, struct err *e);
 /* An empty draft with its files: ram of ram_bytes, scratch of disk_bytes, both all hole. */
 _must_ int draft_new(int parent_fd, uint64_t ram_bytes, uint64_t disk_bytes, struct draft *ret,
                      struct err *e);
+/* The same in two steps, for who says the name before anything of it is there. */
+void draft_name(char ret[SAVED_NAME_MAX]);
+_must_ int draft_new_as(int parent_fd, const char name[SAVED_NAME_MAX], uint64_t ram_bytes,
+                        uint64_t disk_bytes, struct draft *ret, struct err *e);
 
 /* Has the files on disk, hashes them, and writes meta. Takes as long as the disk does. */
 _must_ int draft_seal(struct draft *d, struct span note, struct err *e);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/param.h>
 #include <sys/socket.h>
@@ -360,6 +361,15 @@ static void tell_waiting(void *arg)
 	(void)!write(BUILD_FD_REPORT, line, sizeof(line) - 1);
 }
 
+/* A builder that is killed removes nothing. */
+static void tell_draft(const char *name)
+{
+	char line[SAVED_NAME_MAX + 2];
+	int n = snprintf(line, sizeof(line), BUILD_DRAFT_MARK "%s\n", name);
+
+	(void)!write(BUILD_FD_REPORT, line, (size_t)n);
+}
+
 /* What the guest is made of, and the key that follows from it. */
 static int open_guest(const struct paths *p, const struct spec *spec,
                       const struct engine_ops *engine, struct guest_files *g, struct buf *key,
@@ -382,6 +392,7 @@ int build_template(const struct paths *p, const struct spec *spec, const struct 
 	_own_(template_unlock) struct template_lock lock;
 	const struct template_wait wait = { .timeout_ms = BUILD_WAIT_MS, .waiting = tell_waiting };
 	_own_free_ uint8_t *key = malloc(TEMPLATE_KEY_MAX);
+	char name[SAVED_NAME_MAX] = { 0 };
 	struct buf b;
 	int r;
 
@@ -400,7 +411,10 @@ int build_template(const struct paths *p, const struct spec *spec, const struct 
 		return r;
 	if (template_open(templates_fd, buf_span(&b), &found, NULL) == 0)
 		return 0; /* another process was quicker */
-	r = draft_new(templates_fd, spec->limits.memory_bytes, spec->limits.disk_bytes, &d, e);
+	draft_name(name);
+	tell_draft(name);
+	r = draft_new_as(templates_fd, name, spec->limits.memory_bytes, spec->limits.disk_bytes, &d,
+	                 e);
 	if (r == 0)
 		r = build_draft(p, &g, spec, templates_fd, image_fd, &d, e);
 	if (r == 0)

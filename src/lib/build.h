@@ -27,8 +27,8 @@ enum {
 
 /* fds of berm-template, after stdio */
 enum {
-	/* pipe: lines for the waiting caller, each behind BUILD_PROGRESS_MARK; then perhaps why
-	 * it failed */
+	/* pipe: lines for the waiting caller, each behind BUILD_PROGRESS_MARK; one with the draft's
+	 * name behind BUILD_DRAFT_MARK; then perhaps why it failed */
 	BUILD_FD_REPORT = 3,
 	BUILD_FD_SPEC = 4,      /* the spec's bytes */
 	BUILD_FD_TEMPLATES = 5, /* directory */
@@ -37,6 +37,7 @@ enum {
 };
 
 #define BUILD_PROGRESS_MARK "+"
+#define BUILD_DRAFT_MARK    "=" /* whoever kills the builder removes it */
 
 _must_ int build_template(const struct paths *p, const struct spec *spec,
                           const struct engine_ops *engine, int templates_fd, int image_fd,

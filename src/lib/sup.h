@@ -41,8 +41,9 @@
  * work is done, so they share nothing and need no lock. Whoever asked and went away is not served:
  * what was under way is undone. Only one such request is under way at a time.
  *
- * Until IDENTITY_OK one deadline runs, from EXEC to its answer another, and the wall clock from
- * EXEC on: so an agent that is silent, or never says that a command runs, gains no time by it.
+ * Until IDENTITY_OK one deadline runs, for each file of a session another, from EXEC to its answer
+ * a third, and the wall clock from EXEC on: so an agent that is silent, or never says that a
+ * command runs, gains no time by it.
  */
 #pragma once
 
@@ -67,6 +68,7 @@ enum {
 	SUP_BOOT_MS = 30000,          /* to IDENTITY_OK; about 1 s as a rule */
 	SUP_RESTORE_MS = 20000,       /* the same; about 0.1 s as a rule */
 	SUP_EXEC_MS = 30000,          /* EXEC to its answer; a few ms as a rule */
+	SUP_PREPARE_MS = 30000,       /* each file before that; a few ms as a rule */
 	SUP_PORT_MS = 2000,           /* from the port's closing to the engine's end */
 	SUP_STATS_MS = 2000,          /* an agent's answer to STATS */
 	SUP_POWEROFF_EXTRA_MS = 2000, /* beyond the grace that STOP gives */
@@ -288,7 +290,9 @@ void sup_reset_orphans(struct sup *s); /* streams whose command went away */
 /* sup_agent.c */
 void sup_agent_readable(struct sup *s);
 void sup_agent_frames(struct sup *s); /* goes on where it paused, or was choked */
-void sup_start_main(struct sup *s);   /* if all it waits for is there */
+/* Of a session: a file is on its way to the guest, or from it, before its command begins. */
+void sup_limit_prepare(struct sup *s);
+void sup_start_main(struct sup *s); /* if all it waits for is there */
 void sup_grant(struct sup *s, struct sup_stream *st, uint8_t channel); /* of MAIN: what is owed */
 void sup_lied(struct sup *s, const char *how); /* the agent broke a rule: the end */
 void sup_take_main(struct sup *s);             /* of a copy: its main command runs already */

@@ -365,6 +365,20 @@ static void on_control(struct sup *s, const struct wire_frame *f)
 	}
 }
 
+static void on_prepare_deadline(uv_timer_t *t)
+{
+	struct sup *s = t->data;
+
+	sup_end(s, RESULT_AGENT_SILENT, 125, "the guest did not take a file within %d s",
+	        SUP_PREPARE_MS / 1000);
+}
+
+void sup_limit_prepare(struct sup *s)
+{
+	if (s->state == SUP_READY && s->stop_grace_ms == 0) /* else it is STOP's deadline */
+		(void)uv_timer_start(&s->deadline, on_prepare_deadline, SUP_PREPARE_MS, 0);
+}
+
 /* The stream is over for the agent; its id is not used again. */
 static void on_stream_end(struct sup *s, struct sup_stream *st, const struct wire_frame *f)
 {
@@ -372,6 +386,8 @@ static void on_stream_end(struct sup *s, struct sup_stream *st, const struct wir
 	struct wire_fail fail;
 
 	st->used = false;
+	if (s->state == SUP_READY && st->kind == SUP_FILES && s->stop_grace_ms == 0)
+		(void)uv_timer_stop(&s->deadline);
 	if (st->kind == SUP_COLLECT)
 		sup_collect_result(s, st, f);
 	if (st->kind != SUP_MAIN)

@@ -125,6 +125,7 @@ static enum handled open_stream(struct sup_client *c, const struct wire_frame *f
 	}
 	st->client = c;
 	st->client_id = f->stream;
+	sup_limit_prepare(s);
 	wire_put(&s->agent->out, f->type, 0, st->agent_id, s->epoch, f->payload);
 	if (f->type == WIRE_EXEC)
 		sup_add_env(s, start);
@@ -265,7 +266,9 @@ static void stop(struct sup *s, uint32_t grace_ms)
 {
 	uint64_t wait_ms = (uint64_t)grace_ms + SUP_POWEROFF_EXTRA_MS;
 
-	if (grace_ms == 0 || s->state < SUP_READY || s->session.collecting) {
+	/* without a command there is nobody to give a grace to, and a guest is still needed */
+	if (grace_ms == 0 || s->state < SUP_READY || s->session.collecting ||
+	    s->session.lingering) {
 		sup_end(s, RESULT_STOPPED, 137, "%s", "");
 		return;
 	}

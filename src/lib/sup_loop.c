@@ -517,7 +517,9 @@ int sup_open_loop(struct sup *s, struct err *e)
 	init_timers(s);
 	if (s->owner && watch_new_client(s, s->owner) < 0)
 		return err_set(e, -EIO, "event loop: the caller's connection");
-	if (s->owner)
+	if (s->owner) /* what it said while a template was built is read already */
+		sup_client_frames(s->owner);
+	if (s->owner && s->state != SUP_ENDING && !s->owner->paused)
 		sup_client_readable(s->owner);
 	sup_watch_agent(s);
 	return 0;

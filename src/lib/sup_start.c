@@ -41,12 +41,31 @@ static bool owner_gone(const struct sup *s)
 	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
 }
 
+static const char hex_digits[] = "0123456789abcdef";
+
 /* What berm-template says: lines to pass on, then perhaps why it failed (build.h). */
 struct report {
 	int fd;
 	char text[ERR_TEXT_MAX];
 	size_t len;
+	char draft[SAVED_NAME_MAX]; /* what it makes, or "" */
 };
+
+/* Of whoever read a guest's frames: taken for no other name than a draft's. */
+static void take_draft(struct report *rep, const char *name)
+{
+	static const char head[] = ".tmp-";
+	size_t n = sizeof(head) - 1;
+
+	if (strncmp(name, head, n) == 0 && name[n] && !name[n + strspn(name + n, hex_digits)] &&
+	    strlen(name) < sizeof(rep->draft))
+		memcpy(rep->draft, name, strlen(name) + 1);
+}
+
+static bool is_news(const struct report *rep)
+{
+	return rep->text[0] == BUILD_PROGRESS_MARK[0] || rep->text[0] == BUILD_DRAFT_MARK[0];
+}
 
 static void read_report(struct sup *s, struct report *rep)
 {
@@ -57,24 +76,40 @@ static void read_report(struct sup *s, struct report *rep)
 		return;
 	rep->len += (size_t)n;
 	rep->text[rep->len] = '\0';
-	while (rep->text[0] == BUILD_PROGRESS_MARK[0] && (end = strchr(rep->text, '\n'))) {
+	while (is_news(rep) && (end = strchr(rep->text, '\n'))) {
 		*end = '\0';
-		progress(s, rep->text + 1);
+		if (rep->text[0] == BUILD_PROGRESS_MARK[0])
+			progress(s, rep->text + 1);
+		else
+			take_draft(rep, rep->text + 1);
 		rep->len -= (size_t)(end + 1 - rep->text);
 		memmove(rep->text, end + 1, rep->len + 1);
 	}
 }
 
-/* Waits for the builder; gives up when the caller goes away. */
+/* Is STOP among what the caller sent? All of it stays where it is, for the loop. */
+static bool asks_to_stop(const struct link *l)
+{
+	struct span in = span_of(l->in + l->in_at, l->in_len - l->in_at);
+	struct wire_frame f;
+
+	while (wire_parse_frame(&in, WIRE_FROM_COMMAND, &f) == 0)
+		if (f.type == WIRE_STOP)
+			return true;
+	return false;
+}
+
+/* Waits for the builder; gives up when the caller goes away, or says STOP. */
 static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct report *rep, struct err *e)
 {
 	uint64_t deadline = clock_mono_ms() + SUP_BUILD_MS;
+	int owner_fd = s->owner ? s->owner->link->fd : -1;
 	int r = -ETIMEDOUT;
 
 	while (clock_mono_ms() < deadline) {
 		struct pollfd p[3] = {
 			{ .fd = pidfd, .events = POLLIN },
-			{ .fd = s->spec.detach || !s->owner ? -1 : s->owner->link->fd },
+			{ .fd = owner_fd, .events = POLLIN },
 			{ .fd = rep->fd, .events = POLLIN },
 		};
 
@@ -86,7 +121,13 @@ static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct report *rep,
 			r = 0;
 			break;
 		}
-		if (owner_gone(s)) {
+		if (s->owner && p[1].revents) {
+			int got = link_read(s->owner->link);
+
+			if (got < 0 && got != -EAGAIN)
+				owner_fd = -1; /* what is there says all */
+		}
+		if (owner_gone(s) || (s->owner && asks_to_stop(s->owner->link))) {
 			r = -ECANCELED;
 			break;
 		}
@@ -96,7 +137,7 @@ static int wait_builder(struct sup *s, pid_t pid, int pidfd, struct report *rep,
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	if (r == -ECANCELED)
-		return err_set(e, r, "the caller is gone");
+		return err_set(e, r, "it was told to end while its template was prepared");
 	if (r < 0)
 		return err_set(e, r, "the template was not built in %d min", SUP_BUILD_MS / 60000);
 	return 0;
@@ -125,6 +166,14 @@ static int run_builder(struct sup *s, const char *what, int report_fd, struct re
 	return r;
 }
 
+/* Of a builder that was killed, by us or by another: as large as the guest's memory. */
+static void remove_draft(struct sup *s, struct report *rep)
+{
+	read_report(s, rep);
+	if (*rep->draft)
+		(void)fd_remove_tree(s->templates_fd, rep->draft, NULL);
+}
+
 static int build(struct sup *s, struct err *e)
 {
 	_own_fd_ int report_read = -1;
@@ -139,16 +188,19 @@ static int build(struct sup *s, struct err *e)
 	report_write = fds[1];
 	progress(s, "preparing a template for this image and size (first start only)");
 	r = run_builder(s, NULL, report_write, &rep, e);
+	remove_draft(s, &rep); /* if it is still there */
 	if (r < 0)
 		return r;
-	read_report(s, &rep);
 	if (rep.len > 0)
 		return err_set(e, -EIO, "prepare a template: %s", rep.text);
 	if (!s->engine->touched)
 		return 0;
 	/* a template that knows nothing of its guests serves them as well, only slower */
-	r = run_builder(s, "learn", report_write, &rep, NULL);
-	return r == -ECANCELED ? err_set(e, r, "the caller is gone") : 0;
+	r = run_builder(s, "learn", report_write, &rep, e);
+	if (r == -ECANCELED)
+		return r;
+	err_clear(e);
+	return 0;
 }
 
 /* Opens the template, having it built first where there is none. */

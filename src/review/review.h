@@ -118,9 +118,10 @@ struct review;
 
 /*
  * Ends an interrupted apply first (apply_recover(); *ret_recovered, which may be NULL, says how).
- * -EBADMSG, -E2BIG: the proposal was refused, with the reason; -ECANCELED: the jailed job crashed;
- * -ESTALE: the workspace is another directory than the one that was packed; else what compare says.
- * Nothing of the session is lost by any of them.
+ * -EPROTO: what the guest sent is no proposal, and why; -E2BIG: one that is refused; -EBADMSG: a
+ * file of the session's is damaged; -ECANCELED: the jailed job crashed; -ESTALE: the workspace is
+ * another directory than the one that was packed; else what compare says. Nothing of the session is
+ * lost by any of them.
  */
 _must_ int review_open(const struct review_on *on, struct review **ret,
                        enum apply_recovered *ret_recovered, struct err *e);

@@ -49,6 +49,8 @@ static int make_index(struct review *r, struct err *e)
 		r->on.progress(r->on.progress_arg, "reading the proposal", 0, 0);
 	u.index_fd = fd;
 	got = proposal_unpack(&u, e);
+	if (got == -EBADMSG) /* apart from files of our own that are damaged */
+		got = e->code = -EPROTO;
 	if (got == 0 && fsync(fd) < 0)
 		got = err_sys(e, "sync the index of the proposal");
 	if (got == 0 && renameat(dir, index_part, dir, index_name) < 0)

@@ -3,6 +3,7 @@
 test_sup_agent.py tells the same lies to a supervisor without a guest, and many more; here they come
 through QEMU and the console port."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -154,3 +155,108 @@ def test_silent_one_can_be_interrupted(hostile):
     code, _, _ = finish(proc, 15)
     assert code == 143
     assert watch.seconds() < 5
+
+
+# A session's agent runs its command, which succeeds; what it does when it is asked for the work, and
+# a word of why there is none.
+AT_THE_END = [
+    ("end-size-huge", "which is over"),
+    ("end-size-twice", "SIZE out of place"),
+    ("end-size-late", "SIZE out of place"),
+    ("end-size-cut", "no frame"),
+    ("end-silent", "too little"),
+    ("end-half", "too little"),
+    ("end-drip", "too little"),
+    ("end-flood", "over 1 MiB"),
+    ("end-success-early", "before all was sent"),
+    ("end-unknown", "no frame"),
+    ("end-hosts-frame", "no frame"),
+    ("end-version", "HELLO"),
+    ("end-exec-answer", "EXEC_OK"),
+    ("end-exit-again", "never started"),
+    ("end-two-channels", "two channels"),
+    ("end-epoch", "epoch"),
+    ("end-dies", ""),
+]
+DRIVE = os.path.join(bermtest.TOP, "build", "main", "tests", "integration", "sup", "session_drive")
+
+
+class Session:
+    """A session of a lying agent, driven with limits that nobody has to wait for."""
+
+    def __init__(self, berm, tmp_path):
+        self.berm = berm
+        self.tree = tmp_path / "tree"
+        self.tree.mkdir()
+        (self.tree / "a.txt").write_bytes(b"hello\n")
+
+    def drive(self, *args, timeout=60):
+        head = [DRIVE, self.berm.path, self.berm.state_dir]
+        return subprocess.run([*head, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=bermtest.stretched(timeout), check=False)
+
+    def run(self, session):
+        values = ["cold=1", "memory_mib=192", "disk_mib=64", "collect_ms=2000", "collect_bytes=1048576"]
+        return self.drive("run", session, "busybox", *values, "--", "true")
+
+    def code(self):
+        args = ["--cold", "--image", "busybox", "--memory", "192MiB", "--disk", "64MiB", "--task", "x"]
+        env = {"HOME": os.path.dirname(self.tree), "XDG_CONFIG_HOME": ""}
+        return self.berm.run("code", *args, "--", "true", cwd=self.tree, env=env)
+
+    def info(self, session):
+        return json.loads(self.drive("show", session).stdout)
+
+    def names(self, session):
+        return os.listdir(os.path.join(self.berm.state_dir, "sessions", session))
+
+    def listed(self):
+        return {s["id"]: s["state"] for s in self.berm.json("sessions", "--json")}
+
+
+@pytest.mark.parametrize("how, word", AT_THE_END, ids=[how for how, _ in AT_THE_END])
+def test_t19_at_the_end_of_a_session(hostile, tmp_path, how, word):
+    """No lie makes work of what is none: it stays on its disk, and says why."""
+    s = Session(hostile(how), tmp_path)
+    session = s.drive("new", str(s.tree), "/workspace", str(s.tree)).stdout.strip()
+    watch = Stopwatch()
+    with Peak(s.berm) as peak:
+        got = s.run(session)
+    assert watch.seconds() < SECONDS_MAX
+    end = json.loads(got.stderr.splitlines()[-1])
+    assert (end["reason"], end["exit_code"]) == ("exited", 0), end
+    assert word in end["message"] and session in end["message"], end
+    info = s.info(session)
+    assert info["state"] == "uncollected" and word in info["why"], info
+    assert "scratch.img" in s.names(session) and not set(s.names(session)) & {"spool.tar", "spool.part"}
+    assert 0 < peak.kib < SUPERVISOR_KIB_MAX
+    assert s.listed() == {session: "uncollected"}
+    s.berm.ok("discard", session, "--yes")
+
+
+@pytest.mark.parametrize("how", ["end-size-small", "end-size-large", "end-no-size", "end-nothing", "end-reconnects"])
+def test_t19_work_that_is_none(hostile, stage, tmp_path, how):
+    """All frames are right and what is in them is no work: a guest of our own reads the disk then."""
+    s = Session(hostile(how), tmp_path)
+    got = s.code()
+    session, = s.listed()
+    assert got.returncode == 3, (got.returncode, got.stderr)
+    why, = [line for line in got.stderr.splitlines() if "refused" in line]
+    assert session in why, why
+    assert s.listed() == {session: "uncollected"} and "scratch.img" in s.names(session)
+    honest = sandboxes.Berm(s.berm.state_dir, stage)
+    got = honest.run("review", session, "--list")
+    # nothing was ever written to that disk: so says the one that reads it
+    assert got.returncode != 0 and len(got.stderr.strip().splitlines()) <= 2, got.stderr
+    assert s.listed() == {session: "uncollected"}
+    s.berm.ok("discard", session, "--yes")
+
+
+def test_t19_mute_before_the_command(hostile, tmp_path):
+    """It is up, and takes no file that its command needs: nothing ran, so nothing is kept."""
+    s = Session(hostile("end-mute"), tmp_path)
+    watch = Stopwatch()
+    got = s.code()
+    assert got.returncode == 125 and "did not take a file" in got.stderr, got.stderr
+    assert watch.seconds() < 2 * SECONDS_MAX
+    assert s.listed() == {}

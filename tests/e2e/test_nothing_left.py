@@ -153,6 +153,25 @@ def test_killed_while_a_template_is_built(fresh_berm, stage, rootfs, who, moment
     assert berm.ok("run", "--warm", "sleep 1", "busybox", "echo", "y") == "y\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", [0.0, 0.3, 1.5])
+def test_interrupted_while_a_template_is_built(fresh_berm, stage, rootfs, number, moment):
+    """What was under way is gone at once, without another berm command."""
+    import images
+
+    berm = fresh_berm
+    images.import_image(berm, rootfs, "busybox")
+    templates = os.path.join(berm.state_dir, "templates")
+    proc = berm.start("run", "--warm", "sleep 30", "busybox", "echo", "x")
+    wait_for("a draft", lambda: os.path.isdir(templates) and [n for n in os.listdir(templates) if "tmp" in n], 10)
+    time.sleep(stretched(moment))
+    kill(proc.pid, number)
+    code, _, err = finish(proc, 30)
+    assert code == 128 + number and err.count(b"\n") <= 1, (code, err)
+    wait_for("all processes ended", lambda: not berm.alive(), SETTLE_SECONDS)
+    assert [n for n in os.listdir(templates) if not n.endswith(".lock")] == []
+
+
 def test_detached_sandbox_outlives_its_caller(berm, bb):
     with berm.detached(bb, "sleep", "300") as sandbox:
         assert [s["id"] for s in berm.json("ps", "--json")] == [sandbox]

@@ -1,8 +1,9 @@
 /*
  * The supervisor between an agent and its commands, all three of them the fuzzer's.
  *
- * Shape     the first byte's bits are the spec's, then steps: u8 op (low nibble what, high nibble
- *           which command), and its arguments, see step()
+ * Shape     the first byte's bits are the spec's; if the second is SESSION it has a workspace, and
+ *           the third byte's bits are the session's, see begin_session(); then steps: u8 op (low
+ *           nibble what, high nibble which command), and its arguments, see step()
  * Claims    after every step all credit is within its window, all buffers within their bounds, no
  *           stream belongs to a connection that was dropped, one connection at most has the input;
  *           what each command is sent are whole frames that a supervisor may send, END the last of
@@ -10,6 +11,10 @@
  *
  *           while the guest is held HOLD is the last thing that it was sent; a request that is over
  *           leaves no draft, and the end leaves none
+ *
+ *           of a session: what is spooled is what came, within its bound; at the end there is a
+ *           sealed spool.tar of the length that session.json says, and only if the agent sent the
+ *           end of its work and success, or the guest's disk is there and session.json says why
  *
  * There is no engine process: its pidfd and log are a pipe that stays silent, its pid -1, and what
  * stops and saves it says yes, or no if the first byte says so. The state directory holds snapshots
@@ -32,7 +37,14 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-enum { PEERS = 4, STEPS_MAX = 400, FILL_MAX = WIRE_DATA_MAX + 2, READ_MAX = 1 << 20 };
+enum {
+	PEERS = 4,
+	STEPS_MAX = 400,
+	FILL_MAX = WIRE_DATA_MAX + 2,
+	READ_MAX = 1 << 20,
+	SESSION = 0xfc,
+	COLLECT_BYTES = 100000,
+};
 
 struct peer {
 	int fd; /* -1: closed, or not yet connected */
@@ -47,6 +59,8 @@ struct bench {
 	socklen_t at_len;
 	int agent_fd, silent_fd;
 	bool engine_fails;
+	int session_fd;           /* its directory, or -1: this is no session */
+	bool eof, succeeded;      /* frames of the agent: it may have said that its work is whole */
 	struct peer peers[PEERS]; /* 0 is the one that started the sandbox */
 };
 
@@ -173,11 +187,60 @@ static void check_hold(const struct sup *s)
 	       (s->op.client->used && !uv_is_closing((uv_handle_t *)&s->op.client->poll)));
 }
 
+static bool session_has(int fd, const char *name, struct stat *ret)
+{
+	return fstatat(fd, name, ret, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void check_collect(const struct sup *s)
+{
+	const struct sup_session *se = &s->session;
+	int streams = 0;
+	struct stat st;
+
+	for (size_t i = 0; i < SUP_STREAMS_MAX; i++)
+		streams += s->streams[i].used && s->streams[i].kind == SUP_COLLECT;
+	assert(streams <= (se->collecting ? 1 : 0));
+	assert(se->bytes == 0 || se->collecting);
+	assert(se->bytes <= s->spec.collect_bytes);
+	if (!se->collecting || s->state == SUP_ENDING)
+		return;
+	assert(fstat(se->spool_fd, &st) == 0 && (uint64_t)st.st_size == se->bytes);
+	assert(uv_is_active((const uv_handle_t *)&s->deadline)); /* whatever it does, it ends */
+}
+
+/* After the end: session.json against what is there. */
+static void check_session(const struct bench *b, const struct spec *spec)
+{
+	static struct work_session_info info;
+	_own_free_ char *text = NULL;
+	struct stat st;
+	size_t len;
+
+	if (fd_read_file(b->session_fd, "session.json", SESSION_JSON_MAX, &text, &len, NULL) < 0 ||
+	    work_session_parse_json(span_of(text, len), &info, NULL) < 0)
+		abort();
+	assert(!session_has(b->session_fd, "rescue.img", &st) && info.expect_bytes == 0);
+	assert((info.state == SESSION_SPOOLED) == session_has(b->session_fd, "spool.tar", &st));
+	if (info.state == SESSION_SPOOLED) {
+		assert((st.st_mode & 0777) == 0400 && (uint64_t)st.st_size == info.spool_bytes);
+		assert(info.spool_bytes <= spec->collect_bytes && b->eof && b->succeeded);
+		return;
+	}
+	assert(!session_has(b->session_fd, "spool.part", &st) || S_ISDIR(st.st_mode));
+	if (info.state == SESSION_PACKED)
+		assert(!spec->rescue && !session_has(b->session_fd, "scratch.img", &st));
+	else
+		assert(info.state == SESSION_UNCOLLECTED && *info.why &&
+		       session_has(b->session_fd, "scratch.img", &st));
+}
+
 static void check(const struct sup *s)
 {
 	int inputs = 0;
 
 	check_hold(s);
+	check_collect(s);
 	check_link(s->agent);
 	for (size_t i = 0; i < SUP_STREAMS_MAX; i++)
 		if (s->streams[i].used)
@@ -263,6 +326,10 @@ static void send_frame(struct span *in, int fd, uint32_t epoch)
 	memcpy(payload, given.at, given.len);
 	buf_init(&out, storage, sizeof(storage));
 	wire_put(&out, type, channel, stream, epoch, span_of(payload, len));
+	if (fd == bench.agent_fd) {
+		bench.eof |= type == WIRE_EOF;
+		bench.succeeded |= type == WIRE_RESULT;
+	}
 	send_all(fd, out.at, out.len);
 }
 
@@ -271,8 +338,11 @@ static void send_bytes(struct span *in, int fd)
 	struct span given;
 	uint8_t len;
 
-	if (take_u8(in, &len) && take_span(in, len < in->len ? len : in->len, &given))
-		send_all(fd, given.at, given.len);
+	if (!take_u8(in, &len) || !take_span(in, len < in->len ? len : in->len, &given))
+		return;
+	if (fd == bench.agent_fd)
+		bench.eof = bench.succeeded = true; /* whatever these are */
+	send_all(fd, given.at, given.len);
 }
 
 static void close_fd(int *fd)
@@ -370,8 +440,59 @@ static void make_listener(struct bench *b)
 	b->s->listen_fd = fd;
 }
 
-static void begin(struct bench *b, uint8_t flags)
+static void make_file(int dir_fd, const char *name)
 {
+	_own_fd_ int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		abort();
+}
+
+/* As sup_open_session() leaves it, but for the locks: nobody else is there. */
+static void begin_session(struct bench *b, uint8_t flags)
+{
+	static const char id[] = "0123456789ab";
+	struct sup *s = b->s;
+	struct work_session *rec = &s->session.rec;
+
+	if (mkdirat(state_fd, id, 0700) < 0)
+		abort();
+	b->session_fd = openat(state_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	rec->dir_fd = openat(state_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (b->session_fd < 0 || rec->dir_fd < 0)
+		abort();
+	make_file(b->session_fd, "scratch.img");
+	s->spec.workspace = "/workspace";
+	s->spec.rescue = flags & 1;
+	s->spec.linger = flags & 2;
+	s->spec.collect_ms = flags & 4 ? 0 : UINT32_MAX;
+	s->spec.collect_bytes = flags & 8 ? COLLECT_BYTES : UINT64_C(1) << 30;
+	if (s->spec.rescue)
+		make_file(b->session_fd, "rescue.img");
+	if (flags & 16 && mkdirat(b->session_fd, "spool.part", 0700) < 0)
+		abort();
+	memcpy(rec->info.id, id, sizeof(id));
+	(void)snprintf(rec->info.root, sizeof(rec->info.root), "/root");
+	(void)snprintf(rec->info.mount, sizeof(rec->info.mount), "/workspace");
+	rec->info.state = s->spec.rescue ? SESSION_COLLECTING : SESSION_RUNNING;
+	if (work_session_save(rec, NULL) < 0)
+		abort();
+}
+
+static void end_session(struct bench *b, const struct spec *spec)
+{
+	if (b->session_fd < 0)
+		return;
+	check_session(b, spec);
+	close_fd(&b->session_fd);
+	if (fd_remove_tree(state_fd, "0123456789ab", NULL) < 0)
+		abort();
+}
+
+static void begin(struct bench *b, uint8_t flags, struct span *in)
+{
+	uint8_t session;
+
 	static const char *const argv[] = { "true", NULL };
 	static const char *const envp[] = { NULL };
 	struct sup *s = b->s;
@@ -430,6 +551,10 @@ static void begin(struct bench *b, uint8_t flags)
 		sup_take_main(s);
 	}
 	b->engine_fails = flags & 128;
+	sup_session_init(s);
+	if (!(flags & 32) && in->len > 1 && in->at[0] == SESSION && take_u8(in, &session) &&
+	    take_u8(in, &session))
+		begin_session(b, session);
 	if (!s->owner || sup_open_loop(s, &e) < 0)
 		abort();
 }
@@ -438,8 +563,12 @@ static void finish(struct bench *b)
 {
 	struct sup *s = b->s;
 
-	sup_end(s, RESULT_INTERRUPTED, 137, "%s", "");
-	check(s);
+	/* of a session the first lets it linger, the second has its work fetched, the third ends */
+	for (int i = 0; i < 3 && s->state != SUP_ENDING; i++) {
+		sup_end(s, RESULT_INTERRUPTED, 137, "%s", "");
+		check(s);
+	}
+	assert(s->state == SUP_ENDING);
 	for (int i = 0; i < PEERS; i++) {
 		peer_read(&b->peers[i], READ_MAX);
 		close_fd(&b->peers[i].fd);
@@ -450,6 +579,7 @@ static void finish(struct bench *b)
 	for (size_t i = 0; i < SUP_CLIENTS_MAX; i++)
 		assert(!s->clients[i].used && !s->clients[i].link);
 	assert(!s->owner);
+	end_session(b, &s->spec);
 	assert(s->op.type == 0 && drafts() == 0);
 	close_fd(&s->op.save.folder_fd);
 	close_fd(&s->scratch_fd);
@@ -476,7 +606,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	for (int i = 0; i < PEERS; i++)
 		b->peers[i] = (struct peer){ .fd = -1 };
-	begin(b, op);
+	b->session_fd = -1;
+	b->eof = b->succeeded = false;
+	begin(b, op, &in);
 	for (int i = 0; i < STEPS_MAX && take_u8(&in, &op); i++) {
 		step(b, op, &in);
 		(void)uv_run(&b->s->loop, UV_RUN_NOWAIT);
