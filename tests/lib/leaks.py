@@ -61,6 +61,25 @@ def processes(state_dir, libexec):
     return found
 
 
+def picture(pids):
+    """What these processes do, a line each, for a test that waited for them in vain."""
+    lines = ["  PID  PPID STATE COMM WCHAN CMDLINE"]
+    for pid in sorted(pids):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+                head, _, rest = f.read().rpartition(")")
+            with open(f"/proc/{pid}/wchan", encoding="utf-8") as f:
+                wchan = f.read()
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                cmdline = f.read(300).replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError as why:
+            lines.append(f"{pid:5} {why}")
+            continue
+        state, ppid = rest.split()[:2]
+        lines.append(f"{pid:5} {ppid:>5} {state} {head.partition('(')[2]} {wchan} {cmdline}")
+    return "\n".join(lines)
+
+
 def zombies():
     """Children of this process that nobody waited for, or that were handed to it."""
     found = []

@@ -109,14 +109,21 @@ class Berm(bermtest.Berm):
         super().clean_up()
 
 
+def around(pid):
+    """Itself, and every process of this user's that runs one of berm's programs."""
+    named = {int(p) for p in os.listdir("/proc") if p.isdigit() and leaks.is_ours_by_name(p)}
+    return named | {pid}
+
+
 def finish(proc, seconds):
     """Ends a Popen of berm's within that time: (exit code, stdout, stderr)."""
     try:
         out, err = proc.communicate(timeout=stretched(seconds))
     except subprocess.TimeoutExpired:
+        seen = leaks.picture(around(proc.pid))
         proc.kill()
         out, err = proc.communicate()
-        raise AssertionError(f"still running after its {seconds} s\n{out!r}\n{err!r}") from None
+        raise AssertionError(f"still running after its {seconds} s\n{out!r}\n{err!r}\n{seen}") from None
     return proc.returncode, out, err
 
 
