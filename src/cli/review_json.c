@@ -231,7 +231,7 @@ static void put_change(struct page *p, size_t i, bool first)
 	           review_choice_word(item->choice), yes_or_no(item->flags & RV_DECIDABLE),
 	           yes_or_no(item->flags & RV_DONE), yes_or_no(item->flags & RV_REDECIDE),
 	           yes_or_no(item->flags & RV_NEEDS), c->result_mode);
-	put_text(p, "reason", item->reason);
+	put_text(p, "reason", review_reason(item));
 	put_side(p, i, "base", REVIEW_BASE, &c->base);
 	put_side(p, i, "host", REVIEW_HOST, &c->host);
 	put_side(p, i, "guest", REVIEW_GUEST, &c->guest);

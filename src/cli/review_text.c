@@ -321,9 +321,9 @@ static void put_title(const struct page *p, const struct review_item *item)
 		(void)fputs(" [undecided again: it changed since it was decided]", stdout);
 	else if (item->flags & RV_DECIDABLE)
 		(void)printf(" [%s]", review_choice_word(item->choice));
-	if (item->reason) {
+	if (review_reason(item)) {
 		(void)fputs(": ", stdout);
-		review_text_put(stdout, span_str(item->reason));
+		review_text_put(stdout, span_str(review_reason(item)));
 	}
 	(void)putchar('\n');
 }
@@ -675,6 +675,12 @@ static void put_counts(const struct review_totals *t, FILE *f)
 	(void)fputs(*gap == ',' ? ")" : "", f);
 }
 
+static void put_count(uint64_t count, const char *word, FILE *f)
+{
+	if (count > 0)
+		(void)fprintf(f, ", %llu %s", (unsigned long long)count, word);
+}
+
 void review_text_counts(const struct review_opened *o, FILE *f)
 {
 	struct review_totals t;
@@ -686,16 +692,16 @@ void review_text_counts(const struct review_opened *o, FILE *f)
 	} else {
 		(void)fprintf(f, "%llu undecided", (unsigned long long)t.undecided);
 		put_counts(&t, f);
-		(void)fprintf(f, ", %llu accepted, %llu rejected, %llu done",
-		              (unsigned long long)t.accepted, (unsigned long long)t.rejected,
-		              (unsigned long long)t.done);
+		put_count(t.accepted, "accepted", f);
+		put_count(t.rejected, "rejected", f);
+		put_count(t.done, "applied", f);
 	}
+	(void)putc('\n', f);
 	if (t.per_section[REVIEW_OUT] > t.out_git)
-		(void)fprintf(f, "; %llu do not come back (berm diff tells why)",
+		(void)fprintf(f, "%llu more do not come back: berm diff tells why\n",
 		              (unsigned long long)(t.per_section[REVIEW_OUT] - t.out_git));
 	if (t.out_git > 0)
-		(void)fprintf(f, "; %llu " REVIEW_GIT_WORDS, (unsigned long long)t.out_git);
-	(void)putc('\n', f);
+		(void)fprintf(f, "%llu " REVIEW_GIT_WORDS "\n", (unsigned long long)t.out_git);
 }
 
 void review_text_summary(const struct review_opened *o, FILE *f)
@@ -713,9 +719,7 @@ void review_text_summary(const struct review_opened *o, FILE *f)
 	review_totals(o->review, &t);
 	review_text_counts(o, f);
 	if (t.undecided > 0)
-		(void)fprintf(
-			f, "next: berm review %s, or berm diff %s; berm discard %s gives it up\n",
-			id, id, id);
+		(void)fprintf(f, "next: berm review %s (diff shows it, discard gives it up)\n", id);
 	else if (t.accepted > 0)
 		(void)fprintf(f, "next: berm apply %s\n", id);
 }

@@ -278,7 +278,7 @@ static int say_end(const struct review_opened *o, struct err *e)
 	if (n.undecided > 0)
 		buf_printf(&b, ", %llu undecided", (unsigned long long)n.undecided);
 	if (n.accepted > 0 || n.undecided > 0)
-		buf_printf(&b, "; go on with: berm review %s", o->s.info.id);
+		buf_printf(&b, "\ngo on with: berm review %s", o->s.info.id);
 	buf_put_str(&b, "\n");
 	return cli_out(b.at, b.len, e);
 }

@@ -47,7 +47,8 @@ static void put_sections(const struct tui *t, struct buf *b)
 		buf_printf(b, "  %s: %" PRIu64 " accepted",
 		           review_section_title((enum review_section)s), taken);
 		if (undecided > 0)
-			buf_printf(b, ", %" PRIu64 " stay undecided", undecided);
+			buf_printf(b, ", %" PRIu64 " stay%s undecided", undecided,
+			           undecided == 1 ? "s" : "");
 		buf_put_str(b, "\n");
 	}
 }
@@ -94,9 +95,9 @@ void tui_apply_ask(struct tui *t)
 	put_sections(t, &b);
 	if (t->header.commits > 0)
 		buf_printf(&b,
-		           "  %" PRIu64
-		           " commits come to refs/berm/%s/ (o in the list shows them)\n",
-		           t->header.commits, t->o->s.info.id);
+		           "  %" PRIu64 " commit%s to refs/berm/%s/ (o in the list shows them)\n",
+		           t->header.commits, t->header.commits == 1 ? " comes" : "s come",
+		           t->o->s.info.id);
 	buf_put_str(&b, "\n");
 	put_taken(t, &b);
 	tui_page_show(t, room, &b, "");

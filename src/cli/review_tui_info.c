@@ -95,9 +95,9 @@ void tui_info_put(struct tui *t, uint32_t item, struct buf *out)
 	}
 	buf_printf(out, "\n  %s: ", review_section_title((enum review_section)it->section));
 	buf_put_str(out, review_section_about((enum review_section)it->section));
-	if (it->reason) {
+	if (review_reason(it)) {
 		buf_put_str(out, "\n  ");
-		buf_put_escaped(out, span_str(it->reason));
+		buf_put_escaped(out, span_str(review_reason(it)));
 	}
 	if (c->identity.nlink > 1 && c->host.exists && c->host.kind == WORK_FILE)
 		buf_printf(out, "\n  your file has %u names (hard links)", c->identity.nlink);

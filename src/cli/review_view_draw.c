@@ -173,9 +173,9 @@ static void put_behind(struct view_pen *p, const struct review_item *it)
 		view_pen_put(p, "  now at ");
 		view_pen_text(p, c->hint);
 	}
-	if (it->reason) {
+	if (review_reason(it)) {
 		view_pen_put(p, "  ");
-		view_pen_put(p, it->reason);
+		view_pen_put(p, review_reason(it));
 	}
 }
 

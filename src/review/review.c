@@ -9,8 +9,7 @@ struct section_words {
 
 static const struct section_words words[REVIEW_SECTIONS] = {
 	[REVIEW_X0] = { "X0", "runs by itself",
-	                "Your shell, editor, git or agent would run these without asking. They are "
-	                "taken one by one, with the path typed." },
+	                "Something runs these unasked. Each is accepted by typing its path." },
 	[REVIEW_X1] = { "X1", "runs when you build, test, install or commit",
 	                "An ordinary command would run these, as you." },
 	[REVIEW_X2] = { "X2", "runs in continuous integration",
@@ -18,8 +17,7 @@ static const struct section_words words[REVIEW_SECTIONS] = {
 	[REVIEW_X3] = { "X3", "newly executable",
 	                "These became programs, scripts, archives, or links to elsewhere." },
 	[REVIEW_CONFLICTS] = { "conflicts", "changed here as well",
-	                       "You and the agent changed the same. Yours stays unless you say "
-	                       "otherwise, one by one." },
+	                       "Both of you changed these. Yours stay unless you accept the agent's." },
 	[REVIEW_X4] = { "X4", "steers an agent or editor",
 	                "Agents and editors outside would take these for instructions." },
 	[REVIEW_PLAIN] = { "plain", "plain changes", "Nothing runs these by itself." },
@@ -44,6 +42,18 @@ const char *review_section_title(enum review_section s)
 const char *review_section_about(enum review_section s)
 {
 	return (unsigned)s < REVIEW_SECTIONS ? words[s].about : "";
+}
+
+const char *review_reason(const struct review_item *it)
+{
+	const struct change *c = it->change;
+	bool hosts = it->class == CLASS_PLAIN &&
+	             (c->state == CHANGE_CONFLICT || c->state == CHANGE_BOTH);
+
+	/* the host's file is the result of the apply now, and no edit of the user's */
+	if (hosts && (it->flags & RV_DONE) && it->choice != REVIEW_REJECT)
+		return NULL;
+	return it->reason;
 }
 
 void review_free(struct review *r)

@@ -96,6 +96,9 @@ struct review_item {
 	uint32_t hunk_count;
 };
 
+/* The reason as it is shown, or NULL: once the item is applied, none of the host's own edits. */
+const char *review_reason(const struct review_item *it);
+
 struct review_on {
 	int session_fd; /* borrowed: the session's directory; its lock is held by the caller */
 	int root_fd;    /* the workspace on the host; borrowed */

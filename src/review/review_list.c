@@ -81,8 +81,7 @@ static void say_empty(struct review *r)
 		if (dir && c->op == CHANGE_ADD && it->class == CLASS_PLAIN && it->reason == NULL &&
 		    classed != NULL && wpath_beneath(c->path, classed->path, NULL) &&
 		    (plain == NULL || !wpath_beneath(c->path, plain->path, NULL)))
-			it->reason = "empty until what is in it is accepted, which is decided on "
-				     "by itself";
+			it->reason = "empty until what is in it is accepted";
 		if (it->class != CLASS_PLAIN)
 			classed = c;
 		else if (!dir && c->op != CHANGE_DELETE)
@@ -138,7 +137,7 @@ static int take_line(void *arg, const struct decision *d, struct span path, stru
 	size_t i = review_find_side(r, path, d->gone);
 	struct review_item *it;
 	struct review_more *more;
-	bool same;
+	bool same, decided = d->choice != DECISION_UNDECIDED; /* as what was undone is not */
 
 	if (i == SIZE_MAX) /* the host has made it go away; it may come again */
 		return 0;
@@ -148,7 +147,7 @@ static int take_line(void *arg, const struct decision *d, struct span path, stru
 	it->choice = same ? d->choice : REVIEW_UNDECIDED;
 	it->flags &= (uint8_t) ~(RV_REDECIDE | RV_DONE | RV_CONSENT_LINKS);
 	it->flags |= (uint8_t)((d->done ? RV_DONE : 0) | (d->links ? RV_CONSENT_LINKS : 0) |
-	                       (d->back || !same ? RV_REDECIDE : 0));
+	                       (d->back || (!same && decided) ? RV_REDECIDE : 0));
 	more->stale = same || memcmp(more->what, d->what, sizeof(d->what)) != 0 ? REVIEW_UNDECIDED
 	                                                                        : d->choice;
 	more->generation = d->generation;

@@ -149,6 +149,12 @@ TEST(a_pen_stays_in_its_columns)
 	view_canvas_free(c);
 }
 
+TEST(what_a_section_is_about_fits_a_line)
+{
+	for (int s = 0; s < REVIEW_SECTIONS; s++)
+		CHECK(strlen(review_section_about((enum review_section)s)) <= 80 - 2);
+}
+
 /* --- the tree --- */
 
 static void add_plain(struct fake *f, const char *path)
