@@ -80,7 +80,9 @@ static void say_loss(struct cli *c, struct work_session *s, struct review_opened
 		if (handed)
 			return;
 		(void)fputs("would be lost: all of its work, which cannot be shown: ", f);
-		review_text_put(f, span_str(why.text));
+		/* its advice is to discard, which is what is asked about here */
+		review_text_put(f, span_str(why.code == -ESTALE ? "its directory has been replaced"
+		                                                : why.text));
 		(void)fputs("\n", f);
 		return;
 	}

@@ -38,7 +38,20 @@ static const char *state_of(const struct work_session_info *info)
 	return info->state == SESSION_NONE ? "damaged" : work_session_state_name(info->state);
 }
 
-static void put_row(struct buf *b, const struct work_session_info *info, uint64_t disk_bytes)
+/* As its user would write it: a path in the home directory begins with ~. */
+static void put_root(struct buf *b, const char *home, const char *root)
+{
+	size_t len = home ? strlen(home) : 0;
+
+	if (len > 1 && home[0] == '/' && strncmp(root, home, len) == 0 && root[len] == '/') {
+		buf_put_str(b, "~");
+		root += len;
+	}
+	buf_put_escaped(b, span_str(root));
+}
+
+static void put_row(struct buf *b, const struct cli *c, const struct work_session_info *info,
+                    uint64_t disk_bytes)
 {
 	char storage[CELL_MAX];
 	struct buf cell;
@@ -58,7 +71,10 @@ static void put_row(struct buf *b, const struct work_session_info *info, uint64_
 	buf_reset(&cell);
 	units_put_size(&cell, disk_bytes);
 	put_column(b, buf_cstr(&cell), 9);
-	buf_put_escaped(b, span_str(info->state == SESSION_NONE ? info->why : info->root));
+	if (info->state == SESSION_NONE)
+		buf_put_escaped(b, span_str(info->why));
+	else
+		put_root(b, cli_env(c, "HOME"), info->root);
 	buf_put_str(b, "\n");
 }
 
@@ -87,7 +103,7 @@ static int print_all(struct cli *c, const struct work_session_list *l, const str
 		} else if (args_has(a, OPT_QUIET)) {
 			buf_printf(&b, "%s\n", l->items[i].id);
 		} else {
-			put_row(&b, &l->items[i], l->disk_bytes[i]);
+			put_row(&b, c, &l->items[i], l->disk_bytes[i]);
 		}
 		first = false;
 		(void)fwrite(b.at, 1, b.len, stdout);

@@ -296,6 +296,13 @@ static void look_again(struct code *k, struct outcome *out, const struct work_se
 	out->said_why = k->work.info.state == SESSION_UNCOLLECTED;
 }
 
+/* A review takes the screen, and with it what the command said. */
+static void tell_exit(const struct code *k)
+{
+	if (!k->c->json && k->result.reason == RESULT_EXITED && k->command_code > 0)
+		log_info("the command exited with %d", k->command_code);
+}
+
 /* Takes k->work, and leaves in it what is known of it. */
 static void look(struct code *k, struct outcome *out)
 {
@@ -336,6 +343,7 @@ int code_end(struct code *k)
 
 	release_signals(k);
 	explain_limits(k, &out);
+	tell_exit(k);
 	if (has_work(k)) {
 		memcpy(id, k->work.info.id, sizeof(id));
 		if (k->work.info.state == SESSION_SPOOLED)

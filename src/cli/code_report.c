@@ -132,7 +132,7 @@ static int tell_git(void *arg, enum gitdir_note note, struct span path, struct s
 		buf_put_escaped(&b, text);
 	}
 	(void)fprintf(stderr, "  git, %.*s%s\n", (int)b.len, (const char *)b.at,
-	              note == GITDIR_NOTE_HISTORY ? " (--no-history leaves it out)" : "");
+	              note == GITDIR_NOTE_HISTORY ? " (not with --no-history)" : "");
 	return 0;
 }
 

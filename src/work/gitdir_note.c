@@ -26,7 +26,7 @@ const char *gitdir_note_text(enum gitdir_note n)
 {
 	switch (n) {
 	case GITDIR_NOTE_HISTORY:
-		return "enters with all its history, and whatever was ever committed";
+		return "enters with all that was ever committed";
 	case GITDIR_NOTE_NO_HISTORY:
 		return "enters without its history, as before a first commit";
 	case GITDIR_NOTE_CONFIG:

@@ -178,3 +178,8 @@ def test_while_it_is_reviewed(small, how):  # noqa: F811
         assert f"berm review {session}".encode() in term.text, term.text
     assert not small.berm.alive() and small.info(session)["state"] == "pending"
     assert (small.tree / "a.txt").read_text() == "hello\n"
+
+
+def test_a_command_that_fails_is_told(small):  # noqa: F811
+    got = small.run("mine", "--no-settings", "--", "sh", "-c", "echo x >new; exit 7")
+    assert got.returncode == 7 and "berm: the command exited with 7\n" in got.stderr, got.stderr

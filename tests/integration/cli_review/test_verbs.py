@@ -143,7 +143,7 @@ def test_v17_the_list_has_age_and_size(cli):
     assert all(x["disk_bytes"] > 0 for x in listed)
     lines = cli.run("sessions").out.splitlines()
     assert lines[1].split()[:4] == ["2123456789ab", "claude-code", "pending", "2"]
-    assert " 3 h " in lines[3] and "KiB" in lines[3] and s.cli.path in lines[3]
+    assert " 3 h " in lines[3] and "KiB" in lines[3] and "~/w0123456789ab/tree" in lines[3]
     assert cli.run("sessions", "ls", "-q").out.split() == [x["id"] for x in listed]
     assert "ls" in cli.run("sessions", "rm", code=ERROR).err
 
@@ -351,6 +351,23 @@ def test_v9_it_names_what_is_lost_and_asks(cli):
     assert cli.run("sessions", "-q").out == ""
 
 
+def test_v9_a_directory_that_was_replaced_is_no_reason_to_say_how_to_discard(cli):
+    s = standard(cli)
+    os.rename(s.tree, s.tree + ".old")
+    os.mkdir(s.tree)
+    code, _, said = on_terminal(cli, b"no\n", "discard", s.id)
+    assert code == PENDING and "its directory has been replaced" in said and "berm discard" not in said
+    assert os.path.exists(s.session)
+
+
+def test_a_workspace_is_listed_from_home_on(cli):
+    s = standard(cli)
+    assert s.tree.startswith(cli.path + "/")
+    assert cli.run("sessions").out.endswith("  ~" + s.tree[len(cli.path):] + "\n")
+    for home in ("/", "", cli.path[:-1], s.tree):
+        assert cli.run("sessions", env={"HOME": home}).out.endswith("  " + s.tree + "\n")
+
+
 # -- apply and undo -------------------------------------------------------------------------------
 
 
@@ -393,6 +410,7 @@ def test_p10_p12_a_second_apply_does_nothing_and_undo_restores(cli):
     schema.check(out)
     assert out["did"]["end"] == "done" and out["totals"]["undecided"] == 10
     assert snapshot(s.tree) == before
+    assert not [p for p, c in s.changes().items() if c["decide_again"]]  # nothing of it is decided any more
     assert "nothing of session" in s.run("undo", code=ERROR).err
     s.run("apply", "--all", code=PENDING)
     assert snapshot(s.tree) == after
