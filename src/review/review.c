@@ -24,8 +24,7 @@ static const struct section_words words[REVIEW_SECTIONS] = {
 	[REVIEW_IGNORED] = { "ignored", "ignored by git",
 	                     "Git would not list these. They come back only if you ask for them." },
 	[REVIEW_OUT] = { "out", "never comes back",
-	                 "These stay with the session, each with why. Of git's own files that is "
-	                 "usual: commits come by themselves." },
+	                 "These stay with the session, each with why; git's own files always do." },
 	[REVIEW_THERE] = { "there", "already there", "Your workspace has these already." },
 };
 
