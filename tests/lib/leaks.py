@@ -1,5 +1,6 @@
 """What a test left behind on the host: compared with what was there when it began."""
 
+import contextlib
 import ctypes
 import os
 import stat
@@ -39,6 +40,16 @@ def is_ours_by_name(pid):
         return False
 
 
+def links(paths):
+    """Where they lead. One that is gone meanwhile, as the files of a busy process are, is left out by itself: its
+    process must not be missed for it."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(path))
+    return found
+
+
 def processes(state_dir, libexec):
     """{pid: why}: whoever holds a file of the state directory, deleted or not, or runs from libexec."""
     found = {}
@@ -48,8 +59,8 @@ def processes(state_dir, libexec):
             continue
         try:
             exe = os.readlink(f"/proc/{pid}/exe")
-            fds = [f"/proc/{pid}/fd/{n}" for n in os.listdir(f"/proc/{pid}/fd")]
-            held = [os.readlink(p) for p in [*fds, f"/proc/{pid}/cwd"]]
+            held = links([f"/proc/{pid}/fd/{n}" for n in os.listdir(f"/proc/{pid}/fd")])
+            held.append(os.readlink(f"/proc/{pid}/cwd"))
         except OSError:
             # it ended, is a zombie, or is closed to us
             if os.geteuid() != 0 and is_ours_by_name(pid):
