@@ -238,7 +238,7 @@ def test_known_but_damaged(store, tmp_path):
 
 
 def test_help_names_every_status(store):
-    text = store.ok("import", "--help")
+    text = " ".join(store.ok("import", "--help").split())
     for word in ("3 no such", "5 not an", "6 damaged", "7 holds", "8 for another", "9 over", "10 the disk"):
         assert word in text
     assert json.loads(store.ok("ls", "--json")) == []

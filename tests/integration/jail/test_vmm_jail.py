@@ -179,8 +179,8 @@ def check_confined(m, uid):
 def pause_save_restore(machines, uid, **how):
     m = machines(**how)
     m.wait_for_rounds()
+    m.ask(PAUSE)  # the thread that answers has its filter; its guest may run a moment before that
     check_confined(m, uid)
-    m.ask(PAUSE)
     before = m.count()
     state, memory = file_of(b""), file_of(b"")
     m.ask(SAVE, state, memory)
