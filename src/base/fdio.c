@@ -34,6 +34,29 @@ int fd_open(const char *path, int flags, mode_t mode, int *ret_fd, struct err *e
 	return fd_openat(AT_FDCWD, path, flags, mode, ret_fd, e);
 }
 
+static int refuse_kind(const char *name, struct err *e)
+{
+	return err_set(e, -EBADMSG, "'%s' is no file", name);
+}
+
+int fd_open_file(int dir_fd, const char *name, int flags, mode_t mode, int *ret_fd, struct err *e)
+{
+	_own_fd_ int fd = -1;
+	struct stat st;
+	int r = fd_openat(dir_fd, name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, mode, &fd, e);
+
+	if (r == -ELOOP || r == -EISDIR || r == -ENXIO) /* a link, a directory, a socket or fifo */
+		return refuse_kind(name, e);
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, "stat '%s'", name);
+	if (!S_ISREG(st.st_mode))
+		return refuse_kind(name, e);
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
 int fd_open_beneath(int dir_fd, const char *path, int flags, mode_t mode, uint64_t resolve,
                     int *ret_fd, struct err *e)
 {

@@ -39,6 +39,13 @@ _must_ int fd_make_dirs(const char *path, int *ret_fd, struct err *e);
 _must_ int fd_read_all(int fd, void *ret, size_t len, struct err *e);
 _must_ int fd_write_all(int fd, const void *data, size_t len, struct err *e);
 
+/*
+ * A file of our own in a directory of our own, where something else may stand by now. Never waits:
+ * -EBADMSG for what is no regular file, a link among them.
+ */
+_must_ int fd_open_file(int dir_fd, const char *name, int flags, mode_t mode, int *ret_fd,
+                        struct err *e);
+
 /* len bytes from off on, fewer only at the end of the file. 0 or -errno, which errno says too. */
 _must_ int fd_read_at(int fd, uint64_t off, void *ret, size_t len, size_t *ret_len);
 

@@ -64,7 +64,7 @@ static int open_locked(const struct work_session *old, int flags, int how, int *
 	int r = work_session_base_whole(old) ? 0 : -ESTALE;
 
 	if (r == 0)
-		r = fd_openat(old->dir_fd, image_name, flags | O_NOFOLLOW, 0, &image, NULL);
+		r = fd_open_file(old->dir_fd, image_name, flags, 0, &image, NULL);
 	if (r < 0)
 		return r;
 	if (flock(image, how | LOCK_NB) < 0)
@@ -73,7 +73,7 @@ static int open_locked(const struct work_session *old, int flags, int how, int *
 	    fstatat(old->dir_fd, image_name, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    held.st_dev != named.st_dev || held.st_ino != named.st_ino)
 		return -ESTALE;
-	r = fd_openat(old->dir_fd, manifest_name, O_RDONLY | O_NOFOLLOW, 0, &manifest, NULL);
+	r = fd_open_file(old->dir_fd, manifest_name, O_RDONLY, 0, &manifest, NULL);
 	if (r == 0)
 		r = base_open(image, manifest, ret, NULL);
 	if (r == 0)

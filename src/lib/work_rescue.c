@@ -79,7 +79,7 @@ int work_session_rescue(const struct paths *p, int state_fd, struct work_session
 	int r = plan(s, c, &spec, e);
 
 	if (r == 0)
-		r = fd_openat(s->dir_fd, "base.erofs", O_RDONLY | O_NOFOLLOW, 0, &disk_fd, e);
+		r = fd_open_file(s->dir_fd, "base.erofs", O_RDONLY, 0, &disk_fd, e);
 	if (r == 0)
 		r = start_session(p, state_fd, disk_fd, &spec, NULL, s, &st, e);
 	if (r < 0)

@@ -69,8 +69,11 @@ static int read_info(int dir_fd, const char *id, struct work_session_info *ret, 
 	struct work_session_info got;
 	struct stat base;
 	size_t len = 0;
-	int r = fd_read_file(dir_fd, "session.json", SESSION_JSON_MAX, &text, &len, e);
+	_own_fd_ int fd = -1;
+	int r = fd_open_file(dir_fd, "session.json", O_RDONLY, 0, &fd, e);
 
+	if (r == 0)
+		r = fd_read_text(fd, SESSION_JSON_MAX, &text, &len, e);
 	if (r == 0)
 		r = work_session_parse_json(span_of(text, len), &got, e);
 	if (r == 0 && strcmp(got.id, id) != 0)
@@ -150,7 +153,7 @@ static int tell_holder(int fd, const char *id, struct err *e)
 int work_session_lock(struct work_session *s, const char *what, struct err *e)
 {
 	_own_fd_ int fd = -1;
-	int r = fd_openat(s->dir_fd, "lock", O_RDWR | O_NOFOLLOW, 0, &fd, e);
+	int r = fd_open_file(s->dir_fd, "lock", O_RDWR, 0, &fd, e);
 
 	if (r < 0)
 		return err_wrap(e, "session %s", s->info.id);
@@ -178,7 +181,7 @@ static bool lock_is_free(int dir_fd)
 {
 	_own_fd_ int fd = -1;
 
-	return fd_openat(dir_fd, "lock", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &fd, NULL) == 0 &&
+	return fd_open_file(dir_fd, "lock", O_RDONLY, 0, &fd, NULL) == 0 &&
 	       flock(fd, LOCK_SH | LOCK_NB) == 0;
 }
 
@@ -216,7 +219,7 @@ int work_session_open_spool(const struct work_session *s, int *ret_fd, struct er
 		return err_set(e, -ENODATA, "the work of session %s was not collected%s%s",
 		               s->info.id, *s->info.why ? ": " : "", s->info.why);
 	r = work_session_vm_dead(s, e);
-	return r == 0 ? fd_openat(s->dir_fd, "spool.tar", O_RDONLY | O_NOFOLLOW, 0, ret_fd, e) : r;
+	return r == 0 ? fd_open_file(s->dir_fd, "spool.tar", O_RDONLY, 0, ret_fd, e) : r;
 }
 
 int work_session_drop_scratch(struct work_session *s, struct err *e)
@@ -256,7 +259,7 @@ int work_session_sync_base(const struct work_session *s, struct err *e)
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		_own_fd_ int fd = -1;
 
-		r = fd_openat(s->dir_fd, files[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, &fd, e);
+		r = fd_open_file(s->dir_fd, files[i], O_RDONLY, 0, &fd, e);
 		if (r == -ENOENT)
 			continue;
 		if (r < 0)
@@ -413,8 +416,11 @@ int work_session_adopt(int dir_fd, int lock_fd, struct work_session *ret, struct
 	_own_(work_session_close) struct work_session s = { .dir_fd = dir_fd, .lock_fd = lock_fd };
 	_own_free_ char *text = NULL;
 	size_t len = 0;
-	int r = fd_read_file(dir_fd, "session.json", SESSION_JSON_MAX, &text, &len, e);
+	_own_fd_ int fd = -1;
+	int r = fd_open_file(dir_fd, "session.json", O_RDONLY, 0, &fd, e);
 
+	if (r == 0)
+		r = fd_read_text(fd, SESSION_JSON_MAX, &text, &len, e);
 	if (r == 0)
 		r = work_session_parse_json(span_of(text, len), &s.info, e);
 	if (r < 0)

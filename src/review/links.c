@@ -140,11 +140,14 @@ int review_links_load(int session_fd, struct review_links **ret, struct err *e)
 	_own_(review_links_free) struct review_links *l = NULL;
 	_own_free_ char *text = NULL;
 	size_t len = 0;
+	_own_fd_ int fd = -1;
 	int r = review_links_new(&l, e);
 
 	if (r < 0)
 		return r;
-	r = fd_read_file(session_fd, REVIEW_LINKS_NAME, REVIEW_LINKS_BYTES_MAX, &text, &len, e);
+	r = fd_open_file(session_fd, REVIEW_LINKS_NAME, O_RDONLY, 0, &fd, e);
+	if (r == 0)
+		r = fd_read_text(fd, REVIEW_LINKS_BYTES_MAX, &text, &len, e);
 	if (r == 0 && judge(span_of(text, len), l) < 0)
 		return err_set(e, -EBADMSG,
 		               "the session's file '" REVIEW_LINKS_NAME

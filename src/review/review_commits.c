@@ -52,15 +52,14 @@ static int make_stream(struct review *r, struct err *e)
 
 static int open_stream(struct review *r, struct err *e)
 {
-	int got = fd_openat(r->on.session_fd, stream_name, O_RDONLY | O_NOFOLLOW, 0, &r->stream_fd,
-	                    e);
+	int got = fd_open_file(r->on.session_fd, stream_name, O_RDONLY, 0, &r->stream_fd, e);
 
 	if (got == -ENOENT) {
 		err_clear(e);
 		got = make_stream(r, e);
 		if (got == 0)
-			got = fd_openat(r->on.session_fd, stream_name, O_RDONLY | O_NOFOLLOW, 0,
-			                &r->stream_fd, e);
+			got = fd_open_file(r->on.session_fd, stream_name, O_RDONLY, 0,
+			                   &r->stream_fd, e);
 	}
 	return got < 0 ? got : gitobj_open(r->stream_fd, r->repo_fd, &r->commits, e);
 }

@@ -13,7 +13,7 @@ static const char index_part[] = "proposal.part"; /* while it is written */
 
 static int open_read(const struct review *r, const char *name, int *ret_fd, struct err *e)
 {
-	int got = fd_openat(r->on.session_fd, name, O_RDONLY | O_NOFOLLOW, 0, ret_fd, e);
+	int got = fd_open_file(r->on.session_fd, name, O_RDONLY, 0, ret_fd, e);
 
 	return got < 0 ? err_wrap(e, "session %s", r->on.session) : 0;
 }
@@ -22,7 +22,7 @@ static int open_read(const struct review *r, const char *name, int *ret_fd, stru
 static int open_index(struct review *r, struct err *e)
 {
 	_own_fd_ int fd = -1;
-	int got = fd_openat(r->on.session_fd, index_name, O_RDONLY | O_NOFOLLOW, 0, &fd, e);
+	int got = fd_open_file(r->on.session_fd, index_name, O_RDONLY, 0, &fd, e);
 
 	if (got == 0)
 		got = proposal_open(fd, r->on.spool_fd, &r->proposal, e);
@@ -80,8 +80,7 @@ static void open_report(struct review *r)
 	_own_fd_ int fd = -1;
 	struct err ignored;
 
-	if (fd_openat(r->on.session_fd, REVIEW_REPORT_NAME, O_RDONLY | O_NOFOLLOW, 0, &fd,
-	              &ignored) < 0 ||
+	if (fd_open_file(r->on.session_fd, REVIEW_REPORT_NAME, O_RDONLY, 0, &fd, &ignored) < 0 ||
 	    pack_report_open(fd, &r->report, &ignored) < 0)
 		return;
 	pack_report_totals(r->report, &r->left_out);

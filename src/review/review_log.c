@@ -20,7 +20,7 @@ int review_log_open(int session_fd, struct review_log *ret, struct err *e)
 {
 	_own_fd_ int fd = -1;
 	struct stat st;
-	int r = fd_openat(session_fd, log_name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, &fd, e);
+	int r = fd_open_file(session_fd, log_name, O_RDWR | O_CREAT, 0600, &fd, e);
 
 	if (r < 0)
 		return r;

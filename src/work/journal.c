@@ -239,7 +239,7 @@ int journal_open(int dir_fd, const char *name, struct journal_read **ret, struct
 
 	if (!j)
 		return err_set(e, -ENOMEM, "out of memory");
-	r = fd_openat(dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0, &fd, e);
+	r = fd_open_file(dir_fd, name, O_RDWR, 0, &fd, e);
 	if (r == 0)
 		r = read_whole(j, fd, e);
 	if (r < 0)
