@@ -84,9 +84,9 @@ def test_what_stays_out_of_a_workspace_is_shown(berm, tmp_path):
     path = tmp_path / "policy.yaml"
     path.write_text("version: 1\nworkspace:\n  skip_cost: true\n  exclude:\n    - '*.local'\n    - \"a\\u202eb\"\n")
     text = berm.ok("policy", "check", path)
-    assert "  workspace without *.local  " in text and f"{path}:5\n" in text, text
-    assert "  workspace without a\\xe2\\x80\\xaeb  " in text and f"{path}:6\n" in text, text
-    assert "  workspace without what can be made again  " in text and f"{path}:3\n" in text, text
+    assert "  workspace without *.local  " in text and " policy.yaml:5\n" in text, text
+    assert "  workspace without a\\xe2\\x80\\xaeb  " in text and " policy.yaml:6\n" in text, text
+    assert "  workspace without what can be made again  " in text and " policy.yaml:3\n" in text, text
     said = json.loads(berm.ok("policy", "check", path, "--json"))
     assert said["workspace"] == {"skip_cost": True, "exclude": [
         {"pattern": "*.local", "file": str(path), "line": 5},
