@@ -248,6 +248,8 @@ def exit_to_screen(name, tree):
         paths = " ".join(paths[len(paths) * i // EDITS] for i in range(EDITS - 1))
         script = f"for f in {paths}; do echo edited >> $f; done; echo x > zz-new; printf 'agent-%s' done"
         for run in range(SCREENS + 1):
+            with open(os.path.join(tree, f"zz-host-{run}"), "w", encoding="ascii"):
+                pass  # or the session would share the last one's base, which is on the disk already
             argv = workspace_parts.code(state, tree, "--on-exit", "review", "--", "sh", "-c", script)
             t = Terminal(argv, state.env, tree)
             ended = t.until(b"agent-done", GUEST_S)

@@ -300,15 +300,16 @@ def test_a_policy_says_what_stays_out(code):
     code.write(".bermignore", b"!*.local\n")
     (code.home / ".config/berm").mkdir(parents=True)
     (code.home / ".config/berm/ignore").write_text("!*.local\n")
-    policy = code.home / "policy.yaml"
-    policy.write_text("version: 1\nworkspace:\n  skip_cost: true\n  exclude:\n    - '*.local'\n    - /dir/raw/\n")
+    policy = "../home/policy.yaml"  # a long path would be shown by its last part
+    made = code.home / "policy.yaml"
+    made.write_text("version: 1\nworkspace:\n  skip_cost: true\n  exclude:\n    - '*.local'\n    - /dir/raw/\n")
     found = code.json("--dry-run", "--policy", policy)
     hits = {r["rule"]: r["hits"] for r in found["rules"]}
     assert hits[f"{policy}:5: *.local"] == 2 and hits[f"{policy}:6: dir/raw"] == 1, found
     assert found["left_out"]["cost"] == 1, found
     said = code.run("--dry-run", "--policy", policy, "--exclude", "!b.local").stdout
     assert f"{policy}:5: *.local  1 hit, 1 byte" in said, said
-    policy.write_text("version: 1\nworkspace: { exclude: ['!.env'] }\n")
+    made.write_text("version: 1\nworkspace: { exclude: ['!.env'] }\n")
     got = code.run("--dry-run", "--policy", policy)
     assert got.returncode == 125 and "policy.yaml:2:24: '!.env' would bring back" in got.stderr, got.stderr
 
