@@ -130,8 +130,9 @@ static void tell_counts(const struct outcome *out, const char *id)
 		uint64_t n = out->totals.per_section[s] - git;
 
 		if (n > 0) {
-			buf_printf(&b, "%s%llu %s", gap, (unsigned long long)n,
-			           review_section_title((enum review_section)s));
+			buf_printf(&b, "%s%s: %llu", gap,
+			           review_section_title((enum review_section)s),
+			           (unsigned long long)n);
 			gap = ", ";
 		}
 		if (git > 0) {
