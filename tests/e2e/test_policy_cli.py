@@ -1,6 +1,7 @@
 """What is said of policies and the flags about the network before any guest runs."""
 
 import json
+import os
 
 import pytest
 from bermtest import wait_for
@@ -314,7 +315,7 @@ def test_files_that_are_no_policy(berm, running, tmp_path):
         for verb in (["policy", "check", path], ["policy", "set", running, path],
                      ["run", "--policy", path, "--", "true"]):
             said = refused(berm, *verb)
-            assert str(path) in said and why in said, said
+            assert os.path.basename(path) in said and why in said, said
 
 
 def test_one_that_has_ended(berm, bb):
