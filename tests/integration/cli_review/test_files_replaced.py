@@ -32,6 +32,19 @@ def replace(path, what, outside):
         os.symlink(outside if what == "link" else "/nowhere/at/all", path)
 
 
+def somebodys(cli):
+    """A file outside, which links lead to."""
+    path = os.path.join(cli.path, "outside")
+    with open(path, "w", encoding="ascii") as f:
+        f.write("not berm's\n")
+    return path
+
+
+def check_somebodys(path):
+    with open(path, encoding="ascii") as f:
+        assert f.read() == "not berm's\n"
+
+
 def all_verbs(cli, s):
     """Each ends by itself, and none by a signal or in more than a few lines."""
     for verb in (["sessions"], ["diff", s.id], ["review", "--plain-only", s.id], ["apply", "--plain-only", s.id],
@@ -47,9 +60,7 @@ def all_verbs(cli, s):
 def test_v9_a_file_that_is_needed(cli, name, what):
     s = standard(cli)
     s.changes()
-    outside = os.path.join(cli.path, "outside")
-    with open(outside, "w", encoding="ascii") as f:
-        f.write("not berm's\n")
+    outside = somebodys(cli)
     before = snapshot(s.tree)
     spool = os.path.join(s.session, "spool.tar")
     size = os.path.getsize(spool)
@@ -57,8 +68,7 @@ def test_v9_a_file_that_is_needed(cli, name, what):
     ended = {verb: done.returncode for verb, done in all_verbs(cli, s)}
     assert ended["sessions"] == 0 and ended["apply"] == ERROR, ended
     assert snapshot(s.tree) == before
-    with open(outside, encoding="ascii") as f:
-        assert f.read() == "not berm's\n"
+    check_somebodys(outside)
     assert name == "spool.tar" or os.path.getsize(spool) == size
 
 
@@ -67,12 +77,9 @@ def test_v9_a_file_that_is_needed(cli, name, what):
 def test_v9_a_file_that_is_made_again_or_done_without(cli, name, what):
     s = standard(cli)
     s.changes()
-    outside = os.path.join(cli.path, "outside")
-    with open(outside, "w", encoding="ascii") as f:
-        f.write("not berm's\n")
+    outside = somebodys(cli)
     replace(os.path.join(s.session, name), what, outside)
     ended = {verb: done.returncode for verb, done in all_verbs(cli, s)}
     if (name, what) != ("proposal.idx", "directory"):  # which no file can be named over
         assert ended["diff"] == 0 and ended["undo"] == 0, ended
-    with open(outside, encoding="ascii") as f:
-        assert f.read() == "not berm's\n"
+    check_somebodys(outside)
