@@ -56,20 +56,27 @@ struct view_pen view_pen_begin(struct view_canvas *c, unsigned row, unsigned fro
 	return (struct view_pen){ .canvas = c, .row = row, .from = from, .at = from, .end = end };
 }
 
-/* The last column says that there is more. A wide character that loses its right half goes. */
+/* Writes one cell. A wide character of which it takes one half loses the other one too. */
+static void set_cell(struct view_canvas *c, unsigned row, unsigned col, struct view_cell to)
+{
+	struct view_cell *at = cell(c, row, col);
+
+	if (at->c == 0 && to.c != 0 && col > 0)
+		cell(c, row, col - 1)->c = ' ';
+	if (col + 1 < c->cols && cell(c, row, col + 1)->c == 0)
+		cell(c, row, col + 1)->c = ' ';
+	*at = to;
+}
+
+/* The last column says that there is more. */
 static void mark_cut(struct view_pen *p)
 {
-	struct view_cell *last;
-
 	if (p->cut)
 		return;
 	p->cut = true;
 	if (p->from >= p->end)
 		return;
-	last = cell(p->canvas, p->row, p->end - 1);
-	if (last->c == 0 && p->end > p->from + 1)
-		cell(p->canvas, p->row, p->end - 2)->c = ' ';
-	*last = (struct view_cell){ .c = '>', .style = VIEW_WARN };
+	set_cell(p->canvas, p->row, p->end - 1, (struct view_cell){ .c = '>', .style = VIEW_WARN });
 	p->at = p->end;
 }
 
@@ -91,9 +98,9 @@ static bool put_cell(struct view_pen *p, uint32_t c, unsigned width, uint8_t sty
 		mark_cut(p);
 		return false;
 	}
-	*cell(p->canvas, p->row, p->at) = (struct view_cell){ .c = c, .style = style };
-	for (unsigned i = 1; i < width; i++)
-		*cell(p->canvas, p->row, p->at + i) = (struct view_cell){ .c = 0, .style = style };
+	for (unsigned i = 0; i < width; i++)
+		set_cell(p->canvas, p->row, p->at + i,
+		         (struct view_cell){ .c = i == 0 ? c : 0, .style = style });
 	p->at += width;
 	return true;
 }
@@ -195,7 +202,8 @@ void view_pen_fill(struct view_pen *p)
 	if (p->row >= p->canvas->rows)
 		return;
 	for (; p->at < p->end; p->at++)
-		*cell(p->canvas, p->row, p->at) = (struct view_cell){ .c = ' ', .style = p->style };
+		set_cell(p->canvas, p->row, p->at,
+		         (struct view_cell){ .c = ' ', .style = p->style });
 }
 
 void view_pen_to(struct view_pen *p, unsigned col)
@@ -203,7 +211,8 @@ void view_pen_to(struct view_pen *p, unsigned col)
 	if (p->row >= p->canvas->rows)
 		return;
 	for (; p->at < p->end && p->at < col; p->at++)
-		*cell(p->canvas, p->row, p->at) = (struct view_cell){ .c = ' ', .style = p->style };
+		set_cell(p->canvas, p->row, p->at,
+		         (struct view_cell){ .c = ' ', .style = p->style });
 }
 
 size_t view_text_columns(struct span s, view_width_fn *width)

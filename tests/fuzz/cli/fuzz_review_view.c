@@ -19,6 +19,15 @@ static int width_of(uint32_t c)
 	return c % 7 == 0 ? 2 : c % 11 == 0 ? 0 : 1;
 }
 
+/* A wide character has its right half behind it; nothing else has one. */
+static bool whole(const struct view_canvas *c, unsigned row, unsigned col)
+{
+	uint32_t ch = view_canvas_at(c, row, col)->c;
+	bool wide = ch >= 0x80 && c->width && width_of(ch) == 2;
+
+	return wide == (col + 1 < c->cols && view_canvas_at(c, row, col + 1)->c == 0);
+}
+
 static void judge(const struct view_canvas *c)
 {
 	for (unsigned row = 0; row < c->rows; row++) {
@@ -26,11 +35,12 @@ static void judge(const struct view_canvas *c)
 			uint32_t ch = view_canvas_at(c, row, col)->c;
 
 			if (ch == 0) /* the right half of a wide one */
-				assert(col > 0 && view_canvas_at(c, row, col - 1)->c >= 0x80);
+				assert(col > 0 && whole(c, row, col - 1));
 			else
 				assert(ch >= 0x20 && ch != 0x7f && (ch < 0x80 || ch >= 0xa0) &&
 				       (ch < 0x200b || ch > 0x200f) &&
-				       (ch < 0x2028 || ch > 0x202e) && ch < 0x110000);
+				       (ch < 0x2028 || ch > 0x202e) && ch < 0x110000 &&
+				       whole(c, row, col));
 			if (col == 0)
 				assert(ch == ' ' || ch == '>' || ch == '/' ||
 				       (row + 1 == c->rows && ch == 'b'));

@@ -96,6 +96,33 @@ TEST(wide_characters_take_two_cells)
 	          "ab >");
 }
 
+/* What is drawn over a wide character from column `from`, of a row of "a" and two wide ones. */
+static const char *drawn_over(const char *with, unsigned from, unsigned end)
+{
+	struct view_canvas *c = view_canvas_new(1, 6, width_of);
+	struct view_pen p = view_pen_begin(c, 0, 0, 6);
+	const char *text;
+
+	view_pen_text(&p, span_str("a\xe4\xb8\xad\xe6\x96\x87z"));
+	p = view_pen_begin(c, 0, from, end);
+	view_pen_text(&p, span_str(with));
+	text = row_of(c, 0);
+	view_canvas_free(c);
+	return text;
+}
+
+TEST(drawn_over_half_of_a_wide_character_the_other_half_goes)
+{
+	CHECK_STR(drawn_over("", 0, 6), "a#_#_z");
+	CHECK_STR(drawn_over("b", 0, 6), "b#_#_z");
+	CHECK_STR(drawn_over("b", 1, 6), "ab #_z"); /* its left half */
+	CHECK_STR(drawn_over("b", 2, 6), "a b#_z"); /* its right half */
+	CHECK_STR(drawn_over("\xe4\xb8\xad", 2, 6), "a #_ z");
+	CHECK_STR(drawn_over("bcd", 0, 2), "b> #_z"); /* cut in the middle of one */
+	CHECK_STR(drawn_over("b\xe4\xb8\xad", 1, 3), "ab>#_z");
+	CHECK_STR(drawn_over("b\xe4\xb8\xad", 3, 5), "a#_b>z");
+}
+
 TEST(a_terminal_of_ascii_gets_ascii)
 {
 	struct view_canvas *c = view_canvas_new(1, 40, NULL);
