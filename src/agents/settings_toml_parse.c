@@ -359,6 +359,7 @@ static int take_braces(struct toml *t, struct path *p)
 {
 	struct buf *b = &t->out->text;
 	const char *gap = " ";
+	bool any = false;
 
 	t->at++;
 	buf_put_str(b, "{");
@@ -373,7 +374,8 @@ static int take_braces(struct toml *t, struct path *p)
 
 		if (take_pair(t, p, true, gap, &kept) < 0)
 			return -EBADMSG;
-		gap = kept ? ", " : gap;
+		any |= kept;
+		gap = any ? ", " : " ";
 		skip_blanks(t);
 		if (peek(t) == '}')
 			break;
@@ -382,7 +384,7 @@ static int take_braces(struct toml *t, struct path *p)
 		t->at++;
 	}
 	t->at++;
-	buf_put_str(b, " }");
+	buf_put_str(b, any ? " }" : "}");
 	return KEEP;
 }
 

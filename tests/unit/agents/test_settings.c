@@ -175,6 +175,8 @@ TEST(toml_inner_tables_and_dotted_keys)
 	          "model = 2\n");
 	CHECK_STR(removed(SETTINGS_TOML, "x = { model = 1 }\n"), "x;");
 	CHECK_STR(left(SETTINGS_TOML, "tui = { token = 2, x = 1 }\n"), "tui = { x = 1 }\n");
+	CHECK_STR(left(SETTINGS_TOML, "tui = { token = 2 }\ntui.b = { }\n"),
+	          "tui = {}\ntui.b = {}\n");
 	CHECK_STR(left(SETTINGS_TOML, "tui.'a b' = 1\ntui.\"it's\" = 2\n"),
 	          "tui.'a b' = 1\ntui.\"it's\" = 2\n");
 	CHECK_STR(left(SETTINGS_TOML, "[profiles]\r\nx = 1979-05-27T07:32:00Z\r\n"),
