@@ -34,8 +34,10 @@ def victims(berm, who):
 
 @pytest.fixture
 def bb(berm, bb):
-    """With its template there: what is killed is a sandbox, and no builder."""
+    """With its template there: what is killed is a sandbox, and no builder. Nor is it this first one, whose supervisor
+    may outlive its command for a moment."""
     berm.ok("run", bb, "true")
+    wait_for("all processes ended", lambda: not berm.alive(), SETTLE_SECONDS)
     return bb
 
 

@@ -122,6 +122,7 @@ def test_verbs(mine, bb):
 
 def test_killed_ones_leave_nothing(mine, bb, engine):
     mine.ok("run", bb, "true")
+    wait_for("the first one's processes ended", lambda: not mine.alive(), SETTLE_SECONDS)
     for who in ("berm", "berm-supervisor", sandboxes.ENGINE_PROGRAMS[engine][-1]):
         proc = mine.start("run", bb, "sleep", "300")
         for pid in wait_for(who, lambda: mine.by_program(who) if who != "berm" else [proc.pid]):
