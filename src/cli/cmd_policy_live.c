@@ -154,6 +154,8 @@ static int set(struct cli *c, const struct args *a, struct egress *g, uint64_t e
 	if (r == 0)
 		r = take_registries(g, c, a, info, e);
 	if (r == 0)
+		egress_say_workspace(g);
+	if (r == 0)
 		r = egress_prepare(g, c, json_object_get(egress, "secrets"), e);
 	if (r == 0)
 		r = hand_over(g, c, who.id, expect, &generation, e);

@@ -58,6 +58,7 @@ static int run_run(struct cli *c, const struct args *a)
 	if (run.result_path && live_open_result(run.result_path, &result_fd, &e) < 0)
 		return cli_fail(&e);
 	take_size(&run, c);
+	egress_say_workspace(&run.egress);
 	if (cli_state(c, &e) < 0 || run_take_image(&run, c, &e) < 0 ||
 	    egress_take_registries(&run.egress, c, a, NULL, run.spec.envp, run.opened->meta, &e) <
 	            0 ||

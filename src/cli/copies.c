@@ -138,6 +138,8 @@ int copies_prepare_network(const struct copies *cs, struct cli *c, const struct 
 	const struct image_meta *meta = cs->image->meta;
 	int r = egress_take_registries(cs->egress, c, a, NULL, meta->config.env, meta, e);
 
+	if (r == 0)
+		egress_say_workspace(cs->egress);
 	return r < 0 ? r : egress_prepare(cs->egress, c, NULL, e);
 }
 

@@ -78,6 +78,12 @@ int egress_take_file(struct egress *g, struct cli *c, const char *path, struct e
 	if (strcmp(path, "-") == 0)
 		return take_stdin(g, e);
 	r = fd_open(path, O_RDONLY | O_NOCTTY, 0, &fd, e);
+	if (r == -ENOENT)
+		return err_set(e, r,
+		               "there is no policy file '%.200s': write one ('version: 1' alone "
+		               "denies everything; man 5 berm-policy), or use flags, as --preset "
+		               "standard",
+		               path);
 	if (r < 0)
 		return r;
 	r = fd_read_text(fd, POLICY_FILE_MAX, &text, &len, e);
@@ -230,6 +236,23 @@ int egress_check_env(const struct egress *g, const char *const *env, struct err 
 			r = check_one(&s, env[k], e);
 	}
 	return r;
+}
+
+void egress_say_workspace(const struct egress *g)
+{
+	char where[POLICY_ORIGIN_MAX + 16];
+	const char *by = g->draft ? policy_draft_skips_cost(g->draft) : NULL;
+
+	if (g->draft && policy_draft_excludes(g->draft) > 0) {
+		struct policy_exclude x = policy_draft_exclude(g->draft, 0);
+
+		(void)snprintf(where, sizeof(where), "%.*s:%u", POLICY_ORIGIN_MAX, x.label, x.line);
+		by = where;
+	}
+	if (by)
+		log_warn("%s: what a policy says of workspaces counts when berm code packs one; "
+		         "it changes nothing here",
+		         by);
 }
 
 static void warn_note(void *arg, struct span who, const char *what, struct span other)

@@ -113,6 +113,9 @@ _must_ int egress_take_registries(struct egress *g, struct cli *c, const struct 
  */
 _must_ int egress_prepare(struct egress *g, const struct cli *c, const json_t *have, struct err *e);
 
+/* One line where a policy says something of workspaces: for verbs that pack none. */
+void egress_say_workspace(const struct egress *g);
+
 /* What was prepared, for one start; may be called for several. Listens on the ports. */
 _must_ int egress_fill(const struct egress *g, struct egress_plan *plan, struct err *e);
 

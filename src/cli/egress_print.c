@@ -138,27 +138,23 @@ static int print_limits(const struct policy *p, struct item *it, struct err *e)
 	return put_out(it, e);
 }
 
-/* What a file says of workspaces: of the sources, as the compiled form has none of it. */
-static int print_workspace(const struct policy_draft *d, struct item *it, struct err *e)
+static int print_workspace(const struct policy_workspace *w, struct item *it, struct err *e)
 {
-	unsigned count = d ? policy_draft_excludes(d) : 0;
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && i < count; i++) {
-		struct policy_exclude x = policy_draft_exclude(d, i);
-
+	for (unsigned i = 0; r == 0 && w && i < w->count; i++) {
 		buf_put_str(&it->b, "  workspace without ");
-		buf_put_escaped(&it->b, span_str(x.pattern));
+		buf_put_escaped(&it->b, w->left_out[i].pattern);
 		pad(&it->b);
-		buf_put_escaped(&it->b, span_str(x.label));
-		buf_printf(&it->b, ":%u\n", x.line);
+		buf_put_escaped(&it->b, w->left_out[i].label);
+		buf_printf(&it->b, ":%u\n", w->left_out[i].line);
 		r = put_out(it, e);
 	}
-	if (r < 0 || !d || !policy_draft_skips_cost(d))
+	if (r < 0 || !w || w->skip_cost_by.len == 0)
 		return r;
 	buf_put_str(&it->b, "  workspace without what can be made again");
 	pad(&it->b);
-	buf_put_escaped(&it->b, span_str(policy_draft_skips_cost(d)));
+	buf_put_escaped(&it->b, w->skip_cost_by);
 	buf_put_u8(&it->b, '\n');
 	return put_out(it, e);
 }
@@ -180,7 +176,7 @@ int egress_print_policy(const struct policy *p, const struct policy_draft *sourc
 		r = print_secrets(p, sources, &it, e);
 	if (r == 0)
 		r = print_limits(p, &it, e);
-	return r < 0 ? r : print_workspace(sources, &it, e);
+	return r < 0 ? r : print_workspace(policy_workspace_of(p), &it, e);
 }
 
 static int json_secrets(const struct policy *p, const struct policy_draft *sources, struct item *it,
@@ -219,22 +215,20 @@ static void json_limits(const struct policy *p, struct buf *b)
 	buf_put_str(b, "}");
 }
 
-static int json_workspace(const struct policy_draft *d, struct item *it, struct err *e)
+static int json_workspace(const struct policy_workspace *w, struct item *it, struct err *e)
 {
 	int r = 0;
 
 	buf_put_str(&it->b, ",\"workspace\":{\"exclude\":[");
-	for (unsigned i = 0; r == 0 && i < policy_draft_excludes(d); i++) {
-		struct policy_exclude x = policy_draft_exclude(d, i);
-
+	for (unsigned i = 0; r == 0 && w && i < w->count; i++) {
 		buf_put_str(&it->b, i > 0 ? ",{\"pattern\":" : "{\"pattern\":");
-		buf_put_json_str(&it->b, span_str(x.pattern));
+		buf_put_json_str(&it->b, w->left_out[i].pattern);
 		buf_put_str(&it->b, ",\"file\":");
-		buf_put_json_str(&it->b, span_str(x.label));
-		buf_printf(&it->b, ",\"line\":%u}", x.line);
+		buf_put_json_str(&it->b, w->left_out[i].label);
+		buf_printf(&it->b, ",\"line\":%u}", w->left_out[i].line);
 		r = put_out(it, e);
 	}
-	buf_printf(&it->b, "],\"skip_cost\":%s}", policy_draft_skips_cost(d) ? "true" : "false");
+	buf_printf(&it->b, "],\"skip_cost\":%s}", w && w->skip_cost_by.len > 0 ? "true" : "false");
 	return r < 0 ? r : put_out(it, e);
 }
 
@@ -262,5 +256,5 @@ int egress_print_policy_json(const struct policy *p, const struct policy_draft *
 	json_limits(p, &it.b);
 	if (r == 0)
 		r = put_out(&it, e);
-	return r < 0 || !sources ? r : json_workspace(sources, &it, e);
+	return r < 0 ? r : json_workspace(policy_workspace_of(p), &it, e);
 }

@@ -12,7 +12,7 @@
 
 enum {
 	SECRETS_BYTES_MAX = 1 << 18, /* 64 secrets, each with 16 hosts and 8 paths */
-	HEAD_BYTES_MAX = 128,        /* the records before the rules */
+	HEAD_BYTES_MAX = 128,        /* the records before the rules, and the last one's counts */
 };
 
 int policy_draft_new(policy_preset_fn *presets, void *arg, struct policy_draft **ret, struct err *e)
@@ -290,22 +290,60 @@ int policy_draft_file(struct policy_draft *d, const char *label, struct span tex
 	return done(d, file_take(d, label, false, text, e));
 }
 
+/* Bytes of its record: each pattern with its file and line. */
+static size_t workspace_bytes(const struct policy_draft *d)
+{
+	size_t bytes = POLICY_ORIGIN_MAX;
+
+	for (unsigned i = 0; i < d->excludes_count; i++)
+		bytes += strlen(d->excludes[i].pattern) + POLICY_ORIGIN_MAX + 2 + 2 + 4;
+	return bytes;
+}
+
+static int put_workspace(const struct policy_draft *d, struct buf *b, struct err *e)
+{
+	_own_free_ struct policy_workspace *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return err_set(e, -ENOMEM, "out of memory");
+	w->skip_cost_by = span_str(d->skip_cost_by);
+	w->count = d->excludes_count;
+	for (unsigned i = 0; i < w->count; i++) {
+		struct policy_exclude x = policy_draft_exclude(d, i);
+		struct span label = span_str(x.label);
+
+		if (label.len > POLICY_ORIGIN_MAX)
+			label.len = POLICY_ORIGIN_MAX;
+		w->left_out[i] = (struct policy_left_out){ span_str(x.pattern), label, x.line };
+	}
+	tlv_put_workspace(b, w);
+	return 0;
+}
+
+static bool says_workspace(const struct policy_draft *d)
+{
+	return d->excludes_count > 0 || d->skip_cost_by[0] != '\0';
+}
+
 static int put_body(const struct policy_draft *d, struct buf *b, struct err *e)
 {
 	tlv_put_default(b, d->allow_by[0] != 0);
 	tlv_put_limits(b, &d->limits);
 	buf_put_span(b, buf_span(&d->rules));
 	buf_put_span(b, buf_span(&d->secrets));
+	if (says_workspace(d) && put_workspace(d, b, e) < 0)
+		return -ENOMEM;
 	return buf_ok(b) ? 0 : too_large(e);
 }
 
 int policy_draft_compile(const struct policy_draft *d, uint64_t generation, uint8_t **ret_tlv,
                          size_t *ret_len, struct err *e)
 {
-	size_t size = HEAD_BYTES_MAX + d->rules.len + d->secrets.len;
+	size_t size = HEAD_BYTES_MAX + d->rules.len + d->secrets.len + workspace_bytes(d);
 	_own_free_ uint8_t *body_room = NULL;
 	_own_free_ uint8_t *out_room = NULL;
-	struct tlv_header h = { .generation = generation };
+	struct tlv_header h = { .version = says_workspace(d) ? TLV_VERSION_WORKSPACE : TLV_VERSION,
+		                .generation = generation };
 	struct buf body;
 	struct buf out;
 

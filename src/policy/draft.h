@@ -75,10 +75,10 @@ struct policy_source policy_draft_source(const struct policy_draft *d, unsigned 
 
 /*
  * workspace: what of a directory does not enter a guest beside what stays out anyway. Counts when a
- * workspace is packed, and is no part of the compiled policy: gate and vault have no use for it.
+ * workspace is packed; the compiled policy has it so that its digest is of all that was written.
  */
 struct policy_exclude {
-	const char *pattern; /* as a line of .gitignore, never one that takes something back */
+	const char *pattern; /* as in struct policy_left_out */
 	const char *label;   /* of the file */
 	unsigned line;
 };

@@ -23,8 +23,8 @@ struct counts {
 	unsigned rules, secrets;
 };
 
-/* The order of the records, and how many there are. */
-static int count_records(struct span body, struct counts *ret, struct err *e)
+/* The order of the records, and how many there are: of a workspace one in version 2, else none. */
+static int count_records(struct span body, uint16_t version, struct counts *ret, struct err *e)
 {
 	struct counts got = { 0 };
 	uint16_t last = 0;
@@ -43,6 +43,8 @@ static int count_records(struct span body, struct counts *ret, struct err *e)
 	}
 	if (r != -ENODATA || last < TLV_LIMITS)
 		return bad(e, "cut or damaged");
+	if ((last == TLV_WORKSPACE) != (version == TLV_VERSION_WORKSPACE))
+		return bad(e, "what it says of workspaces is not of its version");
 	if (got.rules > POLICY_RULES_MAX || got.secrets > POLICY_SECRETS_MAX)
 		return bad(e, "too many rules or secrets");
 	*ret = got;
@@ -108,6 +110,16 @@ static int load_secret(struct policy *p, struct span payload, struct err *e)
 	return 0;
 }
 
+static int load_workspace(struct policy *p, struct span payload, struct err *e)
+{
+	p->workspace = calloc(1, sizeof(*p->workspace));
+	if (!p->workspace)
+		return err_set(e, -ENOMEM, "out of memory");
+	return policy_tlv_parse_workspace(payload, p->workspace) < 0
+	               ? bad(e, "what it says of workspaces is damaged")
+	               : 0;
+}
+
 static int load_record(struct policy *p, const struct tlv_record *rec, struct policy_rule *room,
                        struct err *e)
 {
@@ -124,6 +136,8 @@ static int load_record(struct policy *p, const struct tlv_record *rec, struct po
 		return load_rule(p, rec->payload, room, e);
 	case TLV_SECRET:
 		return load_secret(p, rec->payload, e);
+	case TLV_WORKSPACE:
+		return load_workspace(p, rec->payload, e);
 	}
 	return bad(e, "a record of no known type");
 }
@@ -163,8 +177,9 @@ static void index_names(struct policy *p)
 			add_entry(p, at++, &p->rules[i].host, false, i);
 }
 
-static int load_body(struct policy *p, struct span body, struct err *e)
+static int load_body(struct policy *p, const struct tlv_header *h, struct err *e)
 {
+	struct span body = h->body;
 	_own_free_ struct policy_rule *room = calloc(1, sizeof(*room));
 	struct tlv_record rec;
 	struct counts n = { 0 };
@@ -172,7 +187,7 @@ static int load_body(struct policy *p, struct span body, struct err *e)
 
 	if (!room)
 		return err_set(e, -ENOMEM, "out of memory");
-	r = count_records(body, &n, e);
+	r = count_records(body, h->version, &n, e);
 	if (r == 0)
 		r = make_room(p, &n, e);
 	while (r == 0 && policy_tlv_parse_record(&body, &rec) == 0)
@@ -201,7 +216,7 @@ int policy_load(struct span tlv, struct policy **ret, struct err *e)
 		return bad(e, "no header of this version");
 	r = check_digest(&h, e);
 	if (r == 0)
-		r = load_body(p, h.body, e);
+		r = load_body(p, &h, e);
 	if (r < 0)
 		return r;
 	p->generation = h.generation;
@@ -218,6 +233,7 @@ void policy_free(struct policy *p)
 	free(p->rules);
 	free(p->address_rules);
 	free(p->secrets);
+	free(p->workspace);
 	free(p->entries);
 	free(p->buckets);
 	free(p);
@@ -258,4 +274,9 @@ unsigned policy_secrets(const struct policy *p)
 const struct policy_secret *policy_secret_at(const struct policy *p, unsigned i)
 {
 	return i < p->secrets_count ? &p->secrets[i] : NULL;
+}
+
+const struct policy_workspace *policy_workspace_of(const struct policy *p)
+{
+	return p->workspace;
 }

@@ -139,6 +139,9 @@ uint64_t policy_secrets_for(const struct policy *p, const struct policy_ask *a);
 unsigned policy_secrets(const struct policy *p);
 const struct policy_secret *policy_secret_at(const struct policy *p, unsigned i);
 
+/* What it says of a workspace, for whoever packs one, or NULL. Lives as long as the policy. */
+const struct policy_workspace *policy_workspace_of(const struct policy *p);
+
 bool policy_default_allows(const struct policy *p);
 
 /*

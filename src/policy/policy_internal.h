@@ -39,6 +39,7 @@ struct policy {
 	unsigned name_allows; /* host rules that allow */
 	struct policy_secret *secrets;
 	unsigned secrets_count;
+	struct policy_workspace *workspace; /* NULL: it says nothing of one */
 	struct entry *entries;
 	uint32_t *buckets; /* entry + 1, 0: none */
 	uint32_t buckets_mask;

@@ -10,13 +10,13 @@ int policy_tlv_parse(struct span in, struct tlv_header *ret)
 	struct tlv_header got;
 	uint32_t magic;
 	uint32_t bytes;
-	uint16_t version;
 	uint16_t zero;
 
 	memset(&got, 0, sizeof(got));
 	if (in.len > POLICY_TLV_MAX || !take_le32(&in, &magic) || magic != TLV_MAGIC)
 		return -EBADMSG;
-	if (!take_le16(&in, &version) || version != TLV_VERSION)
+	if (!take_le16(&in, &got.version) || got.version < TLV_VERSION ||
+	    got.version > TLV_VERSION_WORKSPACE)
 		return -EBADMSG;
 	if (!take_le16(&in, &zero) || zero != 0 || !take_le64(&in, &got.generation))
 		return -EBADMSG;
@@ -37,7 +37,7 @@ int policy_tlv_parse_record(struct span *in, struct tlv_record *ret)
 
 	if (rest.len == 0)
 		return -ENODATA;
-	if (!take_le16(&rest, &got.type) || got.type < TLV_DEFAULT || got.type > TLV_SECRET)
+	if (!take_le16(&rest, &got.type) || got.type < TLV_DEFAULT || got.type > TLV_WORKSPACE)
 		return -EBADMSG;
 	if (!take_le32(&rest, &bytes) || !take_span(&rest, bytes, &got.payload))
 		return -EBADMSG;
@@ -330,4 +330,36 @@ int policy_tlv_parse_secret(struct span in, struct policy_secret *ret)
 	if (!take_str16(&in, POLICY_ORIGIN_MAX, &ret->origin) || !no_nul(ret->origin))
 		return -EBADMSG;
 	return in.len > 0 ? -EBADMSG : 0;
+}
+
+/* As the file's reader takes it: one line that keeps something out. */
+static bool is_pattern(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if (s.at[i] < 0x20 || s.at[i] == 0x7f)
+			return false;
+	return s.len > 0 && s.at[0] != '!' && s.at[0] != '#';
+}
+
+static bool take_left_out(struct span *in, struct policy_left_out *ret)
+{
+	if (!take_str16(in, POLICY_EXCLUDE_MAX, &ret->pattern) || !is_pattern(ret->pattern))
+		return false;
+	return take_str16(in, POLICY_ORIGIN_MAX, &ret->label) && no_nul(ret->label) &&
+	       take_le32(in, &ret->line);
+}
+
+int policy_tlv_parse_workspace(struct span in, struct policy_workspace *ret)
+{
+	uint16_t count;
+
+	if (!take_str16(&in, POLICY_ORIGIN_MAX, &ret->skip_cost_by) || !no_nul(ret->skip_cost_by))
+		return -EBADMSG;
+	if (!take_le16(&in, &count) || count > POLICY_EXCLUDES_MAX)
+		return -EBADMSG;
+	for (unsigned i = 0; i < count; i++)
+		if (!take_left_out(&in, &ret->left_out[i]))
+			return -EBADMSG;
+	ret->count = count;
+	return in.len > 0 || (count == 0 && ret->skip_cost_by.len == 0) ? -EBADMSG : 0;
 }

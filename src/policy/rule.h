@@ -98,3 +98,18 @@ struct policy_limits {
 	uint64_t connection_rate;  /* new ones a second */
 	uint64_t dns_rate;         /* questions a second */
 };
+
+/* One pattern of workspace: exclude:, and where it is written. */
+struct policy_left_out {
+	struct span pattern; /* as a line of .gitignore, never one that takes something back */
+	struct span label;   /* of the file */
+	uint32_t line;
+};
+
+/* What of a directory does not enter a guest. About 10 KiB: on the heap. */
+struct policy_workspace {
+	struct span
+		skip_cost_by; /* "policy.yaml:7"; empty: nobody leaves out what can be made again */
+	unsigned count;
+	struct policy_left_out left_out[POLICY_EXCLUDES_MAX];
+};

@@ -6,8 +6,10 @@
  * Shape     all little endian
  *           header: magic "bpol" | version 16 | zero 16 | generation 64 | body bytes 32 |
  *                   SHA-256 of the body
- *           body:   records DEFAULT, LIMITS, then RULE..., then SECRET...
+ *           body:   records DEFAULT, LIMITS, then RULE..., then SECRET..., then WORKSPACE
  *           record: type 16 | bytes 32 | payload
+ * Versions  2 has a WORKSPACE record, which is never empty; 1 has none, so what says nothing of
+ *           workspaces has the digest it always had, and a saved one is still read
  * Errors    -EBADMSG
  */
 #pragma once
@@ -16,6 +18,7 @@
 
 enum {
 	TLV_VERSION = 1,
+	TLV_VERSION_WORKSPACE = 2,
 	TLV_DIGEST_BYTES = 32,
 	TLV_GENERATION_AT = 4 + 2 + 2, /* outside of the digest: it may be given anew */
 	TLV_HEADER_BYTES = 4 + 2 + 2 + 8 + 4 + TLV_DIGEST_BYTES,
@@ -24,9 +27,10 @@ enum {
 
 #define TLV_MAGIC 0x6c6f7062u /* "bpol" */
 
-enum tlv_type { TLV_DEFAULT = 1, TLV_LIMITS, TLV_RULE, TLV_SECRET };
+enum tlv_type { TLV_DEFAULT = 1, TLV_LIMITS, TLV_RULE, TLV_SECRET, TLV_WORKSPACE };
 
 struct tlv_header {
+	uint16_t version;
 	uint64_t generation;
 	uint8_t digest[TLV_DIGEST_BYTES];
 	struct span body;
@@ -55,6 +59,9 @@ _must_ int policy_tlv_parse_rule(struct span payload, struct policy_rule *ret,
                                  struct span *ret_http);
 _must_ int policy_tlv_parse_secret(struct span payload, struct policy_secret *ret);
 
+/* *ret is large as well, and its spans borrow. -EBADMSG also if it says nothing. */
+_must_ int policy_tlv_parse_workspace(struct span payload, struct policy_workspace *ret);
+
 /* One http entry off the front of packed ones, which a rule's parser has seen before. */
 _must_ int policy_tlv_parse_http(struct span *in, struct rule_http *ret);
 
@@ -64,3 +71,4 @@ void tlv_put_default(struct buf *b, bool allow);
 void tlv_put_limits(struct buf *b, const struct policy_limits *l);
 void tlv_put_rule(struct buf *b, const struct policy_rule *r);
 void tlv_put_secret(struct buf *b, const struct policy_secret *s);
+void tlv_put_workspace(struct buf *b, const struct policy_workspace *w);

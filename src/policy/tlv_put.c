@@ -120,10 +120,23 @@ static void put_default(struct buf *b, const void *what)
 	buf_put_u8(b, *(const bool *)what);
 }
 
+static void put_workspace(struct buf *b, const void *what)
+{
+	const struct policy_workspace *w = what;
+
+	put_name(b, w->skip_cost_by);
+	buf_put_le16(b, (uint16_t)w->count);
+	for (unsigned i = 0; i < w->count; i++) {
+		put_name(b, w->left_out[i].pattern);
+		put_name(b, w->left_out[i].label);
+		buf_put_le32(b, w->left_out[i].line);
+	}
+}
+
 void tlv_put_header(struct buf *b, const struct tlv_header *h)
 {
 	buf_put_le32(b, TLV_MAGIC);
-	buf_put_le16(b, TLV_VERSION);
+	buf_put_le16(b, h->version);
 	buf_put_le16(b, 0);
 	buf_put_le64(b, h->generation);
 	buf_put_le32(b, (uint32_t)h->body.len);
@@ -149,4 +162,9 @@ void tlv_put_rule(struct buf *b, const struct policy_rule *r)
 void tlv_put_secret(struct buf *b, const struct policy_secret *s)
 {
 	put_record(b, TLV_SECRET, put_secret, s);
+}
+
+void tlv_put_workspace(struct buf *b, const struct policy_workspace *w)
+{
+	put_record(b, TLV_WORKSPACE, put_workspace, w);
 }

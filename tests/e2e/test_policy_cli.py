@@ -98,6 +98,38 @@ def test_what_stays_out_of_a_workspace_is_shown(berm, tmp_path):
     assert "policy.yaml:3:13: '!.env' would bring back what stays out" in said, said
 
 
+def test_what_stays_out_of_a_workspace_is_in_the_digest(berm, tmp_path):
+    path = tmp_path / "policy.yaml"
+    digests = set()
+    for text in ("", "workspace: { exclude: [a] }", "workspace: { exclude: [b] }", "workspace: { skip_cost: true }"):
+        path.write_text(f"version: 1\n{text}\n")
+        digests.add(json.loads(berm.ok("policy", "check", path, "--json"))["digest"])
+    assert len(digests) == 4, digests
+
+
+def test_a_run_says_that_it_packs_no_workspace(berm, tmp_path):
+    """And the policy it has says it all the same."""
+    (tmp_path / "policy.yaml").write_text("version: 1\nworkspace:\n  exclude: ['*.local']\n")
+    here = {"cwd": str(tmp_path)}
+    box = berm.run("run", "-d", "--name", "w", "--policy", "policy.yaml", "--", "sleep", "600", **here)
+    assert box.returncode == 0, box.stderr
+    said = "policy.yaml:3: what a policy says of workspaces counts when berm code packs one"
+    assert box.stderr.count(said) == 1, box.stderr
+    assert "  workspace without *.local  " in berm.ok("policy", "show", "w")
+    got = berm.run("policy", "set", "w", "policy.yaml", **here)
+    assert got.returncode == 0 and said in got.stderr, got.stderr
+    berm.ok("rm", "--force", "w")
+
+
+def test_a_policy_file_that_is_not_there(berm, tmp_path):
+    """What to do stands in the line."""
+    for args in (("policy", "check", "policy.yaml"), ("run", "--policy", "policy.yaml", "--", "true"),
+                 ("code", "--dry-run", "--policy", "policy.yaml")):
+        said = refused(berm, *args, cwd=str(tmp_path))
+        assert "there is no policy file 'policy.yaml': write one" in said and "--preset" in said, said
+    assert "Not a directory" in refused(berm, "policy", "check", "/etc/passwd/policy.yaml")
+
+
 def test_names_of_policy_files_are_shown_escaped(berm, tmp_path):
     """Of one that is well, one that is wrong, one that is not there and one that is too long."""
     for name in ("a\x1b[2J.yaml", "b\nberm: all is well.yaml", "c\u202elmay.yaml", "d" * 250 + ".yaml"):
@@ -310,7 +342,7 @@ def test_files_that_are_no_policy(berm, running, tmp_path):
     huge.write_bytes(b"#" * 3_000_000)
     empty.write_bytes(b"")
     for path, why in ((nul, ":2:1: control characters"), (huge, "1048576 bytes"), (empty, "is empty"),
-                      (tmp_path, "Is a directory"), (tmp_path / "gone", "No such file"),
+                      (tmp_path, "Is a directory"), (tmp_path / "gone", "there is no policy file"),
                       ("/dev/zero", "1048576 bytes")):
         for verb in (["policy", "check", path], ["policy", "set", running, path],
                      ["run", "--policy", path, "--", "true"]):

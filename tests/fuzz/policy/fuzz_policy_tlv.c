@@ -26,6 +26,7 @@ static void write_again(const struct tlv_record *rec)
 {
 	static struct policy_rule rule;
 	static struct policy_secret secret;
+	static struct policy_workspace work;
 	static uint8_t room[1 << 16];
 	struct buf b;
 	int r = -EBADMSG;
@@ -39,6 +40,10 @@ static void write_again(const struct tlv_record *rec)
 		r = policy_tlv_parse_secret(rec->payload, &secret);
 		if (r == 0)
 			tlv_put_secret(&b, &secret);
+	} else if (rec->type == TLV_WORKSPACE) {
+		r = policy_tlv_parse_workspace(rec->payload, &work);
+		if (r == 0)
+			tlv_put_workspace(&b, &work);
 	}
 	must(r == 0 || r == -EBADMSG);
 	if (r < 0)
