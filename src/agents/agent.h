@@ -137,9 +137,10 @@ struct agent {
 		forward; /* variables of the host's that the guest gets if they are set */
 	uint64_t node_percent, go_percent; /* of memory, for the heaps; 0: left as it is */
 
-	struct agent_words exclude; /* by the workspace: more patterns that stay out */
-	struct agent_words notices; /* about the workspace's file; escaped, a line each */
-	struct agent_piece *pieces; /* the texts */
+	struct agent_words exclude;    /* by the workspace: more patterns that stay out */
+	const unsigned *exclude_lines; /* of each, in its file */
+	struct agent_words notices;    /* about the workspace's file; escaped, a line each */
+	struct agent_piece *pieces;    /* the texts */
 };
 
 /* Where profiles are. A fd of -1: there is no such folder. */

@@ -26,7 +26,7 @@ struct agent_narrow {
 	bool leave_out[AGENT_CATEGORIES];
 	unsigned leave_out_line;
 	struct agent_words exclude;
-	unsigned exclude_line;
+	const unsigned *exclude_lines;
 	const char *notices[AGENT_NOTICES_MAX + 1];
 	unsigned notices_count;
 };
@@ -131,20 +131,24 @@ static int take_leave_out(struct agent_ctx *c, const struct yaml_node *n)
 static int take_exclude(struct agent_ctx *c, const struct yaml_node *n)
 {
 	struct agent_words all;
+	const struct yaml_node *item = n->first;
 	const char **kept;
+	unsigned *lines;
 	unsigned count = 0;
 	int r = agent_list_of(c, n, AGENT_EXCLUDES_MAX, NULL, &all);
 
 	if (r < 0)
 		return r;
 	kept = agent_room(c->a, (all.count + 1) * sizeof(*kept));
-	if (!kept)
+	lines = agent_room(c->a, (all.count + 1) * sizeof(*lines));
+	if (!kept || !lines)
 		return err_set(c->e, -ENOMEM, "out of memory");
-	for (unsigned i = 0; i < all.count && r == 0; i++) {
+	for (unsigned i = 0; i < all.count && r == 0; i++, item = item->next) {
 		char room[256];
 		struct buf b;
 
 		if (all.at[i][0] != '!') {
+			lines[count] = item->line;
 			kept[count++] = all.at[i];
 			continue;
 		}
@@ -152,10 +156,10 @@ static int take_exclude(struct agent_ctx *c, const struct yaml_node *n)
 		buf_put_escaped(&b, span_of(all.at[i], strnlen(all.at[i], 60)));
 		r = note(c->a, c->narrow,
 		         "%s:%u: exclude: '%s' would bring back what is kept out; it is left out",
-		         c->label, n->line, buf_cstr(&b));
+		         c->label, item->line, buf_cstr(&b));
 	}
 	c->narrow->exclude = (struct agent_words){ kept, count };
-	c->narrow->exclude_line = n->line;
+	c->narrow->exclude_lines = lines;
 	return r;
 }
 
@@ -303,8 +307,10 @@ static int take_less(struct agent *a, struct agent_narrow *n, struct err *e)
 		r = lower_level(a, n, e);
 	if (r == 0)
 		r = leave_out(a, n, e);
-	if (r == 0 && n->exclude.count > 0)
+	if (r == 0 && n->exclude.count > 0) {
 		a->exclude = n->exclude;
+		a->exclude_lines = n->exclude_lines;
+	}
 	return r;
 }
 

@@ -2,6 +2,8 @@
 #include "base/log.h"
 #include "cli/agent_image.h"
 #include "cli/agents.h"
+#include "cli/columns.h"
+#include "cli/egress.h"
 #include "cli/verbs.h"
 #include "policy/digest.h"
 
@@ -17,8 +19,7 @@ enum {
 	OPT_DIGEST,
 	EXIT_UNKNOWN = 3,
 	EXIT_EXISTS = 4,
-	FIELD_COLUMN = 22, /* the longest name of a field */
-	NAME_COLUMN = 16,
+	FIELD_COLUMN = 22,              /* the longest name of a field */
 	SHOWN_MAX = 4 * AGENT_TEXT_MAX, /* all fields of a profile, escaped */
 	DIGEST_TEXT_MAX = 7 + 2 * TLV_DIGEST_BYTES + 1,
 };
@@ -46,13 +47,22 @@ static const char *whose(const struct agent_row *row)
 	return row->installed ? "installed, changed by you" : "yours";
 }
 
-static void put_row(struct buf *b, const struct agent_row *row, const char *image, const char *text,
-                    bool valid)
+static const struct column heads[] = {
+	{ .head = "NAME", .least = 12 },
+	{ .head = "WHOSE", .least = 9 },
+	{ .head = "IMAGE", .least = 7 },
+	{ .head = "DESCRIPTION" },
+};
+
+enum { HEADS = sizeof(heads) / sizeof(heads[0]) };
+
+static int add_row(struct columns *t, const struct agent_row *row, const char *image,
+                   const char *text, bool valid, struct err *e)
 {
-	buf_printf(b, "%-*s  %-25s  %-14s  ", NAME_COLUMN, row->name, whose(row), image);
-	buf_put_str(b, valid ? "" : "not valid: ");
-	buf_put_escaped(b, span_str(text));
-	buf_put_u8(b, '\n');
+	char shown[sizeof("not valid: ") + ERR_TEXT_MAX];
+
+	(void)snprintf(shown, sizeof(shown), "%s%s", valid ? "" : "not valid: ", text);
+	return columns_add(t, (const char *[HEADS]){ row->name, whose(row), image, shown }, e);
 }
 
 static void put_row_json(struct buf *b, const struct agent_row *row, const struct agent_image *i,
@@ -75,8 +85,8 @@ static void put_row_json(struct buf *b, const struct agent_row *row, const struc
 	buf_put_str(b, "}");
 }
 
-static void list_one(struct cli *c, const struct agent_places *p, const struct agent_row *row,
-                     struct buf *b, bool first)
+static int list_one(struct cli *c, const struct agent_places *p, const struct agent_row *row,
+                    struct columns *t, struct buf *b, struct err *e)
 {
 	_own_(agent_free) struct agent *a = NULL;
 	struct agent_image image;
@@ -86,15 +96,16 @@ static void list_one(struct cli *c, const struct agent_places *p, const struct a
 	struct err ignored = { 0 };
 	bool looked = valid && agent_image_look_only(c, a, &image, &ignored) == 0;
 
-	if (c->json)
-		put_row_json(b, row, looked ? &image : NULL, text, valid, first);
-	else
-		put_row(b, row, looked ? agent_image_word(image.is) : "-", text, valid);
+	if (!c->json)
+		return add_row(t, row, looked ? agent_image_word(image.is) : "-", text, valid, e);
+	put_row_json(b, row, looked ? &image : NULL, text, valid, b->len == 1);
+	return 0;
 }
 
 static int list(struct cli *c, const struct agent_places *p, struct err *e)
 {
 	_own_free_ struct agent_list *l = NULL;
+	_own_(columns_free) struct columns *t = NULL;
 	_own_free_ char *room = malloc(SHOWN_MAX);
 	struct buf b;
 	int r = room ? agent_list(&p->where, &l, e) : err_set(e, -ENOMEM, "out of memory");
@@ -102,14 +113,15 @@ static int list(struct cli *c, const struct agent_places *p, struct err *e)
 	if (r < 0)
 		return r;
 	buf_init(&b, room, SHOWN_MAX);
-	if (c->json)
-		buf_put_str(&b, "[");
-	else
-		buf_printf(&b, "%-*s  %-25s  %-14s  %s\n", NAME_COLUMN, "NAME", "WHOSE", "IMAGE",
-		           "DESCRIPTION");
-	for (unsigned i = 0; i < l->count; i++)
-		list_one(c, p, &l->rows[i], &b, i == 0);
-	buf_put_str(&b, c->json ? "]\n" : "");
+	buf_put_str(&b, "[");
+	r = columns_new(heads, HEADS, &t, e);
+	for (unsigned i = 0; r == 0 && i < l->count; i++)
+		r = list_one(c, p, &l->rows[i], t, &b, e);
+	if (r < 0)
+		return r;
+	if (!c->json)
+		return columns_print(t, cli_columns(c), e);
+	buf_put_str(&b, "]\n");
 	return put_out(&b, e);
 }
 
@@ -353,18 +365,51 @@ static int store(const struct addition *n, struct span text, struct err *e)
 	return fd_replace_file(fd, file, text.at, text.len, 0600, e);
 }
 
-static int say_added(const struct cli *c, const struct addition *n, struct err *e)
+/* A profile may be another's, and what it reads on this host is the user's: that is said aloud. */
+static void warn_sources(const struct policy_draft *d, char *room)
 {
-	_own_free_ char *room = malloc(8 * PATH_MAX);
+	struct buf b;
+
+	for (unsigned i = 0; i < policy_draft_secrets(d); i++) {
+		struct policy_source s = policy_draft_source(d, i);
+
+		if (s.from == SECRET_ENV)
+			continue;
+		buf_init(&b, room, SHOWN_MAX);
+		egress_put_source(&b, &s);
+		log_warn("each session reads %s on this host, as you, %s", s.name, buf_cstr(&b));
+	}
+}
+
+static void put_sources_json(const struct policy_draft *d, struct buf *b)
+{
+	buf_put_str(b, ",\"secrets\":[");
+	for (unsigned i = 0; i < policy_draft_secrets(d); i++) {
+		struct policy_source s = policy_draft_source(d, i);
+
+		buf_printf(b, "%s{\"name\":\"%s\",", i > 0 ? "," : "", s.name);
+		egress_put_source_json(b, &s);
+		buf_put_u8(b, '}');
+	}
+	buf_put_u8(b, ']');
+}
+
+static int say_added(const struct cli *c, const struct addition *n, const struct policy_draft *d,
+                     struct err *e)
+{
+	_own_free_ char *room = malloc(SHOWN_MAX);
 	struct buf b;
 
 	if (!room)
 		return err_set(e, -ENOMEM, "out of memory");
-	buf_init(&b, room, (size_t)8 * PATH_MAX);
+	if (!c->json)
+		warn_sources(d, room);
+	buf_init(&b, room, SHOWN_MAX);
 	if (c->json) {
 		buf_printf(&b, "{\"name\":\"%s\",\"digest\":\"%s\",\"folder\":", n->name,
 		           n->digest);
 		buf_put_json_str(&b, span_str(n->places.user_path));
+		put_sources_json(d, &b);
 		buf_put_str(&b, "}\n");
 	} else {
 		buf_printf(&b, "%s: added to ", n->name);
@@ -376,6 +421,7 @@ static int say_added(const struct cli *c, const struct addition *n, struct err *
 
 static int add(const struct cli *c, struct addition *n, struct err *e)
 {
+	_own_(policy_draft_free) struct policy_draft *d = NULL;
 	_own_(agent_free) struct agent *a = NULL;
 	_own_free_ char *text = NULL;
 	size_t len = 0;
@@ -389,8 +435,12 @@ static int add(const struct cli *c, struct addition *n, struct err *e)
 		               n->digest);
 	r = agent_load_text(&n->places.where, n->name, n->path, span_of(text, len), &a, e);
 	if (r == 0)
+		r = policy_draft_new(policy_preset_dir, &n->places.where.presets_fd, &d, e);
+	if (r == 0)
+		r = agent_policy(a, AGENT_STANDARD, UINT64_MAX, d, e);
+	if (r == 0)
 		r = store(n, span_of(text, len), e);
-	return r < 0 ? r : say_added(c, n, e);
+	return r < 0 ? r : say_added(c, n, d, e);
 }
 
 static int run_add(struct cli *c, const struct args *a)

@@ -1,5 +1,7 @@
 #include "base/clock.h"
+#include "cli/columns.h"
 #include "cli/reach.h"
+#include "cli/term.h"
 #include "cli/verbs.h"
 #include "lib/result.h"
 
@@ -8,7 +10,19 @@
 
 enum { OPT_ALL = 1, OPT_QUIET };
 
-enum { ROW_BYTES_MAX = 8 << 10, STATUS_BYTES_MAX = 64, COMMAND_SHOWN_MAX = 40 };
+enum { ROW_BYTES_MAX = 8 << 10, STATUS_BYTES_MAX = 64 };
+
+static const struct column heads[] = {
+	{ .head = "ID", .least = SPEC_ID_LEN },
+	{ .head = "NAME", .least = 8 },
+	{ .head = "IMAGE", .least = 8 },
+	{ .head = "AGE", .least = 6 },
+	{ .head = "LEVEL", .least = 8 },
+	{ .head = "STATUS", .least = 8 },
+	{ .head = "COMMAND" },
+};
+
+enum { HEADS = sizeof(heads) / sizeof(heads[0]) };
 
 static const struct opt ps_opts[] = {
 	{ OPT_ALL, 'a', "all", NULL, COMPLETE_NONE, "also those that ended and left a record" },
@@ -68,58 +82,60 @@ static void put_json(struct buf *b, const struct state_info *info, const struct 
 		buf_put_str(b, "null,\"exit_code\":null}");
 }
 
-/* A column: outside text, escaped, cut and padded. */
-static void put_column(struct buf *b, const char *text, size_t width)
+static int add_row(struct columns *t, const struct state_info *info, const struct result *res,
+                   struct err *e)
 {
-	size_t before = b->len;
-	size_t len = strlen(text);
+	char age_room[STATUS_BYTES_MAX];
+	char status_room[STATUS_BYTES_MAX];
+	struct buf age;
+	struct buf status;
 
-	buf_put_escaped(b, span_of(text, len < width ? len : width));
-	for (size_t at = b->len - before; at < width; at++)
-		buf_put_str(b, " ");
-	buf_put_str(b, "  ");
+	buf_init(&age, age_room, sizeof(age_room));
+	cli_put_age(&age, info->created_ns, clock_real_ns());
+	buf_init(&status, status_room, sizeof(status_room));
+	put_status(&status, info, res);
+	return columns_add(t,
+	                   (const char *[HEADS]){
+				   info->id,
+				   info->name[0] ? info->name : "-",
+				   info->image,
+				   buf_cstr(&age),
+				   info->level ? level_name(info->level) : "-",
+				   buf_cstr(&status),
+				   info->command,
+			   },
+	                   e);
 }
 
-static void put_row(struct buf *b, const struct state_info *info, const struct result *res)
+static void print_json(struct cli *c, const struct state_list *list)
 {
-	char storage[STATUS_BYTES_MAX];
-	struct buf cell;
+	(void)fputs("[", stdout);
+	for (size_t i = 0; i < list->count; i++) {
+		char storage[ROW_BYTES_MAX];
+		struct result res;
+		bool known = read_result(c, &list->items[i], &res);
+		struct buf b;
 
-	put_column(b, info->id, SPEC_ID_LEN);
-	put_column(b, info->name[0] ? info->name : "-", 12);
-	put_column(b, info->image, 16);
-	buf_init(&cell, storage, sizeof(storage));
-	cli_put_age(&cell, info->created_ns, clock_real_ns());
-	put_column(b, buf_cstr(&cell), 6);
-	put_column(b, info->level ? level_name(info->level) : "-", 8);
-	buf_reset(&cell);
-	put_status(&cell, info, res);
-	put_column(b, buf_cstr(&cell), 12);
-	buf_put_escaped(b, span_of(info->command, strnlen(info->command, COMMAND_SHOWN_MAX)));
-	buf_put_str(b, "\n");
-}
-
-static void print_one(struct cli *c, const struct state_info *info, bool quiet, bool first)
-{
-	char storage[ROW_BYTES_MAX];
-	const struct result *shown = NULL;
-	struct result res;
-	struct buf b;
-
-	buf_init(&b, storage, sizeof(storage));
-	if (quiet && !c->json) {
-		buf_printf(&b, "%s\n", info->id);
-	} else {
-		if (read_result(c, info, &res))
-			shown = &res;
-		if (c->json) {
-			buf_put_str(&b, first ? "" : ",\n ");
-			put_json(&b, info, shown);
-		} else {
-			put_row(&b, info, shown);
-		}
+		buf_init(&b, storage, sizeof(storage));
+		buf_put_str(&b, i == 0 ? "" : ",\n ");
+		put_json(&b, &list->items[i], known ? &res : NULL);
+		(void)fwrite(b.at, 1, b.len, stdout);
 	}
-	(void)fwrite(b.at, 1, b.len, stdout);
+	(void)fputs("]\n", stdout);
+}
+
+static int print_rows(struct cli *c, const struct state_list *list, struct err *e)
+{
+	_own_(columns_free) struct columns *t = NULL;
+	int r = columns_new(heads, HEADS, &t, e);
+
+	for (size_t i = 0; r == 0 && i < list->count; i++) {
+		struct result res;
+		bool known = read_result(c, &list->items[i], &res);
+
+		r = add_row(t, &list->items[i], known ? &res : NULL, e);
+	}
+	return r < 0 ? r : columns_print(t, cli_columns(c), e);
 }
 
 static int run_ps(struct cli *c, const struct args *a)
@@ -131,14 +147,11 @@ static int run_ps(struct cli *c, const struct args *a)
 	if (cli_state(c, &e) < 0 || state_list(c->state_fd, args_has(a, OPT_ALL), &list, &e) < 0)
 		return cli_fail(&e);
 	if (c->json)
-		(void)fputs("[", stdout);
+		print_json(c, list);
 	else if (!quiet)
-		(void)printf("%-12s  %-12s  %-16s  %-6s  %-8s  %-12s  %s\n", "ID", "NAME", "IMAGE",
-		             "AGE", "LEVEL", "STATUS", "COMMAND");
-	for (size_t i = 0; i < list->count; i++)
-		print_one(c, &list->items[i], quiet, i == 0);
-	if (c->json)
-		(void)fputs("]\n", stdout);
+		return print_rows(c, list, &e) < 0 ? cli_fail(&e) : 0;
+	for (size_t i = 0; quiet && !c->json && i < list->count; i++)
+		(void)printf("%s\n", list->items[i].id);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/units.h"
+#include "cli/columns.h"
 #include "cli/json_out.h"
 #include "cli/review_json.h"
 #include "cli/verbs.h"
@@ -21,16 +22,17 @@ static const struct opt sessions_opts[] = {
 	OPT_END_ROW,
 };
 
-/* A column: outside text, escaped, cut and padded. */
-static void put_column(struct buf *b, const char *text, size_t width)
-{
-	size_t before = b->len;
+static const struct column heads[] = {
+	{ .head = "ID", .least = SESSION_ID_LEN },
+	{ .head = "AGENT", .least = 8 },
+	{ .head = "STATE", .least = 8 },
+	{ .head = "UNDECIDED", .least = 6 },
+	{ .head = "AGE", .least = 6 },
+	{ .head = "SIZE", .least = 9 },
+	{ .head = "WORKSPACE", .tail = true },
+};
 
-	buf_put_escaped(b, span_of(text, strnlen(text, width)));
-	for (size_t at = b->len - before; at < width; at++)
-		buf_put_str(b, " ");
-	buf_put_str(b, "  ");
-}
+enum { HEADS = sizeof(heads) / sizeof(heads[0]) };
 
 /* One whose session.json cannot be read has no state, and says why. */
 static const char *state_of(const struct work_session_info *info)
@@ -47,35 +49,40 @@ static void put_root(struct buf *b, const char *home, const char *root)
 		buf_put_str(b, "~");
 		root += len;
 	}
-	buf_put_escaped(b, span_str(root));
+	buf_put_str(b, root);
 }
 
-static void put_row(struct buf *b, const struct cli *c, const struct work_session_info *info,
-                    uint64_t disk_bytes)
+static int add_row(struct columns *t, const struct cli *c, const struct work_session_info *info,
+                   uint64_t disk_bytes, struct err *e)
 {
-	char storage[CELL_MAX];
-	struct buf cell;
+	char age_room[CELL_MAX];
+	char size_room[CELL_MAX];
+	char undecided[CELL_MAX] = "-";
+	char root_room[sizeof(info->root) + 2];
+	struct buf age;
+	struct buf size;
+	struct buf root;
 
-	put_column(b, info->id, SESSION_ID_LEN);
-	put_column(b, *info->agent ? info->agent : "-", 12);
-	put_column(b, state_of(info), 11);
-	buf_init(&cell, storage, sizeof(storage));
-	if (info->undecided >= SESSION_UNKNOWN || info->state == SESSION_NONE)
-		buf_put_str(&cell, "-");
-	else
-		buf_printf(&cell, "%llu", (unsigned long long)info->undecided);
-	put_column(b, buf_cstr(&cell), 9);
-	buf_reset(&cell);
-	cli_put_age(&cell, info->created_ns, clock_real_ns());
-	put_column(b, info->created_ns ? buf_cstr(&cell) : "-", 6);
-	buf_reset(&cell);
-	units_put_size(&cell, disk_bytes);
-	put_column(b, buf_cstr(&cell), 9);
-	if (info->state == SESSION_NONE)
-		buf_put_escaped(b, span_str(info->why));
-	else
-		put_root(b, cli_env(c, "HOME"), info->root);
-	buf_put_str(b, "\n");
+	if (info->undecided < SESSION_UNKNOWN && info->state != SESSION_NONE)
+		(void)snprintf(undecided, sizeof(undecided), "%llu",
+		               (unsigned long long)info->undecided);
+	buf_init(&age, age_room, sizeof(age_room));
+	cli_put_age(&age, info->created_ns, clock_real_ns());
+	buf_init(&size, size_room, sizeof(size_room));
+	units_put_size(&size, disk_bytes);
+	buf_init(&root, root_room, sizeof(root_room));
+	put_root(&root, cli_env(c, "HOME"), info->root);
+	return columns_add(t,
+	                   (const char *[HEADS]){
+				   info->id,
+				   *info->agent ? info->agent : "-",
+				   state_of(info),
+				   undecided,
+				   info->created_ns ? buf_cstr(&age) : "-",
+				   buf_cstr(&size),
+				   info->state == SESSION_NONE ? info->why : buf_cstr(&root),
+			   },
+	                   e);
 }
 
 static bool waits(const struct work_session_info *info)
@@ -87,11 +94,12 @@ static int print_all(struct cli *c, const struct work_session_list *l, const str
                      struct err *e)
 {
 	_own_free_ char *room = malloc(REVIEW_JSON_SESSION_MAX + ROW_BYTES_MAX);
+	_own_(columns_free) struct columns *t = NULL;
+	bool whole = !c->json && !args_has(a, OPT_QUIET);
 	bool first = true;
+	int r = room ? columns_new(heads, HEADS, &t, e) : err_set(e, -ENOMEM, "out of memory");
 
-	if (!room)
-		return err_set(e, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < l->count; i++) {
+	for (size_t i = 0; r == 0 && i < l->count; i++) {
 		struct buf b;
 
 		if (args_has(a, OPT_PENDING) && !waits(&l->items[i]))
@@ -103,12 +111,12 @@ static int print_all(struct cli *c, const struct work_session_list *l, const str
 		} else if (args_has(a, OPT_QUIET)) {
 			buf_printf(&b, "%s\n", l->items[i].id);
 		} else {
-			put_row(&b, c, &l->items[i], l->disk_bytes[i]);
+			r = add_row(t, c, &l->items[i], l->disk_bytes[i], e);
 		}
 		first = false;
 		(void)fwrite(b.at, 1, b.len, stdout);
 	}
-	return 0;
+	return r < 0 || !whole ? r : columns_print(t, cli_columns(c), e);
 }
 
 static int run_sessions(struct cli *c, const struct args *a)
@@ -127,9 +135,6 @@ static int run_sessions(struct cli *c, const struct args *a)
 		return cli_fail(&e);
 	if (c->json)
 		(void)fputs("[", stdout);
-	else if (!args_has(a, OPT_QUIET))
-		(void)printf("%-12s  %-12s  %-11s  %-9s  %-6s  %-9s  %s\n", "ID", "AGENT", "STATE",
-		             "UNDECIDED", "AGE", "SIZE", "WORKSPACE");
 	r = print_all(c, l, a, &e);
 	if (c->json)
 		(void)fputs("]\n", stdout);

@@ -111,8 +111,9 @@ static int add_workspaces(struct code *k, struct err *e)
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < k->agent->exclude.count; i++)
-		r = exclude_add(k->exclude, EXCLUDE_USER, AGENT_WORKSPACE_FILE,
-		                span_str(k->agent->exclude.at[i]), e);
+		r = exclude_add_at(k->exclude, EXCLUDE_USER, AGENT_WORKSPACE_FILE,
+		                   k->agent->exclude_lines[i], span_str(k->agent->exclude.at[i]),
+		                   e);
 	return r;
 }
 

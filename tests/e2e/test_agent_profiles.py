@@ -148,7 +148,7 @@ def test_one_of_ones_own_is_added(home, tmp_path):
     path.write_text(text)
     digest = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
     said = home.json("add", path, "--digest", digest)
-    assert said == {"name": "mine", "digest": digest, "folder": str(home.agents)}
+    assert said == {"name": "mine", "digest": digest, "folder": str(home.agents), "secrets": []}
     kept = home.agents / "mine.yaml"
     assert kept.read_text() == text and stat.S_IMODE(kept.stat().st_mode) == 0o600
     row = next(r for r in home.json("ls") if r["name"] == "mine")
@@ -319,3 +319,21 @@ def test_help(berm):
     for verb in ("ls", "inspect", "doctor", "add", "build", "forget"):
         text = berm.ok("agent", verb, "--help")
         assert "Examples:" in text and f"berm agent {verb}" in text
+
+
+def test_what_a_profile_reads_on_the_host_is_said_when_it_is_added(home):
+    """A command, a file and an item of the keyring run or are read as the user, and a profile may be another's."""
+    path = home.write("other.yaml", """version: 1
+command: [sh]
+secrets:
+  - { name: PLAIN, hosts: [api.example.com] }
+  - { name: TOK, from: { command: [touch, /nowhere/ran] }, hosts: [api.example.com] }
+  - { name: KEY, from: { file: ~/.ssh/id_ed25519 }, hosts: [api.example.com] }
+""")
+    done = home.run("add", path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        "berm: warning: each session reads TOK on this host, as you, from the command touch /nowhere/ran",
+        "berm: warning: each session reads KEY on this host, as you, from the file ~/.ssh/id_ed25519"], done.stderr
+    said = home.json("add", path, "--force")
+    assert [(s["name"], s["from"]) for s in said["secrets"]] == [("PLAIN", "env"), ("TOK", "command"), ("KEY", "file")]

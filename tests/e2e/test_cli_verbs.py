@@ -11,6 +11,9 @@ import time
 import images
 import pytest
 from bermtest import wait_for
+from test_cli import at_a_terminal
+
+LONG_WORD = "x" * 40
 
 
 def names(folder):
@@ -303,3 +306,17 @@ def test_ctrl_z_stops_the_command_with_berm(berm, bb):
 def state_of(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as f:
         return f.read().rpartition(")")[2].split()[0]
+
+
+def test_sandboxes_fit_the_terminal(berm):
+    script = f"sleep 600; : {LONG_WORD}{LONG_WORD}"
+    box = berm.ok("run", "-d", "--name", f"box-{LONG_WORD}", "--", "sh", "-c", script).strip()
+    try:
+        head, row = at_a_terminal(berm, "ps", cols=80)[:2]
+        assert head.split() == ["ID", "NAME", "IMAGE", "AGE", "LEVEL", "STATUS", "COMMAND"]
+        assert row.startswith(box) and len(row) == 80 and row.endswith(">") and "  sh -c " in row, row
+        assert "box-xx" in row and "  running " in row, row
+        whole = berm.ok("ps").splitlines()[1]
+        assert f"box-{LONG_WORD}" in whole and f"{LONG_WORD}{LONG_WORD}" in whole, whole
+    finally:
+        berm.ok("rm", "-f", box)

@@ -314,6 +314,13 @@ def test_a_policy_says_what_stays_out(code):
     assert got.returncode == 125 and "policy.yaml:2:24: '!.env' would bring back" in got.stderr, got.stderr
 
 
+def test_what_the_workspaces_file_leaves_out_has_its_line(code):
+    code.write("x.local", b"x")
+    code.write(".berm.yaml", b"version: 1\nresources: { memory: 1GiB }\nexclude:\n  - '*.other'\n  - '*.local'\n")
+    rules = {r["rule"]: r["hits"] for r in code.json("--dry-run")["rules"]}
+    assert rules[".berm.yaml:5: *.local"] == 1, rules
+
+
 def test_s6_what_cannot_be_read_is_named_and_never_deleted(small):
     """Also where the agent makes something of that name, or takes away the directory it is in."""
     small.write("dir/shut", b"mine\n", 0)

@@ -59,6 +59,8 @@ TEST(less_is_taken)
 		CHECK(strcmp(a->settings[i].category, "skills") != 0);
 	CHECK_EQ(a->exclude.count, 2);
 	CHECK_STR(a->exclude.at[1], "/data");
+	CHECK_EQ(a->exclude_lines[0], 5);
+	CHECK_EQ(a->exclude_lines[1], 5);
 }
 
 /* E13 */
@@ -87,6 +89,7 @@ TEST(e13_more_is_refused_and_the_rest_holds)
 	CHECK_STR(a->origin[AGENT_F_MEMORY], before->origin[AGENT_F_MEMORY]);
 	CHECK_EQ(a->exclude.count, 1);
 	CHECK_STR(a->exclude.at[0], "*.x");
+	CHECK_EQ(a->exclude_lines[0], 6);
 }
 
 TEST(e13_a_wider_level_is_refused)
