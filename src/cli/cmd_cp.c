@@ -309,7 +309,7 @@ static int run_cp(struct cli *c, const struct args *a)
 		return cli_usage(a, "one of the two is to be in a sandbox: SANDBOX:PATH");
 	r = cp.src.sandbox[0] ? copy_from_guest(&cp, &e) : copy_to_guest(&cp, &e);
 	spinner_clear(&cp.spinner);
-	return r < 0 ? cli_fail(&e) : 0;
+	return r < 0 ? reach_fail(&e) : 0;
 }
 
 const struct verb verb_cp = {
@@ -319,7 +319,8 @@ const struct verb verb_cp = {
 	.about =
 		"Into a directory that is there, onto a file, or to a new name, as with docker cp; a\n"
 		"source ending in /. is the directory's content. A guest's files arrive without\n"
-		"set-user-id bits and belong to you. A file named a:b on the host is ./a:b.\n",
+		"set-user-id bits and belong to you. A file named a:b on the host is ./a:b.\n"
+		"\n" REACH_EXITS,
 	.examples = "berm cp ./src web:/srv\n"
 		    "berm cp web:/var/log/app.log .\n"
 		    "berm cp web:/out/. ./results\n",

@@ -57,7 +57,7 @@ static int run_fork(struct cli *c, const struct args *a)
 	    copies_begin(&cs, c, from, &e) < 0 || copies_take_flags(&cs, a, &e) < 0 ||
 	    copies_check_network(&cs, &e) < 0 || copies_open_image(&cs, c, &e) < 0 ||
 	    copies_prepare_network(&cs, c, a, &e) < 0)
-		return cli_fail(&e);
+		return reach_fail(&e);
 	cs.parent = parent.id;
 	return copies_run(&cs, c);
 }
@@ -78,7 +78,8 @@ const struct verb verb_fork = {
 		"certificate authority of its own: a program that goes on in it knows those of before,\n"
 		"which are worth nothing there; commands of berm exec get the new ones.\n"
 		"\n"
-		"All children are started, or none. Their ids are printed, a line each.\n",
+		"All children are started, or none. Their ids are printed, a line each.\n"
+		"\n" REACH_EXITS,
 	.examples = "berm fork web\n"
 		    "berm fork -n 10 --name try warm\n"
 		    "for id in $(berm fork -n 3 --rm warm); do berm exec \"$id\" ./job & done\n"

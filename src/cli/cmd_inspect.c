@@ -75,7 +75,7 @@ static int run_inspect(struct cli *c, const struct args *a)
 
 		if (fetch(c, a->words[i], &who, &json, &e) < 0 ||
 		    print_json(c, who.id, json, &e) < 0)
-			status = cli_fail(&e);
+			status = reach_fail(&e);
 	}
 	return status;
 }
@@ -86,7 +86,8 @@ const struct verb verb_inspect = {
 	.args = "SANDBOX...",
 	.about =
 		"One object each: of a live one its limits and use, of an ended one its result. What it\n"
-		"may reach is in \"egress\"; of secrets there are names, never values.\n",
+		"may reach is in \"egress\"; of secrets there are names, never values.\n"
+		"\n" REACH_EXITS,
 	.examples = "berm inspect web\n"
 		    "berm inspect web | jq .limits\n"
 		    "berm inspect web | jq '.egress | {digest, generation, secrets}'\n",

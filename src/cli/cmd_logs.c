@@ -252,7 +252,7 @@ static int run_logs(struct cli *c, const struct args *a)
 	r = l.storage ? show(&l, a, tail, &e) : -ENOMEM;
 	if (r == -EPIPE)
 		return 0;
-	return r < 0 ? cli_fail(&e) : 0;
+	return r < 0 ? reach_fail(&e) : 0;
 }
 
 const struct verb verb_logs = {

@@ -49,9 +49,9 @@ static int run_each(struct cli *c, const struct args *a, ask_fn *ask, bool pause
 			put_done(c, a->words[i], &info, paused);
 			continue;
 		}
-		if (r != -ENOENT)
+		if (r != -ESRCH)
 			(void)err_wrap(&e, "'%s' cannot be %s", a->words[i], what);
-		status = cli_fail(&e);
+		status = reach_fail(&e);
 	}
 	return status;
 }
@@ -73,7 +73,8 @@ const struct verb verb_pause = {
 	.about =
 		"The guest uses no CPU until berm resume, and keeps its memory; its limits of time and\n"
 		"idleness do not count meanwhile. Commands of berm exec and cp wait. berm stop lets it\n"
-		"go on, to end well; it can be saved and forked as it stands.\n",
+		"go on, to end well; it can be saved and forked as it stands.\n"
+		"\n" REACH_EXITS,
 	.examples = "berm pause web\n"
 		    "berm ps --json | jq '.[] | select(.paused).name'\n"
 		    "berm resume web\n",
@@ -88,7 +89,8 @@ const struct verb verb_resume = {
 	.name = "resume",
 	.summary = "Let paused sandboxes go on",
 	.args = "SANDBOX...",
-	.about = "Its clock is set to the host's first.\n",
+	.about = "Its clock is set to the host's first.\n"
+		 "\n" REACH_EXITS,
 	.examples = "berm resume web\n"
 		    "berm resume $(berm ps --json | jq -r '.[] | select(.paused).id')\n",
 	.opts = pause_opts,

@@ -54,7 +54,7 @@ static int run_rm(struct cli *c, const struct args *a)
 		struct err e = { 0 };
 
 		if (remove_one(c, a->words[i], force, &e) < 0)
-			status = cli_fail(&e);
+			status = reach_fail(&e);
 		else
 			(void)printf("%s\n", a->words[i]);
 	}
@@ -67,7 +67,8 @@ const struct verb verb_rm = {
 	.args = "SANDBOX...",
 	.about =
 		"Only a sandbox that was started with -d and ended by itself leaves something: its\n"
-		"result and its output. It is removed anyway after a week.\n",
+		"result and its output. It is removed anyway after a week.\n"
+		"\n" REACH_EXITS,
 	.examples = "berm rm web\n"
 		    "berm rm -f $(berm ps -aq)\n",
 	.opts = rm_opts,

@@ -104,11 +104,8 @@ static int take(struct cli *c, const char *ref, const char *name, bool force, st
 		               "'_' and '.', starting with a letter or digit",
 		               name, SPEC_NAME_MAX);
 	r = reach_client(c, ref, NULL, &client, e);
-	if (r < 0) {
-		if (e->code == -ENOENT) /* it is no snapshot that is missing */
-			e->code = -ESRCH;
+	if (r < 0)
 		return r;
-	}
 	spinner_say(&spinner, span_of(words, sizeof(words) - 1));
 	r = snapshot_take(client, name, force, e);
 	spinner_clear(&spinner);

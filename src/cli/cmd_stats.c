@@ -261,7 +261,7 @@ static int watch_all(struct stats *s, struct err *e)
 	for (size_t i = 0; r == 0 && i < list->count; i++) {
 		r = watch_one(s, list->items[i].id, e);
 		/* one that ended meanwhile */
-		if (r == -ENOENT || r == -ECONNREFUSED)
+		if (r == -ESRCH)
 			r = 0;
 	}
 	return r;
@@ -279,7 +279,7 @@ static int run_stats(struct cli *c, const struct args *a)
 	if (a->word_count == 0)
 		r = watch_all(&s, &e);
 	if (r < 0)
-		return cli_fail(&e);
+		return reach_fail(&e);
 	while (show_all(&s) > 0 && !s.once) {
 		if (fflush(stdout) != 0)
 			break; /* the reader has had enough */
@@ -297,7 +297,8 @@ const struct verb verb_stats = {
 		"CPU; with --no-stream it is the average since the start. Memory, disk and processes\n"
 		"are the guest's own word; berm inspect has the host's. NET is what its gate passed on.\n"
 		"REFUSED counts the refusals that berm logs --denied shows, and those there was no room\n"
-		"for in the record; --json has all counters in \"egress\".\n",
+		"for in the record; --json has all counters in \"egress\".\n"
+		"\n" REACH_EXITS,
 	.examples = "berm stats\n"
 		    "berm stats --no-stream --json web | jq .guest.memory_bytes\n",
 	.opts = stats_opts,

@@ -88,7 +88,7 @@ static int run_stop(struct cli *c, const struct args *a)
 		err_clear(&e);
 		if (stop_one(c, a->words[i], (uint32_t)grace_ms, sig, &e) < 0) {
 			(void)err_wrap(&e, "'%s'", a->words[i]);
-			status = cli_fail(&e);
+			status = reach_fail(&e);
 		} else {
 			(void)printf("%s\n", a->words[i]);
 		}
@@ -102,7 +102,8 @@ const struct verb verb_stop = {
 	.args = "SANDBOX...",
 	.about =
 		"The main command gets TERM, and after a while KILL; then the guest is gone. With\n"
-		"--signal the command gets that signal and what it does about it is its own matter.\n",
+		"--signal the command gets that signal and what it does about it is its own matter.\n"
+		"\n" REACH_EXITS,
 	.examples = "berm stop web\n"
 		    "berm stop -t 0 web\n"
 		    "berm stop --signal HUP web\n",

@@ -8,11 +8,28 @@
 
 enum { CLOSE_MS = 15000 }; /* from the grace's end to the close: guest killed, disks closed */
 
+int reach_fail(const struct err *e)
+{
+	int status = cli_fail(e);
+
+	return e->code == -ESRCH ? REACH_EXIT_NO_SANDBOX : status;
+}
+
+/* What is missing is the sandbox, and no file that a verb is about. */
+static int gone(int r, struct err *e)
+{
+	if (r != -ENOENT && r != -ECONNREFUSED)
+		return r;
+	if (e)
+		e->code = -ESRCH;
+	return -ESRCH;
+}
+
 int reach_find(struct cli *c, const char *ref, bool ended, struct state_info *ret, struct err *e)
 {
 	int r = cli_state(c, e);
 
-	return r < 0 ? r : state_find(c->state_fd, ref, ended, ret, e);
+	return r < 0 ? r : gone(state_find(c->state_fd, ref, ended, ret, e), e);
 }
 
 int reach_dial(struct cli *c, const char *ref, struct state_info *ret_info, int *ret_fd,
@@ -23,7 +40,7 @@ int reach_dial(struct cli *c, const char *ref, struct state_info *ret_info, int 
 
 	if (r < 0)
 		return r;
-	r = state_connect(c->state_fd, info.id, ret_fd, e);
+	r = gone(state_connect(c->state_fd, info.id, ret_fd, e), e);
 	if (r < 0)
 		return r;
 	if (ret_info)

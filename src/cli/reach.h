@@ -7,7 +7,18 @@
 #include "lib/client.h"
 #include "lib/state.h"
 
-/* By name, id or the beginning of an id; ended ones too if `ended`. */
+/* Of verbs that have no command's status to pass on: there is no such sandbox, or it has ended. */
+enum { REACH_EXIT_NO_SANDBOX = 3 };
+
+#define REACH_EXITS "Exit status: 0 done; 3 no such sandbox, or it has ended; 125 anything else.\n"
+
+/* Prints "berm: text" and returns that for -ESRCH, else CLI_EXIT_ERROR. */
+int reach_fail(const struct err *e);
+
+/*
+ * By name, id or the beginning of an id; ended ones too if `ended`. -ESRCH, here and below: there
+ * is none, or it has ended; other errors than these are no word about the sandbox.
+ */
 _must_ int reach_find(struct cli *c, const char *ref, bool ended, struct state_info *ret,
                       struct err *e);
 

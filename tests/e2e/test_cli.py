@@ -14,9 +14,15 @@ def lines(text):
     return [line for line in text.splitlines() if line]
 
 
-def refused(got, *words):
-    """Exit code 125, nothing on stdout, and one line that has all of words in it."""
-    assert got.returncode == 125, got
+def at_a_terminal(berm, *args, cols, **env):
+    with berm.terminal(*args, cols=cols, env={"LANG": "C.UTF-8", **env}) as term:
+        assert term.wait() == 0, term.text
+        return term.text.decode().replace("\r\n", "\n").splitlines()
+
+
+def refused(got, *words, code=125):
+    """That exit code, nothing on stdout, and one line that has all of words in it."""
+    assert got.returncode == code, got
     assert got.stdout == ""
     assert len(lines(got.stderr)) == 1, got.stderr
     assert got.stderr.startswith("berm: ")
@@ -88,14 +94,42 @@ def test_mistakes_are_one_clear_line(berm, words, says):
     refused(berm.run(*words), says)
 
 
-@pytest.mark.parametrize("verb", ["attach", "logs", "inspect", "stop", "rm", "wait", "stats"])
-def test_an_unknown_sandbox_is_named(berm, verb):
-    refused(berm.run(verb, "nosuch"), "nosuch")
+@pytest.mark.parametrize("args", [["logs"], ["logs", "-f"], ["logs", "--egress"], ["logs", "--denied"], ["stats"],
+                                  ["inspect"], ["pause"], ["resume"], ["stop"], ["rm"], ["fork"], ["policy", "show"],
+                                  ["secret", "ls"]])
+def test_an_unknown_sandbox_has_one_exit_code(berm, args):
+    refused(berm.run(*args, "nosuch"), "there is no sandbox 'nosuch'", code=3)
+    refused(berm.run("cp", "nosuch:/x", "."), "there is no sandbox 'nosuch'", code=3)
 
 
-def test_an_unknown_sandbox_is_named_by_exec_and_cp(berm):
-    refused(berm.run("exec", "nosuch", "true"), "nosuch")
-    refused(berm.run("cp", "nosuch:/x", "."), "nosuch")
+@pytest.mark.parametrize("args", [["exec", "nosuch", "true"], ["attach", "nosuch"], ["wait", "nosuch"]])
+def test_an_unknown_sandbox_is_no_commands_status(berm, args):
+    """Of verbs whose status is a command's own, 3 may be that."""
+    refused(berm.run(*args), "there is no sandbox 'nosuch'")
+
+
+LONG = "x" * 40
+
+
+@pytest.mark.parametrize("cols", [40, 72, 80, 100, 400])
+def test_lists_fit_the_terminal(berm, tmp_path, cols):
+    """What does not fit is cut at the right and marked; a pipe gets all of it."""
+    agents = tmp_path / ".config/berm/agents"
+    agents.mkdir(parents=True)
+    text = f"an agent with \u202e\u4e16\u754c and {LONG} {LONG}"
+    (agents / "mine.yaml").write_text(json.dumps({"version": 1, "command": ["sh"], "description": text}))
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
+    found = at_a_terminal(berm, "agent", "ls", cols=cols, **home)
+    whole = berm.run("agent", "ls", env=home).stdout.splitlines()
+    assert len(found) == len(whole) == 7, found
+    assert all(len(line) <= cols for line in found), found
+    assert f"an agent with \\xe2\\x80\\xae\u4e16\u754c and {LONG} {LONG}" in whole[5], whole
+    if cols == 400:
+        assert found == whole
+    else:
+        assert found[5].startswith("mine") and found[5].endswith(">"), found
+    if cols == 80:
+        assert whole[1] in found  # what fits stays whole
 
 
 def test_an_unknown_image_leads_to_the_default_one(berm):
