@@ -315,6 +315,17 @@ bool review_opened_waits(const struct review_opened *o)
 	return t.undecided > 0 || t.accepted > 0;
 }
 
+uint64_t review_opened_commits(struct review_opened *o)
+{
+	struct gitobj_totals t = { 0 };
+	const char *why;
+	struct gitobj *g = review_commits(o->review, &why);
+
+	if (g)
+		gitobj_totals(g, &t);
+	return o->s.info.commits_home < t.refs ? t.commits : 0;
+}
+
 /* Commits that a later apply could bring home, or that nothing can: those stay. */
 static uint64_t commits_left(struct review_opened *o)
 {

@@ -91,6 +91,9 @@ void review_opened_init(struct review_opened *o);
 /* Does anything wait: undecided, or accepted and not applied? */
 bool review_opened_waits(const struct review_opened *o);
 
+/* Commits that an apply would bring home: none once their branches are there. */
+uint64_t review_opened_commits(struct review_opened *o);
+
 /*
  * review_apply() and review_undo(), with the session's state written down around them, and o->said
  * told anew.

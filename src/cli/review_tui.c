@@ -68,6 +68,7 @@ int tui_reload(struct tui *t, struct err *e)
 	view_tree_free(t->tree);
 	t->tree = tree;
 	tui_count(t);
+	t->header.commits = review_opened_commits(t->o);
 	view_filter(tree, t->only_undecided);
 	t->top = t->cursor = view_first(tree);
 	return 0;
@@ -93,9 +94,6 @@ static void put_packed(struct tui *t)
 static void make_header(struct tui *t)
 {
 	const struct work_session_info *info = &t->o->s.info;
-	struct gitobj_totals totals = { 0 };
-	const struct gitobj *commits;
-	const char *why;
 
 	put_packed(t);
 	(void)snprintf(t->image, sizeof(t->image), "%.64s",
@@ -105,10 +103,7 @@ static void make_header(struct tui *t)
 		                          .image = t->image,
 		                          .root = info->root,
 		                          .packed = t->packed };
-	commits = review_commits(t->o->review, &why);
-	if (commits)
-		gitobj_totals(commits, &totals);
-	t->header.commits = totals.commits;
+	t->header.commits = review_opened_commits(t->o);
 }
 
 unsigned tui_body_rows(const struct tui *t, unsigned head)
@@ -134,6 +129,38 @@ static void draw_too_small(struct tui *t)
 	}
 }
 
+static bool can_decide(const struct review_item *it)
+{
+	return (it->flags & RV_DECIDABLE) && !(it->flags & RV_DONE);
+}
+
+/* Is anything to be decided where the cursor is: a change, or what is below a directory? */
+static bool decides_here(const struct tui *t)
+{
+	const struct view_node *n;
+
+	if (t->cursor == VIEW_NONE)
+		return false;
+	n = &t->tree->nodes[t->cursor];
+	return n->item == VIEW_NONE ? n->section < REVIEW_OUT : can_decide(tui_at(t, n->item));
+}
+
+/* The keys of the change that is looked at. */
+static const char *item_keys(const struct tui *t, bool narrow)
+{
+	bool lines = t->item.diff != NULL;
+
+	if (!can_decide(tui_at(t, t->item.item)))
+		return lines ? "J next  K previous  v split  q back  ? help"
+		             : "J next  K previous  q back  ? help";
+	if (!lines)
+		return narrow ? "y accept  r reject  q back  ? help"
+		              : "y accept  r reject  J next  K previous  q back  ? help";
+	return narrow ? "y accept  r reject  t/s hunk  q back  ? help"
+	              : "y accept  r reject  t/s take/skip hunk  v split  q back  ? help";
+}
+
+/* Only those that do something here. */
 static const char *keys_of(const struct tui *t)
 {
 	bool narrow = t->canvas->cols < 72;
@@ -141,8 +168,10 @@ static const char *keys_of(const struct tui *t)
 	if (t->screen == TUI_PAGE)
 		return t->page.keys;
 	if (t->screen == TUI_ITEM)
-		return narrow ? "y accept  r reject  t/s hunk  q back  ? help"
-		              : "y accept  r reject  t/s take/skip hunk  v split  q back  ? help";
+		return item_keys(t, narrow);
+	if (!decides_here(t))
+		return narrow ? "a plain  Enter look  w apply  ? help"
+		              : "a all plain  Enter look  w apply  q quit  ? help";
 	return narrow ? "a plain  y accept  r reject  ? help"
 	              : "a all plain  y accept  r reject  Enter look  w apply  q quit  ? help";
 }

@@ -74,9 +74,29 @@ static void put_taken(const struct tui *t, struct buf *b)
 		buf_printf(b, "  and %zu more\n", more);
 }
 
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
+/* "3 changes", "1 change and 2 commits", "2 commits". */
+static void put_what(const struct tui *t, struct buf *b)
+{
+	uint64_t accepted = t->header.totals.accepted;
+	uint64_t commits = t->header.commits;
+
+	if (accepted > 0)
+		buf_printf(b, "%" PRIu64 " change%s", accepted, plural(accepted));
+	if (commits > 0)
+		buf_printf(b, "%s%" PRIu64 " commit%s", accepted > 0 ? " and " : "", commits,
+		           plural(commits));
+}
+
 void tui_apply_ask(struct tui *t)
 {
 	const struct review_totals *n = &t->header.totals;
+	char what_room[64];
+	struct buf what;
 	struct buf b;
 	char *room;
 
@@ -89,7 +109,9 @@ void tui_apply_ask(struct tui *t)
 	room = tui_page_room(t, &b);
 	if (!room)
 		return;
-	buf_printf(&b, "= %" PRIu64 " changes to apply to ", n->accepted);
+	buf_init(&what, what_room, sizeof(what_room));
+	put_what(t, &what);
+	buf_printf(&b, "= %s to %s ", buf_cstr(&what), n->accepted > 0 ? "apply to" : "bring to");
 	buf_put_escaped(&b, span_str(t->o->s.info.root));
 	buf_put_str(&b, "\n");
 	put_sections(t, &b);
@@ -101,8 +123,9 @@ void tui_apply_ask(struct tui *t)
 	buf_put_str(&b, "\n");
 	put_taken(t, &b);
 	tui_page_show(t, room, &b, "");
-	tui_ask(t, TUI_ASK_APPLY, "Enter or w applies %" PRIu64 "%s, q goes back", n->accepted,
-	        n->undecided > 0 ? "; the rest stays pending" : "");
+	tui_ask(t, TUI_ASK_APPLY, "Enter or w %s %s, q goes back%s",
+	        n->accepted > 0 ? "applies" : "brings", buf_cstr(&what),
+	        n->undecided > 0 ? "; the rest waits" : "");
 }
 
 /* --- after --- */
@@ -148,9 +171,9 @@ static void show_outcome(struct tui *t, const struct review_outcome *out, const 
 		buf_printf(&b, "= nothing was changed: %" PRIu64 " changes went back to review\n",
 		           out->back);
 	else if (out->applied.end == APPLY_NOTHING)
-		buf_put_str(&b, "= there was nothing to change\n");
+		buf_put_str(&b, "= no file was changed\n");
 	else
-		buf_printf(&b, "= applied: %" PRIu64 " changes\n", out->items);
+		buf_printf(&b, "= applied: %" PRIu64 " change%s\n", out->items, plural(out->items));
 	put_outcome(t, out, &b);
 	if (ce->code != 0) {
 		buf_put_str(&b, "  commits were not brought: ");
@@ -158,10 +181,10 @@ static void show_outcome(struct tui *t, const struct review_outcome *out, const 
 		buf_put_str(&b, "\n");
 	}
 	if (!returned)
-		buf_printf(&b,
-		           "\n  %" PRIu64 " undecided, %" PRIu64 " accepted and not applied\n"
-		           "  berm undo %s takes this apply back\n",
-		           n->undecided, n->accepted, t->o->s.info.id);
+		buf_printf(&b, "\n  %" PRIu64 " undecided, %" PRIu64 " accepted and not applied\n",
+		           n->undecided, n->accepted);
+	if (!returned && out->items > 0)
+		buf_printf(&b, "  berm undo %s takes this apply back\n", t->o->s.info.id);
 	if (returned) {
 		tui_page_show(t, room, &b, "");
 		tui_ask(t, TUI_ASK_REST, "w applies the rest, q goes back");

@@ -19,7 +19,7 @@ struct view_header {
 	const char *session, *agent, *image, *root; /* image: its digest, or its name */
 	const char *packed;                         /* when, and how long ago */
 	struct review_totals totals;
-	uint64_t commits;
+	uint64_t commits; /* that an apply brings home */
 };
 
 void view_draw_header(struct view_canvas *c, const struct view_header *h);

@@ -233,7 +233,7 @@ def test_an_image_in_use_stays(fresh_berm, rootfs):
 def test_rm_wants_force_for_a_live_one(berm, running):
     assert "rm -f" in berm.refused(125, "rm", running)
     assert berm.ok("rm", "-f", running).strip() == running
-    assert running in berm.refused(125, "inspect", running)
+    assert running in berm.refused(3, "inspect", running)
 
 
 def test_stop_gives_time_to_tidy_up(berm, bb):

@@ -549,6 +549,41 @@ def test_z1_z4_commits_and_branches_of_hostile_words(cli, tmp_path):
     assert b"\\x1b" in b"".join(said)
 
 
+def test_p14_commits_alone_are_brought_once(cli):
+    """A commit is no change to a file: the question counts it, and nobody asks again when it is home."""
+    commit = "git -c user.name=T -c user.email=t@t commit -q"
+    s = cli.session().host(f"git init -q -b main .; echo a > a; git add a; {commit} -m a").pack()
+    work(s, "git commit -q --allow-empty -m b; git commit -q --allow-empty -m c; echo hook > .git/hooks/post-commit")
+    s.guest()
+    with start(s) as t:
+        assert "; 2 commits" in t.lines()[2]
+        t.press("w", until="Enter or w brings 2 commits, q goes back")
+        assert "2 commits to bring to " in t.text()
+        t.press("enter", until="no file was changed")
+        assert "commits: 1 refs under" in t.text() and "berm undo" not in t.text()
+        t.press("x", until=LIST)
+        assert "commit" not in t.lines()[2]
+        t.press("w", until="nothing is left to apply")
+        t.press("q")
+        assert t.end() == 0
+    assert git(s.tree, "for-each-ref", "--format=%(subject)", f"refs/berm/{s.id}/").split() == ["c"]
+
+
+def test_what_never_comes_back_offers_no_keys_that_decide(cli):
+    commit = "git -c user.name=T -c user.email=t@t commit -q"
+    s = cli.session().host(f"git init -q -b main .; echo a > a; git add a; {commit} -m a").pack()
+    work(s, "echo hook > .git/hooks/post-commit; echo b > a")
+    s.guest()
+    with start(s) as t:
+        assert "y accept" in t.lines()[-1]
+        goto(t, "post-commit")
+        assert t.lines()[-1].split() == "berm> a all plain Enter look w apply q quit ? help".split(), t.lines()[-1]
+        t.press("enter", until="^berm> J next")
+        assert "accept" not in t.lines()[-1] and "reject" not in t.lines()[-1]
+        t.press("q", until=LIST)
+        goto(t, "a").press("enter", until="^berm> y accept")
+
+
 def test_z2_bidi_and_zero_width_characters_are_shown_escaped(cli):
     s = cli.session().pack()
     s.agent.file("a\u202eb\u200bc", "x\u2066y\n")
