@@ -2,7 +2,7 @@
  * berm-vmm: one virtual machine on KVM.
  *
  *	berm-vmm --memory MIB --cpus N [--uid N] [--host-cpu] [--net] [--workspace]
- *	         (--restore [--wset] | --cmdline TEXT [--fresh])
+ *	         (--restore [--wset | --copied] | --cmdline TEXT [--fresh])
  *
  * Started by the supervisor with every fd placed (engine/kvm.h): /dev/kvm, memory, disks, kernel or
  * saved state, the agent's socket, the control socket, the log, with --net the gate's socket,
@@ -35,7 +35,7 @@ enum { EXIT_BERM = 125, EXIT_ENDED = 1, MEMORY_MIB_MAX = 1 << 20, CPUS_MAX = 32 
 struct options {
 	uint64_t memory_mib, cpus, uid;
 	const char *cmdline;
-	bool restore, wset, host_cpu, net, workspace;
+	bool restore, wset, copied, host_cpu, net, workspace;
 	bool fresh; /* memory is no file's */
 };
 
@@ -64,6 +64,8 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 			o.restore = true;
 		else if (strcmp(argv[i], "--wset") == 0)
 			o.wset = true;
+		else if (strcmp(argv[i], "--copied") == 0)
+			o.copied = true;
 		else if (strcmp(argv[i], "--fresh") == 0)
 			o.fresh = true;
 		else if (strcmp(argv[i], "--host-cpu") == 0)
@@ -80,7 +82,7 @@ static int parse_options(int argc, char **argv, struct options *ret, struct err 
 			return r;
 	}
 	if (o.memory_mib == 0 || o.cpus == 0 || o.restore == (o.cmdline != NULL) ||
-	    (o.fresh && o.restore))
+	    (o.fresh && o.restore) || ((o.wset || o.copied) && !o.restore))
 		return err_set(e, -EINVAL, "this program is started by berm");
 	*ret = o;
 	return 0;
@@ -125,6 +127,7 @@ static int prepare(const struct options *o, struct machine **ret, struct err *e)
 		.ram_bytes = o->memory_mib << 20,
 		.cpus = (uint32_t)o->cpus,
 		.restore = o->restore,
+		.copied = o->copied,
 		.host_cpu = o->host_cpu,
 		.kvm_fd = KVM_AT_KVM,
 		.ram_fd = o->fresh ? -1 : KVM_AT_RAM,

@@ -40,6 +40,12 @@ struct engine_config {
 	int ram_fd;
 	uint64_t ram_bytes;
 	bool ram_shared; /* true: what the guest writes stays in the file: a template being built */
+	/*
+	 * kvm, of a restore: the guest gets a copy of ram_fd, in huge pages, and not a private
+	 * mapping of it. A start takes longer by the copy, and all that works in the guest less: it
+	 * is not for guests that are to be many.
+	 */
+	bool ram_copied;
 	int incoming_fd; /* saved device state to restore, or -1 to boot */
 	int wset_fd;     /* of a restore: what touched() wrote for this template, or -1 */
 	/*

@@ -37,7 +37,9 @@ static int build_args(struct engine_args *a, const struct engine_config *c, cons
 	}
 	if (c->incoming_fd >= 0) {
 		engine_add(a, "--restore");
-		if (c->wset_fd >= 0)
+		if (c->ram_copied)
+			engine_add(a, "--copied");
+		else if (c->wset_fd >= 0)
 			engine_add(a, "--wset");
 	} else {
 		if (c->ram_fd < 0)

@@ -113,6 +113,18 @@ static int plug(struct machine *m, unsigned slot, struct err *e)
 	return r;
 }
 
+/* Is memory a private mapping of a template's? */
+static bool is_private(const struct machine_config *c)
+{
+	return c->restore && !c->copied;
+}
+
+/* Is there no file behind memory? */
+static bool is_fresh(const struct machine_config *c)
+{
+	return c->ram_fd < 0 || c->copied;
+}
+
 static int make_card(struct machine *m, const struct virtio_place *at, struct err *e)
 {
 	const struct net_config nc = { .fd = m->c.net_fd, .mac = ENGINE_MAC };
@@ -152,8 +164,8 @@ static int make_device(struct machine *m, unsigned slot, const struct virtio_pla
 		return rng_new(at, ret, e);
 	case SLOT_BALLOON:
 		return balloon_new(at,
-		                   &(struct balloon_config){ .mem_private = c->restore,
-		                                             .mem_fresh = c->ram_fd < 0 },
+		                   &(struct balloon_config){ .mem_private = is_private(c),
+		                                             .mem_fresh = is_fresh(c) },
 		                   ret, e);
 	case SLOT_NET:
 		return make_card(m, at, e);
@@ -192,9 +204,9 @@ int machine_new(const struct machine_config *c, struct machine **ret, struct err
 	_own_(machine_free) struct machine *m = calloc(1, sizeof(*m));
 	struct vm_config vc = {
 		.kvm_fd = c->kvm_fd,
-		.ram_fd = c->ram_fd,
+		.ram_fd = is_fresh(c) ? -1 : c->ram_fd,
 		.ram_bytes = c->ram_bytes,
-		.ram_shared = !c->restore && c->ram_fd >= 0,
+		.ram_shared = !c->restore && !is_fresh(c),
 		.cpus = c->cpus,
 		.host_cpu = c->host_cpu,
 		.ended = on_ended,
@@ -362,6 +374,10 @@ int machine_restore(struct machine *m, int state_fd, struct err *e)
 	if (n == STATE_BYTES_MAX)
 		return err_set(e, -E2BIG, "the saved state is over %d bytes", STATE_BYTES_MAX);
 	m->paused = true;
+	/* before the state: its clock runs from when it is loaded */
+	r = m->c.copied ? memory_load(vm_mem(m->vm), m->c.ram_fd, e) : 0;
+	if (r < 0)
+		return r;
 	r = load_all(m, span_of(m->state, (size_t)n), e);
 	return r < 0 ? err_wrap(e, "the saved state cannot be used") : 0;
 }
@@ -463,7 +479,7 @@ static int save_all(struct machine *m, int state_fd, int memory_fd, struct err *
 		return err_set(e, -E2BIG, "the state is over %d bytes", STATE_BYTES_MAX);
 	r = fd_write_all(state_fd, b.at, b.len, e);
 	if (r == 0 && memory_fd >= 0)
-		r = memory_save(vm_mem(m->vm), m->c.restore ? &base : NULL, memory_fd, e);
+		r = memory_save(vm_mem(m->vm), is_private(&m->c) ? &base : NULL, memory_fd, e);
 	return r;
 }
 

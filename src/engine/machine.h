@@ -38,6 +38,7 @@ struct machine_config {
 	uint64_t ram_bytes;
 	uint32_t cpus;
 	bool restore; /* RAM is a template's, mapped privately; else the file is written to */
+	bool copied;  /* of a restore: RAM is a copy of the template's, in huge pages */
 	bool host_cpu;
 	/* ram_fd is -1 for a boot whose memory nobody keeps */
 	int kvm_fd, ram_fd, image_fd, scratch_fd, agent_fd, control_fd, log_fd;

@@ -484,6 +484,7 @@ int build_learn(const struct paths *p, const struct spec *spec, const struct eng
 	r = open_guest(p, spec, engine, &g, &b, e);
 	if (r < 0)
 		return r;
+	g.learns = true;
 	r = template_open(templates_fd, buf_span(&b), &t, e);
 	if (r == 0)
 		r = template_wset_new(templates_fd, buf_span(&b), &wset, e);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -273,6 +274,19 @@ int guest_boot(const struct paths *p, const struct guest_files *g, const struct 
 	return r;
 }
 
+/*
+ * Who works in a tree of files soon has them all in memory, and gets that faster. A copy of a guest
+ * that ran may be one of many, or large; and what a guest uses first is learned page by page.
+ */
+static bool is_to_work(const struct guest_files *g, const struct spec *spec,
+                       const struct saved *from)
+{
+	struct stat st;
+
+	return spec->workspace && !spec_is_copy(spec) && !g->learns &&
+	       fstat(from->ram_fd, &st) == 0 && st.st_blocks <= GUEST_COPIED_BYTES_MAX / 512;
+}
+
 int guest_restore(const struct paths *p, const struct guest_files *g, const struct spec *spec,
                   int image_fd, int dir_fd, const struct saved *from, uid_t uid,
                   struct engine_vm *ret, int *ret_scratch_fd, struct err *e)
@@ -289,6 +303,7 @@ int guest_restore(const struct paths *p, const struct guest_files *g, const stru
 	c.ram_fd = from->ram_fd;
 	c.incoming_fd = from->state_fd;
 	c.wset_fd = from->wset_fd;
+	c.ram_copied = is_to_work(g, spec, from);
 	r = g->engine->start(&c, ret, e);
 	if (r == 0)
 		*ret_scratch_fd = steal_fd(&scratch);

@@ -15,6 +15,8 @@
 enum {
 	GUEST_MKFS_MS =
 		20000, /* 30 ms as a rule; a disk of 1 TiB on a busy machine takes seconds */
+	/* of a template's memory: a larger one is mapped, as to copy it would take too long */
+	GUEST_COPIED_BYTES_MAX = 256 << 20,
 };
 
 /* A word of the kernel's command line that it hands to the agent: agent/workspace.h */
@@ -39,6 +41,7 @@ struct guest_files {
 	 */
 	int workspace_fd;
 	int scratch_fd;
+	bool learns; /* nobody's guest: which pages it uses first is to be learned of it */
 };
 
 /* Every workspace's disk has this size, so that one template serves all: see work/base.h. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -289,6 +290,40 @@ int memory_save(const struct guest_mem *m, const struct memory_base *base, int o
 			r = save_pages(out_fd, s->base, s->bytes / PAGE, s->file_off, e);
 		if (r < 0)
 			return r;
+	}
+	return 0;
+}
+
+static int load_slot(const struct guest_mem *m, const struct guest_slot *s, int fd, struct err *e)
+{
+	uint64_t off = s->file_off;
+	uint64_t end = s->file_off + s->bytes;
+	uint64_t data_end = 0;
+
+	for (; next_data(fd, &off, end, &data_end); off = data_end) {
+		int r = guest_mem_load(m, gpa_of(s->start + off - s->file_off), fd, off,
+		                       data_end - off, e);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int memory_load(const struct guest_mem *m, int fd, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, "the saved memory");
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < m->bytes)
+		return err_set(e, -EINVAL, "the saved memory has fewer than %ju bytes",
+		               (uintmax_t)m->bytes);
+	for (unsigned i = 0; i < m->slot_count; i++) {
+		int r = load_slot(m, &m->slots[i], fd, e);
+
+		if (r < 0)
+			return err_wrap(e, "the saved memory");
 	}
 	return 0;
 }

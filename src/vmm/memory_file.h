@@ -20,7 +20,7 @@
  *           0: written); ascending, apart
  * Hostile   the working set
  * Threads   while the guest does not run
- * System calls  pread64, pwrite64, lseek, ftruncate, copy_file_range, madvise
+ * System calls  pread64, pwrite64, lseek, fstat, ftruncate, copy_file_range, madvise
  * Source    Documentation/admin-guide/mm/pagemap.rst; madvise(2)
  */
 #pragma once
@@ -50,6 +50,12 @@ struct memory_base {
  * over memory of the caller's. */
 _must_ int memory_save(const struct guest_mem *m, const struct memory_base *base, int out_fd,
                        struct err *e);
+
+/*
+ * Fills memory that is all zeros with what such a file holds; its holes stay untouched. -EINVAL:
+ * it is no file, or shorter than memory.
+ */
+_must_ int memory_load(const struct guest_mem *m, int fd, struct err *e);
 
 /* Puts the pages touched so far, as a payload of STATE_WSET. -ENOTSUP: no pagemap. */
 _must_ int memory_touched(const struct guest_mem *m, struct buf *b, struct err *e);

@@ -325,10 +325,10 @@ class Restore:
         self.program = f"{stage}/libexec/berm/berm-vmm"
         self.memory = memory
 
-    def start(self, data):
+    def start(self, data, **more):
         log, writer = os.pipe()
         state = vmm.file_of(data)
-        m = vmm.Machine(self.program, ram=self.memory, incoming=state, restore=True, log=writer)
+        m = vmm.Machine(self.program, **{"ram": self.memory, "incoming": state, "restore": True, "log": writer, **more})
         os.close(writer)
         os.close(state)
         return m, log
@@ -386,6 +386,36 @@ def test_the_good_one_is_taken(restore, good):
         finally:
             m.end()
             os.close(log)
+
+
+def test_a_copy_of_the_memory_is_all_of_it(restore, good):
+    """--copied: what is saved at once is what was loaded, byte by byte, and the guest of it runs."""
+    state, memory = vmm.file_of(b""), vmm.file_of(b"")
+    m, log = restore.start(good[0], options=("--copied",))
+    try:
+        m.ask(vmm.SAVE, state, memory)
+        size = os.fstat(good[1]).st_size
+        assert os.pread(memory, size + 1, 0) == os.pread(good[1], size + 1, 0)
+        m.ask(vmm.RESUME)
+        m.ask(vmm.STATS)
+        m.quit()
+    finally:
+        m.end()
+        for fd in (log, state, memory):
+            os.close(fd)
+
+
+def test_a_copy_of_a_shorter_memory_is_refused(restore, good):
+    short = vmm.file_of(b"", os.fstat(good[1]).st_size - 1)
+    m, log = restore.start(good[0], options=("--copied",), ram=short)
+    try:
+        assert m.process.wait(SECONDS_MAX) == EXIT_REFUSED
+    finally:
+        m.end()
+        os.close(short)
+    with os.fdopen(log, "rb") as f:
+        said = f.read()
+    assert said.startswith(b"berm-vmm: the saved memory has fewer than ") and said.count(b"\n") == 1, said
 
 
 @pytest.mark.parametrize("name", DAMAGE)

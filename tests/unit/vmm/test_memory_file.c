@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -68,6 +69,16 @@ static bool is_hole(int fd, uint64_t page)
 	off_t data = lseek(fd, (off_t)(page * PAGE), SEEK_DATA);
 
 	return data < 0 || (uint64_t)data >= (page + 1) * PAGE;
+}
+
+static bool is_present(const struct guest_mem *m, uint64_t page, bool *ret_own)
+{
+	uint64_t entry;
+	uint64_t at = (uintptr_t)m->slots[0].base / PAGE + page;
+
+	CHECK_EQ(pread(m->pagemap_fd, &entry, 8, (off_t)(at * 8)), 8);
+	*ret_own = !(entry >> 61 & 1);
+	return entry >> 63;
 }
 
 /* Pages 1 and 2 and 4000 hold data; 3 holds zeros; all else are holes. */
@@ -281,14 +292,74 @@ TEST(what_cannot_be_written_is_told)
 	(void)close(out);
 }
 
-static bool is_present(const struct guest_mem *m, uint64_t page, bool *ret_own)
+/* Both slots of a file whose holes a guest's memory is to keep. */
+TEST(a_saved_file_fills_fresh_memory)
 {
-	uint64_t entry;
-	uint64_t at = (uintptr_t)m->slots[0].base / PAGE + page;
+	const uint64_t bytes = GUEST_HOLE_START + BYTES;
+	const uint64_t high = GUEST_HOLE_START / PAGE;
+	const uint64_t far = UINT64_C(1) << 20; /* a page of 4 GiB, where the file's 3 GiB go on */
+	struct err e = { 0 };
+	struct guest_mem m;
+	int saved = memfd(bytes + PAGE); /* longer than memory: the rest is nobody's */
+	int out = memfd(0);
+	bool own;
 
-	CHECK_EQ(pread(m->pagemap_fd, &entry, 8, (off_t)(at * 8)), 8);
-	*ret_own = !(entry >> 61 & 1);
-	return entry >> 63;
+	put_page(saved, 1, 0x11);
+	put_page(saved, 2, 0x22);
+	put_page(saved, high - 1, 0x33);
+	put_page(saved, high, 0x44);
+	put_page(saved, bytes / PAGE - 1, 0x55);
+	put_page(saved, bytes / PAGE, 0x66);
+	CHECK_OK(guest_mem_map(-1, bytes, false, &m, &e), &e);
+	CHECK_OK(memory_load(&m, saved, &e), &e);
+	CHECK_EQ(get_page(&m, 1), 0x11);
+	CHECK_EQ(get_page(&m, 2), 0x22);
+	CHECK_EQ(get_page(&m, high - 1), 0x33);
+	CHECK_EQ(get_page(&m, far), 0x44);
+	CHECK_EQ(get_page(&m, far + PAGES - 1), 0x55);
+	CHECK(!is_present(&m, high / 2, &own));
+
+	/* what the guest writes is not the file's, and what it has is saved as it is */
+	set_page(&m, 2, 0);
+	set_page(&m, 5, 0x77);
+	CHECK_OK(memory_save(&m, NULL, out, &e), &e);
+	CHECK_EQ(file_page(saved, 2), 0x22);
+	CHECK_EQ(file_page(out, 1), 0x11);
+	CHECK_EQ(file_page(out, 5), 0x77);
+	CHECK_EQ(file_page(out, high), 0x44);
+	CHECK_EQ(file_page(out, bytes / PAGE - 1), 0x55);
+	CHECK(is_hole(out, 0) && is_hole(out, 2) && is_hole(out, high / 2));
+	guest_mem_unmap(&m);
+	(void)close(saved);
+	(void)close(out);
+}
+
+/* As when the file was changed by somebody who must not. */
+TEST(what_cannot_be_read_is_told)
+{
+	struct err e = { 0 };
+	struct guest_mem m;
+	char path[64];
+	int saved = base_file();
+	int dir = openat(AT_FDCWD, test_tmpdir(), O_PATH | O_CLOEXEC);
+	int blind;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", saved);
+	blind = openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+	CHECK(dir >= 0 && blind >= 0);
+	map(-1, false, &m);
+	CHECK_EQ(memory_load(&m, blind, &e), -EBADF);
+	CHECK_STR(e.text, "the saved memory: read: Bad file descriptor");
+	CHECK_EQ(memory_load(&m, dir, &e), -EINVAL);
+	CHECK_EQ(memory_load(&m, -1, &e), -EBADF);
+	CHECK_EQ(ftruncate(saved, BYTES - 1), 0);
+	CHECK_EQ(memory_load(&m, saved, &e), -EINVAL);
+	CHECK_STR(e.text, "the saved memory has fewer than 16777216 bytes");
+	CHECK_EQ(get_page(&m, 1), 0);
+	guest_mem_unmap(&m);
+	(void)close(blind);
+	(void)close(dir);
+	(void)close(saved);
 }
 
 TEST(the_working_set_comes_back)
