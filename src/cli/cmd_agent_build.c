@@ -5,6 +5,7 @@
 #include "base/units.h"
 #include "cli/agent_build.h"
 #include "cli/egress.h"
+#include "cli/image_hold.h"
 #include "cli/run.h"
 #include "cli/verbs.h"
 #include "image/ref.h"
@@ -130,6 +131,34 @@ static int check_image(struct build *b, struct err *e)
 	return r == -EINTR ? r : r < 0 ? err_wrap(e, "step %u, %s", b->step_number, b->step) : 0;
 }
 
+/*
+ * An image of this agent without a name is one that an earlier build was killed over, or that the
+ * next one took the name from. Sandboxes and snapshots that need it keep it. Whatever fails here
+ * is tried again by the next build, and `berm image prune` does it as well.
+ */
+static void collect_left(struct build *b)
+{
+	_own_(image_hold_free) struct image_hold *hold = NULL;
+	_own_(image_list_free) struct image_list *l = NULL;
+
+	if (image_hold_new(b->c->state_fd, b->store, &hold, NULL) < 0 ||
+	    image_list(b->store, &l, NULL) < 0)
+		return;
+	for (size_t i = 0; i < l->count; i++) {
+		const struct image_row *row = &l->rows[i];
+		const char *of = row->meta ? image_label(&row->meta->config, AGENT_LABEL) : NULL;
+		bool named = row->names && row->names[0];
+		enum image_removed removed;
+
+		if (row->installed || row->in_use || named || !of ||
+		    strcmp(of, b->agent->name) != 0)
+			continue;
+		if (image_remove(b->store, row->id, false, &removed, NULL) == 0)
+			log_info("removed the image %.12s, which an earlier build of %s left",
+			         row->id, b->agent->name);
+	}
+}
+
 static int make(struct build *b, struct err *e)
 {
 	enum image_removed removed;
@@ -137,6 +166,7 @@ static int make(struct build *b, struct err *e)
 	bool known = true;
 	int r;
 
+	collect_left(b);
 	build_step(b, "starting a guest of the base image");
 	r = build_guest_start(b, e);
 	if (r == 0)

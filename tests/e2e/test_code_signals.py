@@ -1,5 +1,6 @@
 """Ctrl-c and SIGTERM at each step of `berm code` at a terminal: the terminal is as it was, no machine is left, and a
-session that is left is named. A step is held where it is by stopping the machine's process."""
+session that is left is named. A step is held where it is by stopping the machine's process. And a terminal that is
+closed at each step: no process is left, and no work is lost."""
 
 import contextlib
 import os
@@ -72,6 +73,13 @@ class Caller:
         assert self.term.modes() == self.modes
         sandboxes.wait_for("its machine to be gone", lambda: not self.world.berm.alive(), 30)
         return self.term.text.decode("utf-8", "replace")
+
+    def hang_up(self):
+        """Its terminal is gone. Ended, all of it, by itself."""
+        self.term.hang_up()
+        self.go_on()
+        sandboxes.wait_for("its end", lambda: self.term.proc.poll() is not None, 60)
+        sandboxes.wait_for("its machine to be gone", lambda: not self.world.berm.alive(), 30)
 
     def left(self, text):
         """The one session that is left, which has to be named."""
@@ -183,3 +191,63 @@ def test_while_it_is_reviewed(small, how):  # noqa: F811
 def test_a_command_that_fails_is_told(small):  # noqa: F811
     got = small.run("mine", "--no-settings", "--", "sh", "-c", "echo x >new; exit 7")
     assert got.returncode == 7 and "berm: the command exited with 7\n" in got.stderr, got.stderr
+
+
+# -- the terminal is closed ----
+
+
+def test_s13_the_terminal_is_closed_while_it_packs(small):  # noqa: F811
+    for i in range(20000):
+        os.mknod(small.tree / f"f{i}")
+    with Caller(small, "--", "sleep", "3600") as c:
+        c.wait("packing", lambda: c.state() == "packing")
+        c.hang_up()
+    nothing_left(small, "no session")
+    assert len(os.listdir(small.tree)) > 20000
+
+
+def test_the_terminal_is_closed_while_its_machine_starts(small):  # noqa: F811
+    small.run("mine", "--no-settings", "--", "true")  # so that the machine is its own, and not the template's
+    with Caller(small, "--", "sleep", "3600") as c:
+        c.stop_machine()
+        c.hang_up()
+    nothing_left(small, "no session")
+
+
+@pytest.mark.parametrize("script", ["exec sleep 3600", "trap '' HUP; while :; do sleep 1; done"])
+def test_the_terminal_is_closed_while_the_command_runs(small, script):  # noqa: F811
+    """The guest's terminal is closed with it; a command that does not mind is ended with its guest."""
+    with Caller(small, "--time", "60s", "--", "sh", "-c", f"echo x > made; sync; echo ready; {script}") as c:
+        c.wait("the command", lambda: b"ready" in c.term.text and c.is_raw())
+        c.term.hang_up()
+        sandboxes.wait_for("its end", lambda: c.term.proc.poll() is not None, 90)
+    sandboxes.wait_for("its machine to be gone", lambda: not small.berm.alive(), 30)
+    session, = small.sessions()
+    assert small.berm.run("review", "--plain-only", session, env=small.env).returncode == 0
+    assert (small.tree / "made").read_text() == "x\n"
+
+
+def test_the_terminal_is_closed_while_its_work_is_fetched(small):  # noqa: F811
+    script = "dd if=/dev/zero of=big bs=1M count=100 2>/dev/null; echo ready; read x"
+    with Caller(small, "--", "sh", "-c", script) as c:
+        c.wait("the command", lambda: b"ready" in c.term.text and c.is_raw())
+        c.term.type("\n")
+        c.wait("the fetching", lambda: c.state() == "collecting")
+        c.stop_machine()
+        c.hang_up()
+    session, = small.sessions()
+    assert small.berm.run("review", "--plain-only", session, env=small.env).returncode == 0
+    assert (small.tree / "big").stat().st_size == 100 << 20
+
+
+def test_v4_the_terminal_is_closed_while_it_is_reviewed(small):  # noqa: F811
+    args = ["code", "mine", "-C", str(small.tree), "--no-settings", "--", "sh", "-c", "echo more >> a.txt"]
+    with small.berm.terminal(*args, env={**small.env, "LANG": "C.UTF-8"}) as term:
+        term.expect("berm> ", 60 * bermtest.SLOWNESS)
+        term.hang_up()
+        sandboxes.wait_for("its end", lambda: term.proc.poll() is not None, 30)
+    session, = small.sessions()
+    assert not small.berm.alive() and small.info(session)["state"] == "pending"
+    assert (small.tree / "a.txt").read_text() == "hello\n"
+    assert small.berm.run("review", "--plain-only", session, env=small.env).returncode == 0
+    assert (small.tree / "a.txt").read_text() == "hello\nmore\n"

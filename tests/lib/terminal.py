@@ -66,11 +66,17 @@ class Terminal:
             pass
         return self.proc.wait(max(0.1, end - time.monotonic()))
 
+    def hang_up(self):
+        """As a window that is closed: its programs get SIGHUP, and have no terminal any more."""
+        os.close(self.master)
+        self.master = -1
+
     def close(self):
         if self.proc.poll() is None:
             self.proc.kill()
         self.proc.wait()
-        os.close(self.master)
+        if self.master >= 0:
+            os.close(self.master)
 
     def __enter__(self):
         return self
