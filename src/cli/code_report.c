@@ -161,7 +161,7 @@ void code_tell_packed(struct code *k)
 	struct buf b;
 
 	buf_init(&b, room, sizeof(room));
-	buf_printf(&b, "packed %" PRIu64 " files, ", t->files);
+	buf_printf(&b, "packed %" PRIu64 " file%s, ", t->files, t->files == 1 ? "" : "s");
 	units_put_size(&b, t->file_bytes);
 	if (t->reused_files)
 		buf_printf(&b, " (%" PRIu64 " as in an earlier session)", t->reused_files);
