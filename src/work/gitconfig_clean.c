@@ -36,7 +36,11 @@ static const struct allowed list[] = {
 	{ "extensions", SUB_NONE, PLAIN,
 	  "compatobjectformat objectformat partialclone preciousobjects refstorage worktreeconfig" },
 	{ "fetch", SUB_NONE, PLAIN, "prune prunetags recursesubmodules" },
-	{ "gc", SUB_NONE, PLAIN, NULL },
+	{ "gc", SUB_NONE, PLAIN, /* recentobjectshook is a command */
+	  "aggressivedepth aggressivewindow auto autodetach autopacklimit bigpackthreshold "
+	  "cruftpacks logexpiry maxcruftsize packrefs pruneexpire reflogexpire "
+	  "reflogexpireunreachable rerereresolved rerereunresolved worktreepruneexpire "
+	  "writecommitgraph" },
 	{ "index", SUB_NONE, PLAIN, "version" },
 	{ "init", SUB_NONE, PLAIN, "defaultbranch" },
 	{ "log", SUB_NONE, PLAIN, NULL },

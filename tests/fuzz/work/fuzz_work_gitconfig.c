@@ -25,6 +25,15 @@ static void never(void *arg, const struct gitconfig_item *item, enum gitconfig_w
 	abort();
 }
 
+/* Git takes it for an address of a repository, which may be that of a helper. */
+static bool is_address(const struct gitconfig_item *item)
+{
+	if (span_is(item->section, "branch"))
+		return span_is(item->key, "remote") || span_is(item->key, "pushremote");
+	return (span_is(item->section, "remote") || span_is(item->section, "submodule")) &&
+	       (span_is(item->key, "url") || span_is(item->key, "pushurl"));
+}
+
 static void look(struct span clean)
 {
 	struct gitconfig_reader reader;
@@ -34,8 +43,9 @@ static void look(struct span clean)
 	while (gitconfig_next(&reader, &item) == 0) {
 		must(!span_is(item.section, "filter") && !span_is(item.section, "include"));
 		must(!span_is(item.section, "core") || !span_is(item.key, "fsmonitor"));
+		must(!span_is(item.section, "gc") || !span_is(item.key, "recentobjectshook"));
 		must(memmem(item.value.at, item.value.len, "ext::", 5) != item.value.at ||
-		     !span_is(item.key, "url"));
+		     !is_address(&item));
 	}
 }
 

@@ -105,6 +105,9 @@ def test_what_runs_or_tells_stays_out(tmp_path):
 	update = !evil
 [alias]
 	st = !evil
+[gc]
+	auto = 0
+	recentObjectsHook = evil
 [user]
 	name = "A \\"B\\" C"
 	signingKey = x
@@ -118,9 +121,10 @@ def test_what_runs_or_tells_stays_out(tmp_path):
         b"remote.origin.fetch\n+refs/heads/*:refs/remotes/origin/*",
         b"remote.up.url\ngit@x.example:a.git",
         b"submodule.m.url\n../m.git",
+        b"gc.auto\n0",
         b'user.name\nA "B" C',
     ]
-    for name in ("core.fsmonitor", "core.pager", "filter.lfs.clean", "include.path", "credential.", "alias.st",
+    for name in ("core.fsmonitor", "core.pager", "filter.lfs.clean", "include.path", "credential.", "alias.st", "gc.recentobjectshook",
                  "core.worktree: a path outside", "remote.bad.url: a URL that names a program"):
         assert name in said, said
     assert "hunter2" not in said
