@@ -64,7 +64,7 @@ static int take_image(struct code *k, struct err *e)
 		run->spec.user = run->opened->meta->config.user;
 	else
 		run->spec.user = "root"; /* who owns what is packed, and the guest is its own */
-	return 0;
+	return run_merge_warm(run, &run->opened->meta->config, e);
 }
 
 /* --- the command --- */

@@ -62,6 +62,8 @@ _must_ int run_env_file(struct strings *env, const char *const *host, const char
 /* TERM of the host, unless the guest has one by now: for a command with a terminal. */
 _must_ int run_env_term(struct strings *env, const char *const *host, struct err *e);
 
+struct image_config;
+
 struct run {
 	struct spec spec;
 	const char *image; /* as given; NULL is the default image */
@@ -92,6 +94,12 @@ _must_ int run_take_engine_of_env(struct run *r, const struct cli *c, struct err
  */
 _must_ int run_take_image(struct run *r, struct cli *c, struct err *e);
 void run_drop_image(struct run *r);
+
+/*
+ * The warm-up commands of the template: the image's first, which are what its own programs need,
+ * then those that were given. None with --cold.
+ */
+_must_ int run_merge_warm(struct run *r, const struct image_config *config, struct err *e);
 
 /* argv of the main command; pure. The image's lists may be NULL. */
 _must_ int run_command(struct run *r, const char *const *image_entrypoint,

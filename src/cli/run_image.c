@@ -29,15 +29,17 @@ static int merge_env(struct run *r, const struct cli *c, const struct image_conf
 	return 0;
 }
 
-/* What the image asks for comes first: it is what its own programs need. */
-static int merge_warm(struct run *r, const struct image_config *config, struct err *e)
+int run_merge_warm(struct run *r, const struct image_config *config, struct err *e)
 {
 	_own_free_ const char **label = NULL;
 	struct strings merged;
-	int got = image_warm(config, &label, e);
+	int got = r->spec.cold ? 0 : image_warm(config, &label, e);
 
-	if (got < 0 || !label)
+	if (got < 0)
 		return got;
+	r->spec.warm = (const char *const *)r->warm.items;
+	if (!label)
+		return 0;
 	strings_init(&merged, r->warm.max);
 	got = strings_add_all(&merged, label, e);
 	if (got == 0)
@@ -48,6 +50,7 @@ static int merge_warm(struct run *r, const struct image_config *config, struct e
 	}
 	strings_fini(&r->warm);
 	r->warm = merged;
+	r->spec.warm = (const char *const *)r->warm.items;
 	return 0;
 }
 
@@ -73,8 +76,8 @@ static int use_config(struct run *r, const struct cli *c, const struct image_con
 	struct spec *s = &r->spec;
 	int got = merge_env(r, c, config, e);
 
-	if (got == 0 && !s->cold)
-		got = merge_warm(r, config, e);
+	if (got == 0)
+		got = run_merge_warm(r, config, e);
 	if (got == 0)
 		got = run_command(r, config->entrypoint, config->cmd, e);
 	if (got < 0)
@@ -85,7 +88,6 @@ static int use_config(struct run *r, const struct cli *c, const struct image_con
 		s->cwd = config->workdir;
 	s->argv = (const char *const *)r->argv.items;
 	s->envp = (const char *const *)r->env.items;
-	s->warm = (const char *const *)r->warm.items;
 	return 0;
 }
 

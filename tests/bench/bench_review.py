@@ -313,7 +313,7 @@ def git_status():
             bench.report(f"status_{name}_later_ms", later[name], files=bench_pack.FILES)
     bench.ratio("status_first_ratio_host", first["guest"], later["host"], budget=STATUS_FIRST)
     if times["cold"]:
-        bench.ratio("status_first_ratio_cold_host", first["guest"], first["cold"])
+        bench.ratio("status_first_ratio_cold_host", first["guest"], first["cold"], budget=STATUS_FIRST)
     bench.ratio("status_later_ratio_host", later["guest"], later["host"], budget=STATUS_LATER)
 
 

@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 
 import bermtest
+import images
 import pytest
 import sandboxes
 
@@ -463,6 +464,23 @@ def test_settings_environment_and_a_task(small):
     # the login that it made is there the next time, for this workspace
     again = small.json("mine", "--", "sh", "-c", "cat ~/.mine/token.json; ls ~/.mine")
     assert again["stdout"] == "token\nrules\nsettings.json\ntoken.json\n", again
+
+
+def test_the_images_warm_up_commands_ran_and_know_nothing_of_a_session(small, rootfs, tmp_path):
+    """In the template that this workspace's next session has as well."""
+    config = {"Env": ["PATH=/bin:/usr/bin"], "Labels": {"berm.warm": '["env >/warm; ls /warm"]'}}
+    archive = images.docker_archive(tmp_path / "warmed.tar", rootfs, "warmed:latest", config)
+    images.import_image(small.berm, archive, "warmed")
+    profile = small.home / ".config/berm/agents/mine.yaml"
+    profile.write_text(re.sub("base: .* }", "base: warmed }", profile.read_text()))
+    look = ("-e", "SAID=secret", "--on-exit", "keep", "--", "cat", "/warm")
+    for more in ((), ("--task", "second")):
+        got = small.run("mine", *more, *look)
+        lines = got.stdout.splitlines()
+        assert "PATH=/bin:/usr/bin" in lines, (got.stdout, got.stderr)
+        assert not [line for line in lines if line.startswith(("SAID", "BERM_", "FROM_PROFILE", "TWICE"))], lines
+    cold = small.run("mine", "--cold", *look)
+    assert "No such file" in cold.stderr + cold.stdout
 
 
 LOGIN = ("--", "sh", "-c", "cat ~/.mine/token.json || echo none")
