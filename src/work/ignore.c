@@ -2,6 +2,7 @@
 
 #include "work/path.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +19,23 @@ struct placed_rule {
 	unsigned file;
 };
 
+/*
+ * Which of RULES_EACH rules one after another can match at all: a walk asks of every name, and most
+ * rules are out of the question by its first or its last byte.
+ */
+enum { RULES_EACH = 64 };
+
+struct rule_index {
+	uint64_t first[256], last[256]; /* by the byte: a bit for each rule */
+	uint64_t any_first, any_last;   /* and those that leave it open */
+	uint64_t files;                 /* those that are not for directories alone */
+};
+
 struct ignore_set {
 	struct file_of_rules *files;
 	struct placed_rule *rules;
-	size_t file_count, files_cap, rule_count, rules_cap;
+	struct rule_index *index; /* of rules [i * RULES_EACH, ...) */
+	size_t file_count, files_cap, rule_count, rules_cap, index_cap;
 };
 
 int ignore_set_new(struct ignore_set **ret, struct err *e)
@@ -52,6 +66,7 @@ void ignore_set_free(struct ignore_set *s)
 		drop_last_file(s);
 	free(s->files);
 	free(s->rules);
+	free(s->index);
 	free(s);
 }
 
@@ -70,6 +85,45 @@ static int grow(void **items, size_t *cap, size_t count, size_t size, struct err
 	return 0;
 }
 
+/* The bit of rule i is nobody's any more; whatever rule had it before. */
+static void clear_bit(struct rule_index *x, uint64_t bit)
+{
+	for (unsigned c = 0; c < 256; c++) {
+		x->first[c] &= ~bit;
+		x->last[c] &= ~bit;
+	}
+	x->any_first &= ~bit;
+	x->any_last &= ~bit;
+	x->files &= ~bit;
+}
+
+static int index_rule(struct ignore_set *s, const struct ignore_rule *rule, struct err *e)
+{
+	size_t at = s->rule_count / RULES_EACH;
+	uint64_t bit = UINT64_C(1) << s->rule_count % RULES_EACH;
+	struct rule_index *x;
+	uint8_t first, last;
+	int r = grow((void **)&s->index, &s->index_cap, at, sizeof(s->index[0]), e);
+
+	if (r < 0)
+		return r;
+	x = &s->index[at];
+	if (bit == 1)
+		*x = (struct rule_index){ 0 };
+	clear_bit(x, bit);
+	if (ignore_first_byte(rule, &first))
+		x->first[first] |= bit;
+	else
+		x->any_first |= bit;
+	if (ignore_last_byte(rule, &last))
+		x->last[last] |= bit;
+	else
+		x->any_last |= bit;
+	if (!rule->dir_only)
+		x->files |= bit;
+	return 0;
+}
+
 static int add_rule(struct ignore_set *s, const struct ignore_rule *rule, unsigned line,
                     struct err *e)
 {
@@ -78,6 +132,8 @@ static int add_rule(struct ignore_set *s, const struct ignore_rule *rule, unsign
 	if (s->rule_count >= IGNORE_RULES_MAX)
 		return err_set(e, -E2BIG, "more than %d ignore patterns", IGNORE_RULES_MAX);
 	r = grow((void **)&s->rules, &s->rules_cap, s->rule_count, sizeof(s->rules[0]), e);
+	if (r == 0)
+		r = index_rule(s, rule, e);
 	if (r < 0)
 		return r;
 	s->rules[s->rule_count++] = (struct placed_rule){
@@ -214,20 +270,45 @@ static bool placed_match(const struct ignore_set *s, const struct placed_rule *p
 	return ignore_match(&p->rule, span_of(path.at + skip, path.len - skip), last, is_dir);
 }
 
+/* Of the rules of one index, those that are worth a look. */
+static uint64_t worth_asking(const struct ignore_set *s, size_t at, struct span last, bool is_dir)
+{
+	const struct rule_index *x = &s->index[at];
+	size_t count = s->rule_count - at * RULES_EACH;
+	uint64_t there = count < RULES_EACH ? (UINT64_C(1) << count) - 1 : UINT64_MAX;
+
+	assert(last.len > 0);
+	if (!is_dir)
+		there &= x->files;
+	return there & (x->any_first | x->first[last.at[0]]) &
+	       (x->any_last | x->last[last.at[last.len - 1]]);
+}
+
 struct ignore_hit ignore_ask(const struct ignore_set *s, struct span path, bool is_dir)
 {
-	struct span last = wpath_last(path);
+	struct span last;
 
-	for (size_t i = s->rule_count; i > 0; i--) {
-		const struct placed_rule *p = &s->rules[i - 1];
+	/* a walk asks sets that say nothing as often as others */
+	if (s->rule_count == 0)
+		return (struct ignore_hit){ .verdict = IGNORE_NOTHING_SAID };
+	last = wpath_last(path);
+	for (size_t at = (s->rule_count + RULES_EACH - 1) / RULES_EACH; at > 0; at--) {
+		uint64_t left = worth_asking(s, at - 1, last, is_dir);
 
-		if (placed_match(s, p, path, last, is_dir))
-			return (struct ignore_hit){
-				.verdict = p->rule.negated ? IGNORE_TAKEN_BACK : IGNORE_EXCLUDED,
-				.source = s->files[p->file].source,
-				.line = p->line,
-				.pattern = p->rule.pattern,
-			};
+		while (left != 0) {
+			unsigned i = 63 - (unsigned)__builtin_clzll(left);
+			const struct placed_rule *p = &s->rules[(at - 1) * RULES_EACH + i];
+
+			left &= ~(UINT64_C(1) << i);
+			if (placed_match(s, p, path, last, is_dir))
+				return (struct ignore_hit){
+					.verdict = p->rule.negated ? IGNORE_TAKEN_BACK
+					                           : IGNORE_EXCLUDED,
+					.source = s->files[p->file].source,
+					.line = p->line,
+					.pattern = p->rule.pattern,
+				};
+		}
 	}
 	return (struct ignore_hit){ .verdict = IGNORE_NOTHING_SAID };
 }

@@ -59,6 +59,13 @@ _must_ int ignore_parse_line(struct span line, struct ignore_rule *ret);
 bool ignore_match(const struct ignore_rule *r, struct span path, struct span last, bool is_dir);
 
 /*
+ * Pure. The byte that what the rule matches begins with (the last part of its path, for one that is
+ * not anchored), or ends with. False: it leaves that open.
+ */
+bool ignore_first_byte(const struct ignore_rule *r, uint8_t *ret);
+bool ignore_last_byte(const struct ignore_rule *r, uint8_t *ret);
+
+/*
  * Pure. Is `path` on the way to what the rule names: if a directory stood there, could the rule
  * match something in it that it names?
  */

@@ -294,6 +294,28 @@ bool ignore_match(const struct ignore_rule *r, struct span path, struct span las
 	return match_whole(p, v);
 }
 
+/* Of an anchored rule the first byte is one of the path's, and those say little. */
+bool ignore_first_byte(const struct ignore_rule *r, uint8_t *ret)
+{
+	if (r->anchored || r->pattern.len == 0 || !is_plain(span_of(r->pattern.at, 1)))
+		return false;
+	*ret = r->pattern.at[0];
+	return true;
+}
+
+/* A plain byte at the end that no backslash stands before is in no bracket that is closed. */
+bool ignore_last_byte(const struct ignore_rule *r, uint8_t *ret)
+{
+	struct span p = r->pattern;
+
+	if (p.len == 0 || !is_plain(span_of(p.at + p.len - 1, 1)) || p.at[p.len - 1] == ']')
+		return false;
+	if (p.len > 1 && p.at[p.len - 2] == '\\')
+		return false;
+	*ret = p.at[p.len - 1];
+	return true;
+}
+
 bool ignore_leads(const struct ignore_rule *r, struct span path)
 {
 	for (size_t i = 1; r->anchored && i < r->pattern.len; i++) {

@@ -1,6 +1,7 @@
 /*
  * Ignore patterns: a pattern and a path, each on a line. Contracts: what has no special byte
- * matches itself alone; the matcher agrees with a slow one that only recurses.
+ * matches itself alone; the matcher agrees with a slow one that only recurses; what matches has the
+ * first and the last byte that its rule demands.
  */
 #include "work/ignore.h"
 #include "work/path.h"
@@ -58,6 +59,16 @@ static bool has_any(struct span s, const char *of)
 	return false;
 }
 
+static bool may_match(const struct ignore_rule *r, struct span last)
+{
+	uint8_t first, end;
+
+	if (last.len == 0)
+		return true; /* of no path that a set is asked about */
+	return (!ignore_first_byte(r, &first) || first == last.at[0]) &&
+	       (!ignore_last_byte(r, &end) || end == last.at[last.len - 1]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct span in = span_of(data, size), line, path;
@@ -69,6 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!take_until(&in, '\n', &path) || path.len == 0)
 		return 0;
 	matched = ignore_match(&r, path, wpath_last(path), true);
+	must(!matched || may_match(&r, wpath_last(path)));
 	must(matched || !span_equal(r.pattern, path) || has_any(path, "*[\\"));
 	if (!r.anchored || r.pattern.len > SLOW_MAX || path.len > SLOW_MAX ||
 	    has_any(r.pattern, "[\\"))

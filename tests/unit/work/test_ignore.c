@@ -177,6 +177,77 @@ TEST(a_file_further_down_beats_one_further_up)
 	CHECK_EQ(ignore_count(s), 1);
 }
 
+/* A set leaves most rules out by their first and last bytes: its answers are those of them all. */
+TEST(a_set_answers_as_its_rules_do_one_by_one)
+{
+	static const char *const forms[] = {
+		"%s",  "*%s",  "%s*",  "!%s",  "/%s",   "%s/",    "**/%s",    "x/%s", "?%s",
+		"%s?", "[%s]", "[^%s", "\\%s", "%s\\ ", "a*%s*b", "%s/**/%s", "%s]",  "%s\\"
+	};
+	static const char *const words[] = { "a", "b", "ab", "]", "a]b", "!", "\\a", "[ab]" };
+	static const char *const paths[] = { "a",     "b",      "ab",  "x/a",   "x/b",
+		                             "x/ab",  "aab",    "a]b", "x/a]b", "]",
+		                             "a/x/a", "b/a/ab", "x",   "!",     "!a",
+		                             "a b",   "ab ",    "aa",  "ba",    "[ab]" };
+	enum { FORMS = sizeof(forms) / sizeof(forms[0]), WORDS = sizeof(words) / sizeof(words[0]) };
+	char lines[FORMS * WORDS][32];
+	unsigned seen[3] = { 0 };
+
+	for (unsigned i = 0; i < FORMS * WORDS; i++) {
+		const char *word = words[i % WORDS];
+
+		/* the last form has the word twice */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		(void)snprintf(lines[i], sizeof(lines[i]), forms[i / WORDS], word, word);
+#pragma GCC diagnostic pop
+	}
+	/* sets of every length around the 64 that are looked at together, with other beginnings */
+	for (unsigned from = 0; from < FORMS * WORDS; from += 7) {
+		for (unsigned p = 0; p < 2 * sizeof(paths) / sizeof(paths[0]); p++) {
+			_own_(ignore_set_free) struct ignore_set *s = set_of("");
+			struct span path = span_str(paths[p / 2]);
+			enum ignore_verdict want = IGNORE_NOTHING_SAID;
+			struct err e;
+
+			for (unsigned i = from; i < FORMS * WORDS; i++) {
+				struct ignore_rule r;
+
+				CHECK_OK(ignore_add(s, span_str(""), "f", span_str(lines[i]), NULL,
+				                    &e),
+				         &e);
+				if (ignore_parse_line(span_str(lines[i]), &r) == 0 &&
+				    ignore_match(&r, path, wpath_last(path), p % 2))
+					want = r.negated ? IGNORE_TAKEN_BACK : IGNORE_EXCLUDED;
+				CHECK_EQ(ignore_ask(s, path, p % 2).verdict, want);
+			}
+			seen[want]++;
+		}
+	}
+	CHECK(seen[IGNORE_NOTHING_SAID] > 0 && seen[IGNORE_EXCLUDED] > 0 &&
+	      seen[IGNORE_TAKEN_BACK] > 0);
+}
+
+TEST(rules_that_were_taken_off_leave_nothing_behind)
+{
+	_own_(ignore_set_free) struct ignore_set *s = set_of("*.o\n");
+	struct err e;
+
+	for (int i = 0; i < 3; i++) {
+		CHECK_OK(ignore_add(s, span_str("x"), "f", span_str("a*\n*b\nc/\nd\n"), NULL, &e),
+		         &e);
+		CHECK_EQ(ignore_ask(s, span_str("x/d"), false).line, 4);
+		ignore_leave(s, span_str("y"));
+		CHECK_OK(ignore_add(s, span_str("y"), "g", span_str("d\nc\n"), NULL, &e), &e);
+		CHECK_EQ(ignore_ask(s, span_str("y/a"), false).verdict, IGNORE_NOTHING_SAID);
+		CHECK_EQ(ignore_ask(s, span_str("y/b"), false).verdict, IGNORE_NOTHING_SAID);
+		CHECK_EQ(ignore_ask(s, span_str("y/c"), false).line, 2);
+		CHECK_EQ(ignore_ask(s, span_str("y/d"), false).line, 1);
+		ignore_leave(s, span_str("x"));
+	}
+	CHECK_EQ(ignore_ask(s, span_str("x/d"), false).verdict, IGNORE_NOTHING_SAID);
+}
+
 TEST(refuses_too_much)
 {
 	_own_(ignore_set_free) struct ignore_set *s = set_of("*.o\n");
