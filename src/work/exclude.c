@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -176,13 +177,18 @@ uint64_t exclude_count_notes(const struct exclude *x, enum exclude_note n)
 
 /* ---- the workspace's own files ---- */
 
+static int open_patterns(int dir_fd, const char *path, int *ret_fd, struct err *e)
+{
+	return fd_open_beneath(dir_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0,
+	                       RESOLVE_NO_SYMLINKS, ret_fd, e);
+}
+
 /* Nothing there is no trouble; a link, a directory or what cannot be read is a note. */
 static int read_patterns(int dir_fd, char **ret_text, size_t *ret_len, struct err *e)
 {
 	_own_fd_ int fd = -1;
 	struct stat st;
-	int r = fd_open_beneath(dir_fd, IGNORE_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-	                        0, RESOLVE_NO_SYMLINKS, &fd, e);
+	int r = open_patterns(dir_fd, IGNORE_FILE, &fd, e);
 
 	if (r == -ENOENT)
 		return -ENOENT;
@@ -320,12 +326,27 @@ static int judge_rest(struct exclude *x, struct span path, bool is_dir, struct p
 	return 0;
 }
 
+/* Most directories have none, which one call says of an entry's name. */
+static bool has_patterns(const struct pack_entry *entry)
+{
+	char path[WPATH_NAME_MAX + sizeof("/" IGNORE_FILE)];
+	_own_fd_ int fd = -1;
+	int n = snprintf(path, sizeof(path), "%s/" IGNORE_FILE, entry->name);
+
+	return n < 0 || (size_t)n >= sizeof(path) ||
+	       open_patterns(entry->dir_fd, path, &fd, NULL) != -ENOENT;
+}
+
 /* A directory that enters brings its own patterns for what is in it. */
 static int enter(struct exclude *x, const struct pack_entry *entry, struct err *e)
 {
 	_own_fd_ int fd = -1;
-	int r = fd_open_beneath(entry->dir_fd, entry->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
-	                        RESOLVE_NO_SYMLINKS, &fd, e);
+	int r;
+
+	if (!has_patterns(entry))
+		return 0;
+	r = fd_open_beneath(entry->dir_fd, entry->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
+	                    RESOLVE_NO_SYMLINKS, &fd, e);
 
 	/* the packer is about to open it too, and has better words for what is wrong */
 	return r < 0 ? 0 : load_patterns(x, fd, entry->path, e);
