@@ -2,6 +2,7 @@
 
 #include "base/utf8.h"
 
+#include <endian.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,25 +45,20 @@ void buf_put_u8(struct buf *b, uint8_t v)
 
 void buf_put_le16(struct buf *b, uint16_t v)
 {
-	uint8_t raw[2] = { (uint8_t)v, (uint8_t)(v >> 8) };
-
-	buf_put(b, raw, sizeof(raw));
+	v = htole16(v);
+	buf_put(b, &v, sizeof(v));
 }
 
 void buf_put_le32(struct buf *b, uint32_t v)
 {
-	uint8_t raw[4] = { (uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24) };
-
-	buf_put(b, raw, sizeof(raw));
+	v = htole32(v);
+	buf_put(b, &v, sizeof(v));
 }
 
 void buf_put_le64(struct buf *b, uint64_t v)
 {
-	uint8_t raw[8];
-
-	for (unsigned i = 0; i < sizeof(raw); i++)
-		raw[i] = (uint8_t)(v >> (8 * i));
-	buf_put(b, raw, sizeof(raw));
+	v = htole64(v);
+	buf_put(b, &v, sizeof(v));
 }
 
 void buf_put_str(struct buf *b, const char *s)

@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { READ_CHUNK_BYTES = 64 << 10 };
@@ -32,6 +33,36 @@ int base_damaged(struct err *e, const char *what)
 	return err_set(e, -EBADMSG, "%s is damaged: %s", image_name, what);
 }
 
+/* Into the cache, and a few behind it for who goes forwards. Short of the first, it is damaged. */
+static int read_blocks(struct base *b, uint64_t block, struct err *e)
+{
+	uint64_t left = b->super.blocks - block;
+	size_t want = block != b->next_block     ? 1
+	              : left < BASE_BLOCKS_AHEAD ? (size_t)left
+	                                         : BASE_BLOCKS_AHEAD;
+	struct iovec to[BASE_BLOCKS_AHEAD];
+	ssize_t n;
+
+	for (size_t i = 0; i < want; i++) {
+		struct base_block *c = &b->cache[(block + i) % BASE_CACHE_BLOCKS];
+
+		c->block = UINT64_MAX;
+		to[i] = (struct iovec){ c->at, EROFS_BLOCK_BYTES };
+	}
+	do
+		n = preadv(b->image_fd, to, (int)want, (off_t)(block * EROFS_BLOCK_BYTES));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return err_sys(e, "read %s", image_name);
+	if (n < EROFS_BLOCK_BYTES)
+		return base_damaged(e, "it is too short");
+	want = (size_t)n / EROFS_BLOCK_BYTES;
+	for (size_t i = 0; i < want; i++)
+		b->cache[(block + i) % BASE_CACHE_BLOCKS].block = block + i;
+	b->next_block = block + want;
+	return 0;
+}
+
 int base_block(struct base *b, uint64_t block, const uint8_t **ret, struct err *e)
 {
 	struct base_block *c = &b->cache[block % BASE_CACHE_BLOCKS];
@@ -40,12 +71,9 @@ int base_block(struct base *b, uint64_t block, const uint8_t **ret, struct err *
 	if (block >= b->super.blocks)
 		return base_damaged(e, "a block is outside of it");
 	if (c->block != block) {
-		c->block = UINT64_MAX;
-		r = read_at(b->image_fd, block * EROFS_BLOCK_BYTES, c->at, EROFS_BLOCK_BYTES,
-		            image_name, e);
+		r = read_blocks(b, block, e);
 		if (r < 0)
 			return r;
-		c->block = block;
 	}
 	*ret = c->at;
 	return 0;

@@ -6,7 +6,10 @@
 #include "work/base.h"
 #include "work/erofs.h"
 
-enum { BASE_RECORDS_CACHED = 64 };
+enum {
+	BASE_RECORDS_CACHED = 512, /* 32 KiB: a walk asks for one after another */
+	BASE_BLOCKS_AHEAD = 8,     /* read at once where the block before was the last one read */
+};
 
 struct base_block {
 	uint64_t block; /* UINT64_MAX: empty */
@@ -19,6 +22,7 @@ struct base {
 	struct base_node root;
 	struct manifest_header manifest;
 	uint8_t sum[4];
+	uint64_t next_block; /* behind the last one that was read */
 	uint64_t records_first;
 	size_t records_count;
 	uint8_t records[BASE_RECORDS_CACHED * MANIFEST_RECORD_BYTES];

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -147,24 +148,29 @@ static uint16_t format_bits(uint8_t kind)
 void erofs_fill_inode(const struct erofs *w, const struct erofs_inode *in,
                       uint8_t out[EROFS_INODE_BYTES])
 {
-	struct buf b;
+	/* one for each file of a tree: written as it lies on the disk, with zeros for the rest */
+	const struct {
+		uint16_t format, xattrs, mode, unused;
+		uint64_t size;
+		uint32_t where, index, uid, gid;
+		uint64_t mtime_s;
+		uint32_t mtime_ns, nlink;
+		uint64_t rest[2];
+	} inode = {
+		.format = htole16((uint16_t)(1 | in->layout << 1)),
+		.mode = htole16((uint16_t)(format_bits(in->kind) | (in->mode & 0777))),
+		.size = htole64(in->size),
+		.where = htole32(in->where),
+		.index = htole32(in->index),
+		.uid = htole32(w->uid),
+		.gid = htole32(w->gid),
+		.mtime_s = htole64((uint64_t)in->mtime_s),
+		.mtime_ns = htole32(in->mtime_ns),
+		.nlink = htole32(in->nlink),
+	};
 
-	buf_init(&b, out, EROFS_INODE_BYTES);
-	buf_put_le16(&b, (uint16_t)(1 | in->layout << 1));
-	buf_put_le16(&b, 0); /* no attributes */
-	buf_put_le16(&b, (uint16_t)(format_bits(in->kind) | (in->mode & 0777)));
-	buf_put_le16(&b, 0);
-	buf_put_le64(&b, in->size);
-	buf_put_le32(&b, in->where);
-	buf_put_le32(&b, in->index);
-	buf_put_le32(&b, w->uid);
-	buf_put_le32(&b, w->gid);
-	buf_put_le64(&b, (uint64_t)in->mtime_s);
-	buf_put_le32(&b, in->mtime_ns);
-	buf_put_le32(&b, in->nlink);
-	buf_put_le64(&b, 0);
-	buf_put_le64(&b, 0);
-	assert(buf_ok(&b) && b.len == EROFS_INODE_BYTES);
+	static_assert(sizeof(inode) == EROFS_INODE_BYTES, "an inode as the format has it");
+	memcpy(out, &inode, sizeof(inode));
 }
 
 int erofs_link(struct erofs *w, const struct erofs_attr *a, struct span target, uint64_t *ret_nid,

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@ enum { NS_MAX = 999999999 };
 
 static const uint8_t magic[8] = { 'b', 'e', 'r', 'm', 'm', 'a', 'n', 0 };
 
-/* One for each file of a tree that is packed again, so these read in place. */
+/* One for each file of a tree that is packed again, so these read and write in place. */
 static uint32_t le32_at(const uint8_t *at)
 {
 	return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
@@ -19,6 +20,18 @@ static uint32_t le32_at(const uint8_t *at)
 static uint64_t le64_at(const uint8_t *at)
 {
 	return le32_at(at) | (uint64_t)le32_at(at + 4) << 32;
+}
+
+static void put_le32(uint8_t *at, uint32_t v)
+{
+	v = htole32(v);
+	memcpy(at, &v, sizeof(v));
+}
+
+static void put_le64(uint8_t *at, uint64_t v)
+{
+	v = htole64(v);
+	memcpy(at, &v, sizeof(v));
 }
 
 int manifest_parse_record(struct span in, struct host_record *ret)
@@ -76,21 +89,18 @@ int manifest_parse_header(struct span in, struct manifest_header *ret)
 
 void manifest_put_record(uint8_t out[MANIFEST_RECORD_BYTES], const struct host_record *r)
 {
-	struct buf b;
-
 	memset(out, 0, MANIFEST_RECORD_BYTES);
-	buf_init(&b, out, MANIFEST_RECORD_BYTES);
-	buf_put_le64(&b, r->dev);
-	buf_put_le64(&b, r->ino);
-	buf_put_le64(&b, r->size);
-	buf_put_le64(&b, (uint64_t)r->mtime_s);
-	buf_put_le64(&b, (uint64_t)r->ctime_s);
-	buf_put_le32(&b, r->mtime_ns);
-	buf_put_le32(&b, r->ctime_ns);
-	buf_put_le32(&b, r->mode);
-	buf_put_le32(&b, r->nlink);
-	buf_put_u8(&b, r->kind);
-	buf_put_u8(&b, r->flags);
+	put_le64(out, r->dev);
+	put_le64(out + 8, r->ino);
+	put_le64(out + 16, r->size);
+	put_le64(out + 24, (uint64_t)r->mtime_s);
+	put_le64(out + 32, (uint64_t)r->ctime_s);
+	put_le32(out + 40, r->mtime_ns);
+	put_le32(out + 44, r->ctime_ns);
+	put_le32(out + 48, r->mode);
+	put_le32(out + 52, r->nlink);
+	out[56] = r->kind;
+	out[57] = r->flags;
 }
 
 void manifest_put_header(uint8_t out[MANIFEST_HEADER_BYTES], const struct manifest_header *h)
