@@ -16,7 +16,7 @@
  *
  * Hostile   names, contents, links and whoever changes the tree meanwhile
  * Limits    those of work/path.h and below; memory is under 256 MiB at a million files, fds are
- *           those of one path (WPATH_DEPTH_MAX and twenty)
+ *           those of one path (WPATH_DEPTH_MAX and fifty)
  * Threads   beside an earlier base a second one reads directories ahead, and is gone when
  *           pack_run() returns; all callbacks are the caller's thread
  * Errors    -ENOSPC: the message says how many bytes are needed; -ECANCELED: the caller's stop;

@@ -46,9 +46,12 @@ struct list {
 
 void list_free(struct list *l);
 
-/* All names of dir_fd (or none, of -1) and of the grafts, sorted; grafts hide what they replace. */
+/*
+ * All names of dir_fd (or none, of -1) and of the grafts, sorted; grafts hide what they replace.
+ * -E2BIG: the directory has more than `max`, and reading it ended there.
+ */
 _must_ int list_read(struct list *l, int dir_fd, const struct pack_graft *grafts, size_t count,
-                     uint8_t *scratch, struct err *e);
+                     uint32_t max, uint8_t *scratch, struct err *e);
 
 static inline const char *list_name(const struct list *l, const struct list_entry *at)
 {
@@ -169,9 +172,11 @@ void ahead_free(struct ahead *a);
 
 /*
  * A directory that the walk comes to soon. False: there are too many. The level and the name are
- * borrowed until ahead_take() or ahead_drop().
+ * borrowed until ahead_take() or ahead_drop(). Whoever has pushed has the helper woken.
  */
 bool ahead_push(struct ahead *a, const struct level *l, const char *name);
+/* Has the helper, should it sleep, look at what was pushed; if that are `least` or more. */
+void ahead_wake(struct ahead *a, unsigned least);
 /* The same pointers again. False: the caller reads it for himself. */
 bool ahead_take(struct ahead *a, const struct level *l, const char *name, struct ahead_dir *ret);
 /* Nothing of this level is wanted any more. */

@@ -97,7 +97,7 @@ static int by_name(const void *a, const void *b, void *names)
 }
 
 int list_read(struct list *l, int dir_fd, const struct pack_graft *grafts, size_t count,
-              uint8_t *scratch, struct err *e)
+              uint32_t max, uint8_t *scratch, struct err *e)
 {
 	int r = 0;
 
@@ -112,6 +112,8 @@ int list_read(struct list *l, int dir_fd, const struct pack_graft *grafts, size_
 		if (n == 0)
 			break;
 		r = add_raw(l, scratch, scratch + n, grafts, count, e);
+		if (r == 0 && l->count > max)
+			r = err_set(e, -E2BIG, "a directory of over %u names", max);
 	}
 	for (size_t i = 0; r == 0 && i < count; i++)
 		r = add(l, grafts[i].name, DT_UNKNOWN, (int32_t)i, e);

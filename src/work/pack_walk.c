@@ -12,7 +12,8 @@
 
 enum {
 	PROGRESS_STEP = 256, /* things, or megabytes in pieces, between two words to the caller */
-	AHEAD_EACH = 2,      /* directories of a level that are read ahead */
+	AHEAD_EACH = 8,      /* directories of a level that are read ahead */
+	AHEAD_WAKE = 4,      /* so many at once, once it was woken for a level's first */
 };
 
 #define _own_list_  __attribute__((cleanup(list_free)))
@@ -108,7 +109,8 @@ static int walk_dir(struct pack *p, struct level *l, uint64_t parent_nid,
 		l->ready->names = (struct list){ 0 };
 		r = 0;
 	} else {
-		r = list_read(&names, l->dir_fd, l->grafts, l->graft_count, p->scratch, e);
+		r = list_read(&names, l->dir_fd, l->grafts, l->graft_count, UINT32_MAX, p->scratch,
+		              e);
 	}
 	if (r < 0 && r != -ENOMEM)
 		return leave_out_dir(p, why_of(-r), -r, e);
@@ -411,6 +413,9 @@ static int walk_entries(struct pack *p, struct level *l, struct list *names, str
 
 	for (int i = 0; ahead && i < AHEAD_EACH; i++)
 		push_one(p, l, names, &pushed);
+	/* the first of them is the walk's own next step */
+	if (ahead)
+		ahead_wake(p->ahead, 2);
 	for (uint32_t i = 0; r == 0 && i < names->count; i++) {
 		struct list_entry *at = &names->at[i];
 		size_t len = dir_len;
@@ -433,8 +438,10 @@ static int walk_entries(struct pack *p, struct level *l, struct list *names, str
 		p->path_len = dir_len;
 		if (pushed <= i)
 			pushed = i + 1;
-		if (ahead && at->type == DT_DIR)
+		if (ahead && at->type == DT_DIR) {
 			push_one(p, l, names, &pushed);
+			ahead_wake(p->ahead, AHEAD_WAKE);
+		}
 	}
 	if (ahead)
 		ahead_drop(p->ahead, l);
