@@ -124,8 +124,8 @@ def test_what_runs_or_tells_stays_out(tmp_path):
         b"gc.auto\n0",
         b'user.name\nA "B" C',
     ]
-    for name in ("core.fsmonitor", "core.pager", "filter.lfs.clean", "include.path", "credential.", "alias.st", "gc.recentobjectshook",
-                 "core.worktree: a path outside", "remote.bad.url: a URL that names a program"):
+    for name in ("core.fsmonitor", "core.pager", "filter.lfs.clean", "include.path", "credential.", "alias.st",
+                 "gc.recentobjectshook", "core.worktree: a path outside", "remote.bad.url: a URL that names a program"):
         assert name in said, said
     assert "hunter2" not in said
 
