@@ -14,7 +14,10 @@ of them; beside the time on the clock stands the processor's (user and system). 
 
 The last three are of the same change. What has to reach the disk is waited for between kinds and not
 measured, of anyone. Packs judge each path as a session does: git directories, and the secret tier's
-patterns. With a warm cache all that is on the disk that BENCH_DIR (or /var/tmp) lies on. With a cold
+patterns. Before each command as much memory as it may fill is touched and given back: a hypervisor takes
+free memory away from a virtual machine, and whoever writes to it first waits for it to come back, which
+takes longer than tar. With a warm cache the tree and the earlier base are read before that, for the cache
+may have been thinned out meanwhile; all of it is on the disk that BENCH_DIR (or /var/tmp) lies on. With a cold
 one (as root) it is on an ext4 of its own in a file there, which is mounted anew before each command.
 With BENCH_PACK_XFS=1 (root) the first once more on an XFS, where blocks are shared; with
 BENCH_PACK_SQUASH=1 libsquashfs (uncompressed) beside it.
@@ -47,6 +50,9 @@ TOOL = os.path.join(BUILD, "tests/integration/work/basetool")
 SQUASH = os.path.join(BUILD, "tests/bench/squash_tree")
 RULES = os.path.join(bench.TOP, "profiles/exclude/secret.ignore")
 GIB = 1 << 30
+TOUCH_BYTES = 2 * GIB  # what tar or a pack of the larger tree fills, and a third more
+META_AT = (0, 32 * GIB)  # where the inodes of an image are: erofs.h
+META_BYTES = 32 << 20
 LARGE_RUNS_MAX = 3
 COLD_RUNS_MAX = 2
 
@@ -95,6 +101,29 @@ def change_some(root, seed):
     time.sleep(0.1)
 
 
+def touch_memory():
+    """In a process of its own, so that all of it is free again."""
+    with open("/proc/meminfo", encoding="ascii") as f:
+        free = next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
+    code = "import mmap, sys; mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000)"
+    subprocess.run([sys.executable, "-c", code, str(min(TOUCH_BYTES, free // 2))], check=True)  # MAP_POPULATE
+
+
+def read_warm(tree, bases):
+    """The tree, and of earlier bases the manifest and what is where inodes are."""
+    with subprocess.Popen(["tar", "cf", "-", "-C", tree, "."], stdout=subprocess.PIPE) as tar:
+        while tar.stdout.read(1 << 20):
+            pass
+    for base in bases:
+        for name, places in (("base.manifest", (0,)), ("base.erofs", META_AT)):
+            path = os.path.join(base, name)
+            if os.path.exists(path):
+                with open(path, "rb") as f:
+                    for at in places:
+                        f.seek(at)
+                        f.read(META_BYTES)
+
+
 def forget(path):
     shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
@@ -141,7 +170,8 @@ def kinds_of(work):
     return kinds
 
 
-def one_tree(name, work, runs, before=lambda: None):
+def one_tree(name, work, runs, anew=None):
+    """Before each command the disk is mounted anew, or all is read that a warm cache has."""
     kinds = kinds_of(work)
     wall, cpu, said = {k: [] for k in kinds}, {k: [] for k in kinds}, {}
     sessions = Sessions(work)
@@ -150,7 +180,12 @@ def one_tree(name, work, runs, before=lambda: None):
         for kind, command in kinds.items():
             if kind == "again":
                 change_some(os.path.join(work, "tree"), run)
-            before()
+            if anew:
+                anew()
+            else:
+                read_warm(os.path.join(work, "tree"),
+                          [os.path.join(work, "out"), sessions.world.at(sessions.last)])
+            touch_memory()  # last: to read may fill some of it
             ms, cpu_ms, text = timed(*command) if command else sessions.timed()
             if run > 0:
                 wall[kind].append(ms)
