@@ -254,12 +254,11 @@ def test_attach_sees_the_rest_and_the_exit_code(berm, bb):
 def test_detach_keys_leave_it_running_and_the_terminal_as_it_was(berm, bb):
     with berm.detached("-it", bb, "sh") as sandbox:
         with berm.terminal("attach", sandbox) as t:
-            before = t.modes()
             t.type("echo $((40+2))-here\n")
             t.expect("42-here")
             t.type("\x10\x11")
             assert t.wait() == 0
-            assert t.modes() == before
+            assert t.modes() == t.first_modes
         assert berm.inspect(sandbox)["state"] == "running"
         with berm.terminal("attach", sandbox) as t:
             t.type("exit 5\n")

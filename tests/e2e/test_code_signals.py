@@ -23,7 +23,7 @@ class Caller:
         args = ["code", "mine", "-C", str(world.tree), "--no-settings", "--on-exit", "keep", *args]
         self.world = world
         self.term = world.berm.terminal(*args, env={**world.env, "LANG": "C.UTF-8"})
-        self.modes = self.term.modes()
+        self.modes = self.term.first_modes
         assert self.modes[3] & SANE == SANE
         self.stopped = []
 

@@ -16,6 +16,7 @@ class Terminal:
         self.master, slave = os.openpty()
         self.text = b""
         self.resize(rows, cols)
+        self.first_modes = self.modes()  # a program may change them before its starter runs again
         self.proc = subprocess.Popen(
             argv, env=env, stdin=slave, stdout=slave, stderr=slave, preexec_fn=self.own_terminal
         )
