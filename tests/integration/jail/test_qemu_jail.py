@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 
+import leaks
 import pytest
 
 QEMU = "/usr/bin/qemu-system-x86_64"
@@ -109,7 +110,7 @@ class Machine:
         deadline = time.monotonic() + BOOT_SECONDS_MAX
         while text not in seen:
             ready, _, _ = select.select([self.console], [], [], deadline - time.monotonic())
-            assert ready, f"no {text!r} on the console, only {seen[-300:]!r}"
+            assert ready, f"no {text!r} on the console, only {seen[-300:]!r}\n{leaks.picture([self.process.pid])}"
             got = self.console.recv(65536)
             assert got, f"qemu ended with {self.process.wait()}"
             seen += got
