@@ -2,7 +2,6 @@
 
 #include "work/path.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,9 +276,10 @@ static uint64_t worth_asking(const struct ignore_set *s, size_t at, struct span 
 	size_t count = s->rule_count - at * RULES_EACH;
 	uint64_t there = count < RULES_EACH ? (UINT64_C(1) << count) - 1 : UINT64_MAX;
 
-	assert(last.len > 0);
 	if (!is_dir)
 		there &= x->files;
+	if (last.len == 0)
+		return there; /* no path has such a part; whoever asks is answered all the same */
 	return there & (x->any_first | x->first[last.at[0]]) &
 	       (x->any_last | x->last[last.at[last.len - 1]]);
 }

@@ -248,6 +248,14 @@ TEST(rules_that_were_taken_off_leave_nothing_behind)
 	CHECK_EQ(ignore_ask(s, span_str("x/d"), false).verdict, IGNORE_NOTHING_SAID);
 }
 
+TEST(a_path_without_a_last_part_is_answered)
+{
+	_own_(ignore_set_free) struct ignore_set *s = set_of("a\n/b\n*.o\n*\n");
+
+	CHECK_EQ(ignore_ask(s, span_str(""), true).verdict, IGNORE_NOTHING_SAID);
+	CHECK_EQ(ignore_ask(s, span_str("a/"), true).verdict, IGNORE_EXCLUDED);
+}
+
 TEST(refuses_too_much)
 {
 	_own_(ignore_set_free) struct ignore_set *s = set_of("*.o\n");
