@@ -200,7 +200,8 @@ BERM_API int berm_config_add_env(struct berm_config *c, const char *variable, st
 /*
  * Adds a shell command, of up to 4096 bytes, that is run as root before the template is saved; at
  * most 16, after those the image asks for. What they leave in memory and on disk, processes that
- * stay among it, is there at once in every sandbox with the same ones.
+ * stay among it, is there at once in every sandbox with the same ones. So their variables are the
+ * image's, and none of berm_config_add_env().
  */
 BERM_API int berm_config_add_warmup(struct berm_config *c, const char *command, struct berm_err *e);
 

@@ -97,7 +97,7 @@ void run_drop_image(struct run *r);
 
 /*
  * The warm-up commands of the template: the image's first, which are what its own programs need,
- * then those that were given. None with --cold.
+ * then those that were given, with the image's variables. None with --cold. Borrows `config`.
  */
 _must_ int run_merge_warm(struct run *r, const struct image_config *config, struct err *e);
 

@@ -38,6 +38,7 @@ int run_merge_warm(struct run *r, const struct image_config *config, struct err 
 	if (got < 0)
 		return got;
 	r->spec.warm = (const char *const *)r->warm.items;
+	r->spec.warm_env = r->spec.cold ? NULL : config->env;
 	if (!label)
 		return 0;
 	strings_init(&merged, r->warm.max);

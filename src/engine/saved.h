@@ -29,7 +29,7 @@
 
 enum {
 	SAVED_NAME_MAX = 80,        /* a snapshot's own, or ".tmp-" and 16 digits */
-	SAVED_NOTE_MAX = 448 << 10, /* a whole specification and what was before it */
+	SAVED_NOTE_MAX = 704 << 10, /* a whole specification and what was before it */
 	SAVED_META_MAX = SAVED_NOTE_MAX + 1024,
 };
 

@@ -81,6 +81,7 @@ static int plan_warm(struct plan *p, struct err *e)
 	if (r == 0)
 		r = strings_add_all(&p->warm, (const char *const *)p->c->warm.items, e);
 	p->spec.warm = (const char *const *)p->warm.items;
+	p->spec.warm_env = p->image->meta->config.env;
 	return r;
 }
 

@@ -205,32 +205,14 @@ static int greet(struct builder *b, struct err *e)
 	return identify(b, false, BUILD_BOOT_MS, e);
 }
 
-/*
- * What a session's variables say, its task for one, is no business of the next session's, which has
- * the same template. Only where programs are is needed.
- */
-static const char *const *warm_env(const struct builder *b, const char *ret_path[2])
-{
-	const char *const *envp = b->spec->envp;
-
-	if (!b->spec->workspace)
-		return envp;
-	ret_path[0] = ret_path[1] = NULL;
-	for (size_t i = 0; envp && envp[i]; i++)
-		if (strncmp(envp[i], "PATH=", 5) == 0)
-			ret_path[0] = envp[i];
-	return ret_path;
-}
-
 static void put_warm_exec(struct builder *b, uint32_t stream, const char *command)
 {
 	const char *const argv[] = { "/bin/sh", "-c", command, NULL };
-	const char *path[2];
 	struct wire_exec x = { .flags = WIRE_EXEC_WARM,
 		               .cwd = span_str("/"),
 		               .user = span_str("") };
 
-	wire_put_exec(&b->link->out, stream, b->epoch, &x, argv, warm_env(b, path));
+	wire_put_exec(&b->link->out, stream, b->epoch, &x, argv, b->spec->warm_env);
 }
 
 /* Keeps the end of what the command writes, for a person, and lets it write on. */

@@ -10,7 +10,7 @@
 _Static_assert((int)SPEC_STRINGS_MAX == (int)WIRE_ARGS_MAX, "what is accepted must be sendable");
 _Static_assert(SPEC_EXEC_MAX + WIRE_USER_MAX + WIRE_PATH_MAX + 1024 <= WIRE_EXEC_MAX,
                "what is accepted must be sendable");
-_Static_assert(SPEC_EXEC_MAX + SPEC_WARM_MAX * (SPEC_WARM_STRING_MAX + 1) + (16 << 10) <=
+_Static_assert(2 * SPEC_EXEC_MAX + SPEC_WARM_MAX * (SPEC_WARM_STRING_MAX + 1) + (16 << 10) <=
                        SPEC_BYTES_MAX,
                "what is accepted must be storable");
 
@@ -213,6 +213,15 @@ static int check_command(const struct spec *s, struct err *e)
 
 static int check_warm(const struct spec *s, struct err *e)
 {
+	size_t bytes = SPEC_WARM_STRING_MAX + 64; /* a shell's words before it */
+	int r = check_list("the image's environment", s->warm_env, &bytes, e);
+
+	if (r < 0)
+		return r;
+	if (bytes > SPEC_EXEC_MAX)
+		return err_set(e, -E2BIG,
+		               "the image's environment is too long for a warm-up command; a cold "
+		               "start has none");
 	for (size_t i = 0; s->warm && s->warm[i]; i++) {
 		size_t len = strnlen(s->warm[i], SPEC_WARM_STRING_MAX + 1);
 

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 enum {
-	SPEC_BYTES_MAX = 384 << 10, /* a whole WIRE_EXEC_MAX and the rest */
+	SPEC_BYTES_MAX = 640 << 10, /* a whole WIRE_EXEC_MAX, an image's environment and the rest */
 	SPEC_CPUS_MAX = 32,         /* what the guest kernel is built for */
 	SPEC_STRINGS_MAX = 4096,    /* WIRE_ARGS_MAX */
 	SPEC_STRING_MAX = 65535,    /* one argument: what a str16 of the wire holds */
@@ -71,6 +71,11 @@ struct spec {
 	const char *const *argv; /* an empty list: no main command; it runs until it is stopped */
 	const char *const *envp; /* exact; never the host's */
 	const char *const *warm; /* shell commands run before a template is saved; NULL: none */
+	/*
+	 * Their variables: the image's own. A template serves all starts of its key, so nothing of
+	 * this start may get into it.
+	 */
+	const char *const *warm_env;
 	struct spec_limits limits;
 	uint8_t engine;        /* enum spec_engine */
 	uint8_t minimum_level; /* enum level; default LEVEL_EMULATED */

@@ -34,6 +34,7 @@ static const struct field fields[] = {
 	{ 7, KIND_LIST, true, SPEC_STRINGS_MAX, AT(argv) },
 	{ 8, KIND_LIST, false, SPEC_STRINGS_MAX, AT(envp) },
 	{ 9, KIND_LIST, false, SPEC_WARM_MAX, AT(warm) },
+	{ 38, KIND_LIST, false, SPEC_STRINGS_MAX, AT(warm_env) },
 	{ 10, KIND_U32, true, 0, AT(limits.cpus) },
 	{ 11, KIND_U64, true, 0, AT(limits.memory_bytes) },
 	{ 12, KIND_U64, true, 0, AT(limits.disk_bytes) },
@@ -66,7 +67,7 @@ static const struct field fields[] = {
 #undef AT
 /* clang-format on */
 
-enum { FIELD_COUNT = sizeof(fields) / sizeof(fields[0]), LIST_COUNT = 3, TAG_MAX = 63 };
+enum { FIELD_COUNT = sizeof(fields) / sizeof(fields[0]), LIST_COUNT = 4, TAG_MAX = 63 };
 
 static const size_t value_bytes[] = {
 	[KIND_U8] = 1, [KIND_U16] = 2, [KIND_U32] = 4, [KIND_U64] = 8, [KIND_BOOL] = 1,

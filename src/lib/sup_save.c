@@ -197,7 +197,7 @@ static struct spec copy_spec(const struct sup *s)
 	struct spec spec = s->spec;
 
 	spec.name = spec.hostname = NULL;
-	spec.warm = NULL;
+	spec.warm = spec.warm_env = NULL;
 	spec.detach = spec.remove = spec.cold = spec.foreground_tty = false;
 	spec.engine = s->engine->id == ENGINE_KVM ? SPEC_ENGINE_KVM : SPEC_ENGINE_QEMU;
 	spec.from = s->id;

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -222,6 +223,50 @@ def test_a_warm_up_command_ran_before_the_template_was_saved(small):
     flags = [*SMALL, "--warm", "echo warm > /root/warmed"]
     for _ in range(2):
         assert small.ok("run", *flags, "busybox", "cat", "/root/warmed") == "warm\n"
+
+
+def found_in(berm, marks):
+    """Those of the marks that stand in any file of the one template."""
+    (one,) = templates(berm)
+    folder = os.path.join(berm.state_dir, "templates", one)
+    data = {name: open(os.path.join(folder, name), "rb").read() for name in os.listdir(folder)}
+    return sorted({mark for mark in marks for text in data.values() if mark.encode() in text})
+
+
+def warmed(berm, rootfs, tmp_path, own):
+    """An image that keeps what its warm-up command is told, and has a variable."""
+    config = {
+        "Env": ["PATH=/bin:/usr/bin", f"OWN={own}"],
+        "Labels": {"berm.warm": '["(env; pwd; id; hostname; cat /proc/self/mounts; cat) >/warm 2>&1"]'},
+    }
+    archive = images.docker_archive(tmp_path / "warmed.tar", rootfs, "warmed:latest", config)
+    return images.import_image(berm, archive, "warmed")
+
+
+def test_nothing_of_the_first_start_is_in_its_template(fresh_berm, rootfs, tmp_path):
+    """Who starts from it next may have another policy, or be another user's guest."""
+    mark = {name: f"mark{os.urandom(6).hex()}" for name in ("own", "env", "arg", "in", "host", "name", "allow", "key")}
+    image = warmed(fresh_berm, rootfs, tmp_path, mark["own"])
+    policy = ("--allow", f"{mark['allow']}.example", "--secret", f"KEY@{mark['allow']}.example")
+    flags = ("-e", f"SAID={mark['env']}", "--name", mark["name"], "--hostname", mark["host"], "--user", "123")
+    script = 'cat; hostname; env; cat /usr/local/share/ca-certificates/berm.crt'
+    command = ("sh", "-c", script, mark["arg"])
+    first = fresh_berm.run(
+        "run", *SMALL, *policy, *flags, image, *command, input=mark["in"], env={"KEY": mark["key"]}
+    )
+    assert first.returncode == 0, first.stderr
+    said = first.stdout
+    assert all(mark[name] in said for name in ("own", "env", "in", "host")), said
+    drawn = [re.search("^KEY=(.+)$", said, re.M).group(1)]  # the placeholder, and the guest's own authority
+    drawn += said.partition("-BEGIN CERTIFICATE-----\n")[2].splitlines()[1:3]
+    assert len(drawn) == 3, said
+    assert found_in(fresh_berm, [*mark.values(), *drawn]) == [mark["own"]]
+    later = fresh_berm.run("run", *SMALL, "--allow", "a.example", image, "cat", "/warm")
+    lines = later.stdout.splitlines()
+    assert f"OWN={mark['own']}" in lines and "/" in lines and "template" in lines, (later.stdout, later.stderr)
+    assert len(templates(fresh_berm)) == 1
+    assert not [m for name, m in mark.items() if name != "own" and m in later.stdout], later.stdout
+    assert "uid=0" in later.stdout
 
 
 def test_a_warm_up_command_that_fails_is_no_reason_to_fail(small):

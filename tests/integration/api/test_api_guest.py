@@ -85,6 +85,22 @@ def test_nothing_of_the_hosts_environment_arrives(lib, monkeypatch):
     assert "B" in names and names <= {"B", "HOME", "PATH", "TERM", "USER"}, names
 
 
+def test_warm_up_commands_know_nothing_of_a_start(lib, berm):
+    """Their template is the next program's as well."""
+    value = os.urandom(8).hex()
+    warm = [f"env >/warm # {os.urandom(8).hex()}"]
+    for env in ([f"SAID={value}"], []):
+        with lib.start(apitest.command("cat", "/warm"), env=env, warm=warm) as sb:
+            told = sb.main().read_all().decode()
+        assert "PATH=" in told and "SAID" not in told, told
+    folder = os.path.join(berm.state_dir, "templates")
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name, "ram")
+        if os.path.exists(path):
+            with open(path, "rb") as f:
+                assert value.encode() not in f.read(), name
+
+
 def test_input_and_output_through_pipes(sandbox):
     data = os.urandom(3 << 20)
     p = sandbox.exec("cat", in_=PIPE)

@@ -10,6 +10,7 @@
 static const char *const argv_[] = { "python3", "-c", "print('h\xc3\xa9')", "", NULL };
 static const char *const envp_[] = { "A=1", "PATH=/bin", "EMPTY=", NULL };
 static const char *const warm_[] = { "python3 -c 0", "git --version", NULL };
+static const char *const warm_env_[] = { "PATH=/bin", "OF=the image", NULL };
 static char storage[SPEC_BYTES_MAX];
 
 static struct spec full(void)
@@ -24,6 +25,7 @@ static struct spec full(void)
 		.argv = argv_,
 		.envp = envp_,
 		.warm = warm_,
+		.warm_env = warm_env_,
 		.limits = { .cpus = 3,
 		            .memory_bytes = UINT64_C(1) << 30,
 		            .disk_bytes = UINT64_C(5) << 30,
@@ -76,6 +78,7 @@ static void check_same(const struct spec *a, const struct spec *b)
 	check_list(a->argv, b->argv);
 	check_list(a->envp, b->envp);
 	check_list(a->warm, b->warm);
+	check_list(a->warm_env, b->warm_env);
 	CHECK_EQ(a->limits.cpus, b->limits.cpus);
 	CHECK_EQ(a->limits.memory_bytes, b->limits.memory_bytes);
 	CHECK_EQ(a->limits.disk_bytes, b->limits.disk_bytes);
@@ -128,11 +131,11 @@ TEST(every_field_makes_the_round_trip)
 	s.tty = s.detach = false;
 	s.cold = s.stdin_open = s.remove = s.foreground_tty = s.host_cpu = true;
 	s.name = s.image_id = s.hostname = s.user = s.cwd = s.from = NULL;
-	s.envp = s.warm = NULL;
+	s.envp = s.warm = s.warm_env = NULL;
 	s.epoch = s.main_pid = 0;
 	s.main_stdin_eof = false;
 	check_round_trip(&s);
-	s.envp = s.warm = &argv_[4]; /* empty lists are not missing ones */
+	s.envp = s.warm = s.warm_env = &argv_[4]; /* empty lists are not missing ones */
 	s.user = "";
 	check_round_trip(&s);
 }
@@ -307,24 +310,31 @@ TEST(too_much_does_not_fit)
 TEST(the_largest_accepted_fits)
 {
 	static char arg[SPEC_STRING_MAX + 1];
-	static char last[SPEC_EXEC_MAX];
+	static char last[SPEC_EXEC_MAX], own[SPEC_STRING_MAX + 1];
 	static char cmd[SPEC_WARM_STRING_MAX + 2];
 	const char *argv[] = { arg, arg, arg, last, NULL };
+	const char *env[] = { arg, arg, arg, own, NULL };
 	const char *warm[SPEC_WARM_MAX + 2] = { NULL };
 	struct spec s = full();
 	struct err e = { 0 };
 	size_t left = SPEC_EXEC_MAX - 3 * (SPEC_STRING_MAX + 2) - 2;
+	size_t own_left = left - SPEC_WARM_STRING_MAX - 64;
 
 	memset(arg, 'a', SPEC_STRING_MAX);
 	memset(last, 'b', left);
+	memset(own, 'd', own_left);
 	memset(cmd, 'c', SPEC_WARM_STRING_MAX);
 	for (size_t i = 0; i < SPEC_WARM_MAX; i++)
 		warm[i] = cmd;
 	s.argv = argv;
 	s.envp = NULL;
 	s.warm = warm;
+	s.warm_env = env;
 	CHECK_OK(spec_check(&s, &e), &e);
 	check_round_trip(&s);
+	own[own_left] = 'd';
+	CHECK_EQ(spec_check(&s, &e), -E2BIG);
+	own[own_left] = '\0';
 	last[left] = 'b';
 	CHECK_EQ(spec_check(&s, &e), -E2BIG);
 	last[left] = '\0';
