@@ -7,8 +7,8 @@
 #include "base/fdio.h"
 #include "base/log.h"
 #include "lib/start.h"
-#include "lib/state.h"
-#include "lib/sup.h"
+#include "state/state.h"
+#include "sup/sup.h"
 
 #include <errno.h>
 #include <signal.h>

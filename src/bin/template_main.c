@@ -5,11 +5,11 @@
  *
  * learn: the template is there, and which of its pages its guests need first is written to it.
  *
- * fds: see lib/build.h. Exit 0: the template is there. Else the reason is on BUILD_FD_REPORT.
+ * fds: see sup/build.h. Exit 0: the template is there. Else the reason is on BUILD_FD_REPORT.
  */
 #include "base/fdio.h"
 #include "base/log.h"
-#include "lib/build.h"
+#include "sup/build.h"
 
 #include <errno.h>
 #include <string.h>

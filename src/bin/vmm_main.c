@@ -27,7 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* SPEC_DISK_MAX of lib/spec.h: no file of ours is larger */
+/* SPEC_DISK_MAX of state/spec.h: no file of ours is larger */
 #define FILE_BYTES_MAX (UINT64_C(1) << 40)
 
 enum { EXIT_BERM = 125, EXIT_ENDED = 1, MEMORY_MIB_MAX = 1 << 20, CPUS_MAX = 32 };

@@ -6,27 +6,19 @@
  * none of them can drift from the others.
  *
  * A verb gets its command line already judged (struct args) and returns the exit status of berm:
- * 0 and up as the manual says, CLI_EXIT_ERROR for berm's own failures. Only files of this folder
- * print. What a person asked for goes to stdout, everything else to stderr.
+ * 0 and up as the manual says, CLI_EXIT_ERROR for berm's own failures (term/share.h).
  */
 #pragma once
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "lib/paths.h"
+#include "term/share.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
 enum {
-	CLI_EXIT_PENDING = 3,      /* done, and changes of a session wait for a decision */
-	CLI_EXIT_TIME = 124,       /* a limit of time ended the sandbox */
-	CLI_EXIT_ERROR = 125,      /* berm's own failure, and a wrong command line */
-	CLI_EXIT_CANNOT_RUN = 126, /* the command is there but cannot be executed */
-	CLI_EXIT_NOT_FOUND = 127,
-	CLI_EXIT_KILLED = 137,
-
 	CLI_WORDS_ANY = 1 << 20,      /* words_max: as many as the kernel hands over */
 	CLI_NO_DASHES = 1 << 30,      /* dashes_at without a "--" */
 	CLI_HELP_MAX = 16 << 10,      /* the help of any verb */
@@ -67,7 +59,6 @@ struct opt {
 
 enum { OPT_JSON = 1000 }; /* sets cli.json as well */
 
-struct cli;
 struct args;
 
 struct verb {
@@ -100,16 +91,6 @@ struct args {
 	const char *const *words; /* NULL-ended */
 	size_t word_count;
 	size_t dashes_at; /* how many words stood before "--", or CLI_NO_DASHES */
-};
-
-/* What every verb may use. Made by main, once. */
-struct cli {
-	bool json;
-	bool in_tty, out_tty, err_tty;
-	const char *const *envp; /* of berm itself */
-	struct paths paths;      /* after cli_state() or cli_paths() */
-	bool have_paths;
-	int state_fd; /* after cli_state(); -1 before */
 };
 
 /* --- verbs.c, help.c, complete.c --- */
@@ -152,37 +133,8 @@ bool args_has(const struct args *a, int id);
 /* The last value given, or NULL. */
 const char *args_value(const struct args *a, int id);
 
-/* Edit distance with transpositions, never more than CLI_SUGGEST_DISTANCE_MAX + 1. Pure. */
-size_t edit_distance(const char *a, const char *b);
-
-/* --- share.c: what verbs share --- */
-
-/* Finds the installation; the second call is free. */
-_must_ int cli_paths(struct cli *c, struct err *e);
-
-/* The state directory, made on first use: c->state_fd. Finds the installation too. */
-_must_ int cli_state(struct cli *c, struct err *e);
-
-/* Is stdout a terminal that knows colours, and NO_COLOR not set? */
-bool cli_colour(const struct cli *c);
-
-/* Can lines be drawn over on it (one of the *_tty)? Not where TERM is "dumb" or not set. */
-bool cli_redraws(const struct cli *c, bool tty);
-
-/* Prints "berm: text" and returns CLI_EXIT_ERROR. */
-int cli_fail(const struct err *e);
-
-/* The same for a wrong command line: adds "see berm VERB --help". */
+/* Prints what is wrong with a command line and "see berm help VERB"; returns CLI_EXIT_ERROR. */
 int cli_usage(const struct args *a, const char *fmt, ...) _printf_(2, 3);
 
-/* The value of a variable of berm's own environment, or NULL. */
-const char *cli_env(const struct cli *c, const char *name);
-
-/* Writes to stdout, whole. EPIPE is success: the reader has had enough. */
-_must_ int cli_out(const void *data, size_t len, struct err *e);
-
-/* Outside text into a table or a sentence: escaped, nothing moves the cursor. */
-void cli_put_text(FILE *f, const char *text);
-
-/* "3 min", "2 h", "5 d": an age for a column. */
-void cli_put_age(struct buf *b, uint64_t then_ns, uint64_t now_ns);
+/* Edit distance with transpositions, never more than CLI_SUGGEST_DISTANCE_MAX + 1. Pure. */
+size_t edit_distance(const char *a, const char *b);

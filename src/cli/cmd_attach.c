@@ -1,8 +1,8 @@
 #include "cli/reach.h"
 #include "cli/session.h"
 #include "cli/verbs.h"
-#include "lib/jread.h"
-#include "lib/result.h"
+#include "state/jread.h"
+#include "state/result.h"
 
 #include <errno.h>
 

@@ -1,9 +1,9 @@
-#include "cli/agents.h"
+#include "cli/agent/agents.h"
 #include "cli/reach.h"
 #include "cli/verbs.h"
 #include "image/store.h"
 #include "lib/snapshot.h"
-#include "lib/work_session.h"
+#include "state/work_session.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -3,9 +3,9 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/reach.h"
-#include "cli/term.h"
 #include "cli/verbs.h"
 #include "lib/copy.h"
+#include "term/term.h"
 
 #include <errno.h>
 #include <fcntl.h>

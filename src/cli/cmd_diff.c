@@ -1,5 +1,5 @@
-#include "cli/review_json.h"
 #include "cli/verbs.h"
+#include "session/review_json.h"
 
 #include <errno.h>
 #include <stdlib.h>

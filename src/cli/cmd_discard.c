@@ -1,8 +1,8 @@
 #include "base/fdio.h"
 #include "base/log.h"
 #include "base/units.h"
-#include "cli/review_text.h"
 #include "cli/verbs.h"
+#include "session/review_text.h"
 #include "work/undo.h"
 
 #include <errno.h>

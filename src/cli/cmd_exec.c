@@ -3,7 +3,7 @@
 #include "cli/run.h"
 #include "cli/session.h"
 #include "cli/verbs.h"
-#include "lib/result.h"
+#include "state/result.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "cli/copies.h"
 #include "cli/reach.h"
-#include "cli/term.h"
 #include "cli/verbs.h"
+#include "term/term.h"
 
 #include <errno.h>
 #include <string.h>

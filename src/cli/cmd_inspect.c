@@ -1,6 +1,6 @@
-#include "cli/live_egress.h"
+#include "cli/egress/live_egress.h"
 #include "cli/verbs.h"
-#include "lib/jread.h"
+#include "state/jread.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,14 +1,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "cli/egress/live_egress.h"
+#include "cli/egress/logs_egress.h"
 #include "cli/follow.h"
-#include "cli/json_out.h"
-#include "cli/live_egress.h"
-#include "cli/logs_egress.h"
 #include "cli/reach.h"
 #include "cli/verbs.h"
 #include "cli/when.h"
-#include "lib/outlog.h"
+#include "state/outlog.h"
+#include "term/json_out.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 #include "base/clock.h"
-#include "cli/columns.h"
 #include "cli/reach.h"
-#include "cli/term.h"
 #include "cli/verbs.h"
-#include "lib/result.h"
+#include "state/result.h"
+#include "term/columns.h"
+#include "term/term.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 #include "cli/copies.h"
 #include "cli/live.h"
-#include "cli/term.h"
 #include "cli/verbs.h"
 #include "image/store.h"
+#include "term/term.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-#include "cli/review_apply.h"
-#include "cli/review_json.h"
-#include "cli/review_tui.h"
 #include "cli/session.h"
 #include "cli/verbs.h"
+#include "screen/tui.h"
+#include "session/review_apply.h"
+#include "session/review_json.h"
 
 #include <errno.h>
 

@@ -1,10 +1,10 @@
 #include "base/clock.h"
 #include "base/units.h"
-#include "cli/columns.h"
-#include "cli/json_out.h"
-#include "cli/review_json.h"
 #include "cli/verbs.h"
-#include "lib/work_session.h"
+#include "session/review_json.h"
+#include "state/work_session.h"
+#include "term/columns.h"
+#include "term/json_out.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 #include "base/clock.h"
 #include "base/units.h"
 #include "cli/reach.h"
-#include "cli/term.h"
 #include "cli/verbs.h"
 #include "lib/snapshot.h"
+#include "term/term.h"
 
 #include <errno.h>
 #include <inttypes.h>

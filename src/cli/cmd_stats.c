@@ -3,7 +3,7 @@
 #include "base/units.h"
 #include "cli/reach.h"
 #include "cli/verbs.h"
-#include "lib/jread.h"
+#include "state/jread.h"
 
 #include <errno.h>
 #include <poll.h>

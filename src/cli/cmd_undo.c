@@ -1,6 +1,6 @@
-#include "cli/review_apply.h"
-#include "cli/review_json.h"
 #include "cli/verbs.h"
+#include "session/review_apply.h"
+#include "session/review_json.h"
 
 #include <errno.h>
 

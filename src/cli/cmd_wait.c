@@ -1,7 +1,7 @@
 #include "cli/reach.h"
 #include "cli/session.h"
 #include "cli/verbs.h"
-#include "lib/result.h"
+#include "state/result.h"
 
 #include <errno.h>
 #include <string.h>

@@ -3,10 +3,10 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/reach.h"
-#include "cli/term.h"
 #include "image/store.h"
-#include "lib/result.h"
 #include "lib/start.h"
+#include "state/result.h"
+#include "term/term.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "cli/cli.h"
-#include "cli/egress.h"
+#include "cli/egress/egress.h"
 #include "lib/snapshot.h"
 
 enum {

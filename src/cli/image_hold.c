@@ -1,8 +1,8 @@
 #include "cli/image_hold.h"
 
 #include "cli/reach.h"
-#include "lib/jread.h"
 #include "lib/snapshot.h"
+#include "state/jread.h"
 
 #include <errno.h>
 #include <string.h>

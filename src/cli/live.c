@@ -1,9 +1,9 @@
 #include "cli/live.h"
 
 #include "base/fdio.h"
-#include "cli/json_out.h"
 #include "cli/run.h"
-#include "lib/result.h"
+#include "state/result.h"
+#include "term/json_out.h"
 
 #include <errno.h>
 #include <fcntl.h>

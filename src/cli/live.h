@@ -5,8 +5,8 @@
 #pragma once
 
 #include "cli/session.h"
-#include "lib/spec.h"
 #include "lib/start.h"
+#include "state/spec.h"
 
 /* --result: "fd:N" or a path. Opened first, so that a wrong one is told before anything ran. */
 _must_ int live_open_result(const char *where, int *ret_fd, struct err *e);

@@ -1,9 +1,14 @@
+#include "base/log.h"
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <string.h>
 
-enum { PREFIX_LEN_MIN = 3 }; /* of fewer letters too many flags could be meant */
+enum {
+	PREFIX_LEN_MIN = 3, /* of fewer letters too many flags could be meant */
+	USAGE_TEXT_MAX = 400,
+};
 
 static size_t least(size_t a, size_t b)
 {
@@ -286,4 +291,17 @@ const char *args_value(const struct args *a, int id)
 		if (a->opts[i - 1].id == id)
 			return a->opts[i - 1].value;
 	return NULL;
+}
+
+int cli_usage(const struct args *a, const char *fmt, ...)
+{
+	const char *path = a->path ? a->path : a->verb->name;
+	char text[USAGE_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_error("%s: %s (see berm help %s)", path, text, path);
+	return CLI_EXIT_ERROR;
 }

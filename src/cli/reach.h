@@ -5,7 +5,7 @@
 
 #include "cli/cli.h"
 #include "lib/client.h"
-#include "lib/state.h"
+#include "state/state.h"
 
 /* Of verbs that have no command's status to pass on: there is no such sandbox, or it has ended. */
 enum { REACH_EXIT_NO_SANDBOX = 3 };

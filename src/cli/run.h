@@ -9,9 +9,9 @@
 #pragma once
 
 #include "cli/cli.h"
-#include "cli/egress.h"
-#include "lib/spec.h"
-#include "lib/strings.h"
+#include "cli/egress/egress.h"
+#include "state/spec.h"
+#include "state/strings.h"
 
 enum {
 	RUN_ENV_FILE_MAX = 1 << 20, /* bytes; a whole environment is at most SPEC_EXEC_MAX */

@@ -9,9 +9,9 @@
 #pragma once
 
 #include "cli/cli.h"
-#include "cli/term.h"
 #include "lib/relay.h"
-#include "lib/result.h"
+#include "state/result.h"
+#include "term/term.h"
 
 #include <signal.h>
 

@@ -9,8 +9,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "lib/paths.h"
-#include "lib/spec.h"
+#include "state/paths.h"
+#include "state/spec.h"
 
 #include <stdbool.h>
 

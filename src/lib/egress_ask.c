@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "lib/egress_plan.h"
-#include "lib/state.h"
+#include "state/state.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,8 +9,8 @@
 #include "base/buf.h"
 #include "engine/engine.h"
 #include "engine/template.h"
-#include "lib/paths.h"
-#include "lib/spec.h"
+#include "state/paths.h"
+#include "state/spec.h"
 
 enum {
 	GUEST_MKFS_MS =

@@ -13,8 +13,8 @@
 #pragma once
 
 #include "image/meta.h"
-#include "lib/strings.h"
 #include "policy/limits.h"
+#include "state/strings.h"
 
 /*
  * Adds "host" or "host:port" of each, once: from env, NULL-ended and NAME=VALUE, and from what the

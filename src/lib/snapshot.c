@@ -3,7 +3,7 @@
 #include "base/fdio.h"
 #include "image/store.h"
 #include "lib/guest.h"
-#include "lib/state_internal.h"
+#include "state/state_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -10,9 +10,9 @@
 #pragma once
 
 #include "lib/client.h"
-#include "lib/paths.h"
-#include "lib/snapshot_note.h"
 #include "lib/start.h"
+#include "state/paths.h"
+#include "state/snapshot_note.h"
 
 #include "engine/saved.h"
 

@@ -14,8 +14,8 @@
 #include "base/fdio.h"
 #include "base/spawn.h"
 #include "engine/saved.h"
-#include "lib/state.h"
-#include "lib/work_session.h"
+#include "state/state.h"
+#include "state/work_session.h"
 
 #include <errno.h>
 #include <fcntl.h>

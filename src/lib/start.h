@@ -5,8 +5,8 @@
 
 #include "base/err.h"
 #include "lib/egress_plan.h"
-#include "lib/paths.h"
-#include "lib/spec.h"
+#include "state/paths.h"
+#include "state/spec.h"
 
 /* The files a supervisor is born with. None is CLOEXEC: it sees to that first. */
 enum start_fd {

@@ -3,8 +3,8 @@
 #include "base/fdio.h"
 #include "base/own.h"
 #include "lib/client.h"
-#include "lib/result.h"
 #include "lib/start.h"
+#include "state/result.h"
 
 #include <errno.h>
 #include <fcntl.h>

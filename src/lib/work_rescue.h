@@ -9,8 +9,8 @@
  */
 #pragma once
 
-#include "lib/paths.h"
-#include "lib/work_session.h"
+#include "state/paths.h"
+#include "state/work_session.h"
 
 #define WORK_RESCUE_MEMORY (UINT64_C(256) << 20)
 

@@ -79,9 +79,13 @@ def test_a_clean_tree_passes(tree, tmp_path):
 
 FAULTS = [
     ("check_layers", "src/base/y.c", '#include "wire/wire.h"\n', "base may not include"),
-    ("check_layers", "src/wire/y.c", '#include "lib/spec.h"\n', "wire may not include"),
+    ("check_layers", "src/wire/y.c", '#include "state/spec.h"\n', "wire may not include"),
     ("check_layers", "src/agent/y.c", '#include "jail/jail.h"\n', "agent may not include"),
     ("check_layers", "src/lib/y.c", '#include "vault/secret.h"\n', "lib may not include"),
+    ("check_layers", "src/lib/y.c", '#include "sup/sup.h"\n', "lib may not include"),
+    ("check_layers", "src/cli/y.c", '#include "cli/code/code.h"\n', "cli may not include"),
+    ("check_layers", "src/cli/agent/y.c", '#include "cli/code/code.h"\n', "cli/agent may not include"),
+    ("check_layers", "src/cli/novel/y.c", '#include "sup/sup.h"\n', "cli may not include"),
     ("check_layers", "src/cli/y.c", '#include "y.h"\n', "write the folder too"),
     ("check_layers", "src/novel/y.c", "int y;\n", "has no row"),
     ("check_banned", "src/lib/y.c", "int f(char *a) { return atoi(a); }\n", "atoi()"),

@@ -1,5 +1,5 @@
 """Starts a supervisor as a command does (src/lib/start.h), for what the command line has no word for
-yet: a sandbox with a network. The spec's bytes are those of src/lib/spec_tlv.c."""
+yet: a sandbox with a network. The spec's bytes are those of src/state/spec_tlv.c."""
 
 import fcntl
 import hashlib

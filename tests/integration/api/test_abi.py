@@ -10,7 +10,7 @@ import pytest
 
 # What a library that is a guest in a program must not even know the name of. It shares objects with
 # the command line, so it knows fork, chdir and getenv; that it calls none of them in its host is for
-# tests/unit/lib/test_berm_host.c to say. Nor does it know what closes a jail: only its own programs do.
+# tests/unit/api/test_berm_host.c to say. Nor does it know what closes a jail: only its own programs do.
 NEVER = """
 exit quick_exit atexit on_exit system popen vfork _Fork pthread_atfork signal
 printf vprintf puts putchar fputs fputc fprintf vfprintf perror stdout stderr dprintf
@@ -39,7 +39,7 @@ def functions_of_header():
 def test_symbols_are_the_committed_ones(stage):
     with open(os.path.join(apitest.HERE, "symbols.txt"), encoding="utf-8") as f:
         want = f.read().split()
-    assert exported(stage) == want, "a change of the interface: see src/lib/libberm.map"
+    assert exported(stage) == want, "a change of the interface: see src/api/libberm.map"
 
 
 def test_only_berm_is_exported(stage):

@@ -4,7 +4,7 @@
 #include "gate/ca.h"
 #include "gate/ca_inner.h"
 #include "gate/leaf.h"
-#include "lib/network.h"
+#include "sup/network.h"
 #include "test.h"
 
 #include <errno.h>

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "failalloc.h"
-#include "lib/state.h"
+#include "state/state.h"
 #include "test.h"
 
 #include <dirent.h>
