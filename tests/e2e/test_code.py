@@ -433,13 +433,20 @@ def test_a_wrong_command_line_is_one_line(code):
         return sandboxes.one_line(got.stderr)
 
     assert "berm agent ls" in refused("nobody") or "nobody" in refused("nobody")
-    assert "berm agent build claude-code" in refused("claude-code", "--task", "x")
+    missing = refused("claude-code", "--task", "x")
+    assert "berm agent build claude-code" in missing and "--image IMAGE" in missing
+    assert "nosuch" in refused("claude-code", "--image", "nosuch")
     assert "one agent is enough" in refused("custom", "codex")
     assert "BERM_" in refused("-e", "BERM_AGENT=x")
     assert "{task}" in refused("custom", "--task", "do it")
     assert "--include-secret" in refused("--include-secret", "/etc/shadow")
     assert "does-not-exist" in refused("-C", "does-not-exist")
     assert "would hide" in refused("--same-path", "--wide", "-C", "/usr/lib")
+
+
+def test_an_agent_without_an_image_of_its_own_takes_the_one_that_is_named(code, bb):
+    got = code.json("claude-code", "--image", bb, *SMALL, "--", "sh", "-c", "echo $BERM_AGENT")
+    assert got["stdout"] == "claude-code\n", got
 
 
 def test_settings_environment_and_a_task(small):

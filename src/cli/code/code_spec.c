@@ -36,7 +36,7 @@ static int find_image(struct code *k, struct image_store *store, struct err *e)
 	if (i->is == AGENT_IMAGE_MISSING && agent_image_is_built(k->agent))
 		return err_set(e, -ENOENT,
 		               "agent '%s' has no image yet: 'berm agent build %s' makes it, and "
-		               "--image takes another",
+		               "--image IMAGE takes one that has it already",
 		               k->agent->name, k->agent->name);
 	if (i->is == AGENT_IMAGE_RECIPE || i->is == AGENT_IMAGE_OLDBASE)
 		log_warn("%s", i->why);
