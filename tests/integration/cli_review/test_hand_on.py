@@ -357,6 +357,13 @@ def git(tree, script):
 # -- kills, races, the power
 
 
+def check_pack(cli, first, handed, expected):
+    """All that an ended pack costs is a full one: what it left of the old image passes for nothing."""
+    second = cli.code()
+    assert cli.listing(second) == expected
+    assert over(cli) == (None if handed else first)
+
+
 def check_kill(cli, first, was, expected):
     """Whatever was left of a pack that was ended: the old session is whole, or said to be handed on."""
     listed = json.loads(cli.run("sessions", "--json").out)
@@ -368,10 +375,17 @@ def check_kill(cli, first, was, expected):
     else:
         assert cli.listing(first) == was
         assert "made" in cli.run("diff", first).out
-    second = cli.code()
-    assert cli.listing(second) == expected
-    assert over(cli) == (None if handed else first)
+    check_pack(cli, first, handed, expected)
     return bool(handed)
+
+
+def check_kill_and_pack_at_once(cli, first, expected):
+    """Nobody has looked at the sessions in between, and removed what is none."""
+    handed = not cli.whole(first)
+    check_pack(cli, first, handed, expected)
+    cli.run("sessions")
+    assert cli.sessions() == [first]
+    return handed
 
 
 def test_k1_killed_at_every_step_of_it(cli, tmp_path):
@@ -382,13 +396,19 @@ def test_k1_killed_at_every_step_of_it(cli, tmp_path):
     expected = fresh(cli, tmp_path)
     spare = {cli.state: copied(cli.state, str(tmp_path / "spare"))}
     ended = lambda got: restore(spare) if "packed" in got.err else False  # it came to the guest
-    for call, _ in killed_at_every_call(cli, ended, "code", "--", "true"):
-        seen.append((call, check_kill(cli, first, was, expected)))
+    for call, at in killed_at_every_call(cli, ended, "code", "--", "true"):
+        at_once = at % 2 == 0
+        if at_once:
+            handed = check_kill_and_pack_at_once(cli, first, expected)
+        else:
+            handed = check_kill(cli, first, was, expected)
+        seen.append((call, at_once, handed))
         restore(spare)
     # of each call: whole at first, and handed on from one moment to the end
     for call in CALLS:
-        assert [handed for name, handed in seen if name == call] == sorted(h for name, h in seen if name == call)
-    assert len([True for _, handed in seen if not handed]) > 10 < len([True for _, handed in seen if handed]), seen
+        assert [handed for name, _, handed in seen if name == call] == sorted(h for name, _, h in seen if name == call)
+    for kind in ((at_once, handed) for at_once in (False, True) for handed in (False, True)):
+        assert len([True for found in seen if found[1:] == kind]) > 5, (kind, seen)
 
 
 def test_two_at_once_race_for_one_base(cli, tmp_path):
