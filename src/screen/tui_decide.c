@@ -271,7 +271,7 @@ static bool is_typed(const struct tui *t, struct span wanted, struct span typed)
 
 	if (span_equal(wanted, typed))
 		return true;
-	if (view_text_columns(wanted, t->canvas->width) != typed.len || typed.len == 0)
+	if (shown_columns(wanted, t->canvas->width, SHOWN_IN_CELLS) != typed.len || typed.len == 0)
 		return false;
 	/* column by column; only what is ASCII when shown can be equal here */
 	while (n < typed.len) {

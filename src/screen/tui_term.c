@@ -34,11 +34,6 @@ struct tui_term {
 	unsigned empty; /* reads in a row that gave nothing */
 };
 
-static int width_of(uint32_t c)
-{
-	return wcwidth((wchar_t)c);
-}
-
 int tui_term_check(const char *term, struct err *e)
 {
 	int status = 0;
@@ -195,9 +190,9 @@ void tui_term_size(const struct tui_term *t, unsigned *ret_rows, unsigned *ret_c
 	*ret_cols = (unsigned)getmaxx(stdscr);
 }
 
-view_width_fn *tui_term_width(const struct tui_term *t)
+shown_width_fn *tui_term_width(const struct tui_term *t)
 {
-	return t->utf8 ? width_of : NULL;
+	return t->utf8 ? shown_wcwidth : NULL;
 }
 
 /* --- showing --- */

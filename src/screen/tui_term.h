@@ -41,7 +41,7 @@ OWN_DEFINE(struct tui_term, tui_term_free)
 
 void tui_term_size(const struct tui_term *t, unsigned *ret_rows, unsigned *ret_cols);
 /* Of a character, where the terminal shows more than ASCII; else NULL. */
-view_width_fn *tui_term_width(const struct tui_term *t);
+shown_width_fn *tui_term_width(const struct tui_term *t);
 /* Forgets what is on the screen, so that all of it is drawn. */
 void tui_term_forget(struct tui_term *t);
 void tui_term_show(struct tui_term *t, const struct view_canvas *c);

@@ -1,7 +1,5 @@
 #include "screen/view_canvas.h"
 
-#include "base/utf8.h"
-
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +7,7 @@
 
 enum { PRINTF_MAX = 1024 };
 
-struct view_canvas *view_canvas_new(unsigned rows, unsigned cols, view_width_fn *width)
+struct view_canvas *view_canvas_new(unsigned rows, unsigned cols, shown_width_fn *width)
 {
 	struct view_canvas *c;
 
@@ -118,42 +116,11 @@ static bool put_escaped(struct view_pen *p, struct span s)
 	return true;
 }
 
-/* Its columns, or 0: it has to be written out. */
-static unsigned columns_of(uint32_t c, view_width_fn *width)
-{
-	int w;
-
-	if (utf8_deceives(c))
-		return 0;
-	if (c < 0x80)
-		return 1;
-	w = width ? width(c) : 0;
-	return w == 1 || w == 2 ? (unsigned)w : 0;
-}
-
-/* Takes one character, or byte that is none, off the front. ret_c is 0 where it is written out. */
-static struct span take_char(struct span *s, view_width_fn *width, uint32_t *ret_c,
-                             unsigned *ret_columns)
-{
-	uint32_t c = 0;
-	size_t len = utf8_front(*s, &c);
-	unsigned columns = len > 0 ? columns_of(c, width) : 0;
-	struct span got = span_of(s->at, len > 0 ? len : 1);
-
-	s->at += got.len;
-	s->len -= got.len;
-	*ret_c = columns > 0 ? c : 0;
-	*ret_columns = columns > 0 ? columns : 4 * (unsigned)got.len;
-	return got;
-}
-
 static bool put_char(struct view_pen *p, struct span *s)
 {
-	uint32_t c;
-	unsigned columns;
-	struct span got = take_char(s, p->canvas->width, &c, &columns);
+	struct shown one = shown_take(s, p->canvas->width, SHOWN_IN_CELLS);
 
-	return c ? put_cell(p, c, columns, p->style) : put_escaped(p, got);
+	return one.c ? put_cell(p, one.c, one.columns, p->style) : put_escaped(p, one.bytes);
 }
 
 void view_pen_put(struct view_pen *p, const char *text)
@@ -213,18 +180,4 @@ void view_pen_to(struct view_pen *p, unsigned col)
 	for (; p->at < p->end && p->at < col; p->at++)
 		set_cell(p->canvas, p->row, p->at,
 		         (struct view_cell){ .c = ' ', .style = p->style });
-}
-
-size_t view_text_columns(struct span s, view_width_fn *width)
-{
-	size_t all = 0;
-
-	while (s.len > 0) {
-		unsigned columns;
-		uint32_t c;
-
-		(void)take_char(&s, width, &c, &columns);
-		all += columns;
-	}
-	return all;
 }

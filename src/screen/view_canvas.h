@@ -4,10 +4,11 @@
  * Theory of operation
  *
  * A cell holds one character that is seen and takes one or two columns, and nothing else ever gets
- * into one: text that came from outside is taken apart character by character, and what is not
- * valid UTF-8, moves the cursor, shows nothing, turns the line around or has no width is written
- * out as \xNN. So whoever copies cells to a terminal sends it no control of anybody's, and where
- * a character stands is known. What is cut off at the right is marked, so that nothing hides there.
+ * into one: text that came from outside is taken apart character by character (term/shown.h), and
+ * what is not valid UTF-8, moves the cursor, shows nothing, turns the line around or has no width
+ * is written out as \xNN. So whoever copies cells to a terminal sends it no control of anybody's,
+ * and where a character stands is known. What is cut off at the right is marked, so that nothing
+ * hides there.
  *
  * Hostile   every text handed to view_pen_text() and view_pen_content()
  */
@@ -15,6 +16,7 @@
 
 #include "base/own.h"
 #include "base/span.h"
+#include "term/shown.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,19 +52,16 @@ struct view_cell {
 	uint8_t style; /* enum view_style */
 };
 
-/* Columns of a character, 1 or 2; anything else: it is not shown as it is. As wcwidth(3). */
-typedef int view_width_fn(uint32_t c);
-
 struct view_canvas {
 	unsigned rows, cols;
-	view_width_fn *width; /* of what is not ASCII; NULL: the terminal shows ASCII only */
-	bool cursor;          /* shown, at: */
+	shown_width_fn *width; /* of what is not ASCII; NULL: the terminal shows ASCII only */
+	bool cursor;           /* shown, at: */
 	unsigned cursor_row, cursor_col;
 	struct view_cell cells[]; /* rows * cols */
 };
 
 /* NULL: no memory. rows and cols are cut to the maxima above. All blank. */
-struct view_canvas *view_canvas_new(unsigned rows, unsigned cols, view_width_fn *width);
+struct view_canvas *view_canvas_new(unsigned rows, unsigned cols, shown_width_fn *width);
 void view_canvas_free(struct view_canvas *c);
 OWN_DEFINE(struct view_canvas, view_canvas_free)
 
@@ -94,6 +93,3 @@ void view_pen_content(struct view_pen *p, struct span s);
 void view_pen_fill(struct view_pen *p);
 /* Blanks up to that column. */
 void view_pen_to(struct view_pen *p, unsigned col);
-
-/* How many columns view_pen_text() would take. */
-size_t view_text_columns(struct span s, view_width_fn *width);

@@ -69,7 +69,7 @@ void view_draw_prompt(struct view_canvas *c, const char *question, const struct 
 {
 	struct view_pen p = view_pen_begin(c, c->rows - 1, 0, c->cols);
 	size_t want = strlen(question);
-	size_t typed = input ? view_text_columns(*input, c->width) : 0;
+	size_t typed = input ? shown_columns(*input, c->width, SHOWN_IN_CELLS) : 0;
 	size_t room = c->cols * 2 / 3; /* of the question, where something is typed */
 
 	p.style = VIEW_OURS;

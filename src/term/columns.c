@@ -1,11 +1,12 @@
 #include "term/columns.h"
 
 #include "base/buf.h"
-#include "base/utf8.h"
+#include "term/shown.h"
 #include "term/term.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -77,66 +78,71 @@ int columns_add(struct columns *t, const char *const *cells, struct err *e)
 	return 0;
 }
 
-/* Takes the first character, or a byte that is none, off *s. Returns its columns. */
-static unsigned take_char(struct span *s, struct span *ret)
+/* Characters that this system does not know are shown: a newer terminal may. */
+static int width_of(uint32_t c)
 {
-	uint32_t c = 0;
-	size_t n = utf8_front(*s, &c);
-	bool shown = n > 0 && !utf8_deceives(c);
+	int w = shown_wcwidth(c);
 
-	*ret = span_of(s->at, shown ? n : 1);
-	s->at += ret->len;
-	s->len -= ret->len;
-	if (!shown)
-		return 4; /* \xNN */
-	return n == 1 ? 1 : 2;
+	return w < 0 ? 2 : w;
 }
 
-static size_t width_of(const char *text)
+static struct shown take(struct span *s)
 {
-	struct span s = span_str(text);
-	struct span one;
+	return shown_take(s, width_of, SHOWN_IN_LINE);
+}
+
+static size_t columns_of(struct span s)
+{
+	return shown_columns(s, width_of, SHOWN_IN_LINE);
+}
+
+/* Puts what fits into `room` columns. Returns the columns it took. */
+static size_t put_front(struct buf *b, struct span s, size_t room)
+{
 	size_t all = 0;
 
-	while (s.len > 0)
-		all += take_char(&s, &one);
+	while (s.len > 0) {
+		struct shown one = take(&s);
+
+		if (all + one.columns > room)
+			break;
+		shown_put(b, &one);
+		all += one.columns;
+	}
 	return all;
 }
 
-/* The end of a text that is too long for `most` columns. */
-static size_t put_tail(struct buf *b, struct span s, size_t all, size_t most)
+/* The end of a text of `all` columns that has to lose some. */
+static struct span tail_of(struct span s, size_t all, size_t room)
 {
-	struct span one;
+	while (s.len > 0) {
+		struct span behind = s;
+		struct shown one = take(&behind);
 
-	while (all > most - 1)
-		all -= take_char(&s, &one);
-	buf_put_str(b, "<");
-	buf_put_escaped(b, s);
-	return all + 1;
+		if (all <= room && one.columns > 0)
+			break; /* nor does it begin with an accent of what was cut */
+		all -= one.columns;
+		s = behind;
+	}
+	return s;
 }
 
 /* Puts as much as fits into `most` columns, which are at least one. Returns the columns it took. */
 static size_t put_cell(struct buf *b, const char *text, size_t most, bool tail)
 {
 	struct span s = span_str(text);
-	size_t whole = width_of(text);
-	bool cut = whole > most;
-	size_t all = 0;
+	size_t whole = columns_of(s);
+	size_t all;
 
-	if (cut && tail)
-		return put_tail(b, s, whole, most);
-	while (s.len > 0) {
-		struct span one;
-		unsigned columns = take_char(&s, &one);
-
-		if (cut && all + columns > most - 1)
-			break;
-		buf_put_escaped(b, one);
-		all += columns;
+	if (whole <= most)
+		return put_front(b, s, most);
+	if (tail) {
+		buf_put_str(b, "<");
+		return put_front(b, tail_of(s, whole, most - 1), most - 1) + 1;
 	}
-	if (cut)
-		buf_put_str(b, ">");
-	return all + cut;
+	all = put_front(b, s, most - 1);
+	buf_put_str(b, ">");
+	return all + 1;
 }
 
 static const char *cell(const struct columns *t, size_t row, unsigned i)
@@ -152,7 +158,7 @@ static size_t natural(const struct columns *t, size_t width[COLUMNS_MAX])
 	for (unsigned i = 0; i < t->count; i++) {
 		width[i] = CELL_MIN;
 		for (size_t row = 0; row <= t->rows; row++) {
-			size_t w = width_of(cell(t, row, i));
+			size_t w = columns_of(span_str(cell(t, row, i)));
 
 			width[i] = w > width[i] ? w : width[i];
 		}
@@ -202,7 +208,19 @@ unsigned cli_columns(const struct cli *c)
 	return c->out_tty && term_size(STDOUT_FILENO, &rows, &cols) ? cols : 0;
 }
 
-int columns_print(const struct columns *t, unsigned cols, struct err *e)
+static void put_row(struct buf *b, const struct columns *t, size_t row,
+                    const size_t width[COLUMNS_MAX])
+{
+	for (unsigned i = 0; i < t->count; i++) {
+		size_t at = put_cell(b, cell(t, row, i), width[i], row > 0 && t->of[i].tail);
+
+		for (; i + 1 < t->count && at < width[i] + GAP; at++)
+			buf_put_str(b, " ");
+	}
+	buf_put_str(b, "\n");
+}
+
+static int print_rows(const struct columns *t, unsigned cols, struct err *e)
 {
 	_own_free_ char *room = malloc(COLUMNS_LINE_MAX);
 	size_t width[COLUMNS_MAX] = { 0 };
@@ -215,16 +233,23 @@ int columns_print(const struct columns *t, unsigned cols, struct err *e)
 		struct buf b;
 
 		buf_init(&b, room, COLUMNS_LINE_MAX);
-		for (unsigned i = 0; i < t->count; i++) {
-			size_t at =
-				put_cell(&b, cell(t, row, i), width[i], row > 0 && t->of[i].tail);
-
-			for (; i + 1 < t->count && at < width[i] + GAP; at++)
-				buf_put_str(&b, " ");
-		}
-		buf_put_str(&b, "\n");
+		put_row(&b, t, row, width);
 		r = buf_ok(&b) ? cli_out(b.at, b.len, e)
 		               : err_set(e, -EMSGSIZE, "a line of over %d bytes", COLUMNS_LINE_MAX);
+	}
+	return r;
+}
+
+int columns_print(const struct columns *t, unsigned cols, struct err *e)
+{
+	/* whatever the user's locale is, the text is UTF-8; without this one, no width is known */
+	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+	locale_t before = utf8 ? uselocale(utf8) : (locale_t)0;
+	int r = print_rows(t, cols, e);
+
+	if (utf8) {
+		(void)uselocale(before);
+		freelocale(utf8);
 	}
 	return r;
 }

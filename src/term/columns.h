@@ -5,8 +5,9 @@
  *
  * Into a file or a pipe every line is whole. At a terminal no line is wider than it: of what does
  * not fit, the last column loses first, then the widest of the others down to its least. What is
- * cut ends with '>', as in the review. Text is escaped; a character that is not ASCII counts as two
- * columns, which is the most it can take, so a line never wraps.
+ * cut ends with '>', as in the review. Text is escaped and counted as there (term/shown.h); what
+ * has no width of its own stands on the character before it, and a character that is not known
+ * counts as two columns, which is the most it can take, so a line never wraps.
  *
  * Hostile   the cells
  */
