@@ -16,52 +16,19 @@
  */
 #include "vault/upstream.h"
 
-#include "base/clock.h"
 #include "http/conn.h"
-#include "http/limits.h"
-#include "vault/inner.h"
-#include "vault/request.h"
 #include "vault/roots.h"
 #include "vault/tls.h"
+#include "vault/upstream_inner.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
-enum upstream_state { UP_DIALING, UP_HANDS, UP_OPEN };
-
 enum {
 	OUT_HIGH = 64 << 10,     /* of what is encrypted and not sent */
 	READ_CAREFUL = 32 << 10, /* from a socket at once, when half of VAULT_HELD_MAX is held */
 };
-
-struct upstream {
-	struct vault *v;
-	struct upstream *next; /* all of the vault's */
-	struct upstream_key key;
-	uint8_t state; /* enum upstream_state */
-	bool touched, dead, eof;
-	bool h2;       /* OPEN: what ALPN chose */
-	bool used;     /* it has carried a request that is gone */
-	bool farewell; /* TLS said that it is over; else anybody could have cut it */
-	bool last; /* nothing is to be sent behind what was given to it: the server is to know */
-	bool last_said;
-	int fd;
-	struct watch *watch;
-	struct tls *tls;
-	struct http_conn *conn;
-	struct request *requests;
-	size_t held;       /* bytes, of the vault's held_bytes */
-	size_t plain_used; /* of plain, at any time: its other pages are not there */
-	uint64_t until_ms; /* then it is late, or idle for too long; 0: no matter */
-	size_t at, len;    /* in plain: read, and not taken */
-	uint8_t plain[VAULT_READ_BYTES];
-};
-
-static uint64_t now_ms(const struct upstream *u)
-{
-	return uv_now(&u->v->loop);
-}
 
 void upstream_touch(struct upstream *u)
 {
@@ -160,7 +127,7 @@ static const struct http_events events = {
 
 /* --- life --- */
 
-static void upstream_free(struct upstream *u)
+void upstream_free(struct upstream *u)
 {
 	struct vault *v = u->v;
 	struct upstream **at = &v->upstreams;
@@ -191,7 +158,7 @@ static void fail_all(struct upstream *u, enum egress_fail why, long fault, const
 	}
 }
 
-static void die(struct upstream *u, enum egress_fail why, long fault, const char *words)
+void upstream_die(struct upstream *u, enum egress_fail why, long fault, const char *words)
 {
 	u->dead = true;
 	upstream_touch(u);
@@ -220,7 +187,7 @@ static bool flush(struct upstream *u)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return true;
 		if (n < 0) {
-			die(u, EGRESS_CLOSED, 0, NULL);
+			upstream_die(u, EGRESS_CLOSED, 0, NULL);
 			return false;
 		}
 		if (u->tls)
@@ -243,7 +210,7 @@ static void encrypt(struct upstream *u)
 			out.len = OUT_HIGH;
 		n = tls_write(u->tls, out);
 		if (n < 0) {
-			die(u, EGRESS_PROTOCOL, 0, NULL);
+			upstream_die(u, EGRESS_PROTOCOL, 0, NULL);
 			return;
 		}
 		if (n == 0)
@@ -288,7 +255,7 @@ static bool decrypt(struct upstream *u)
 		return false;
 	if (n <= 0) {
 		if (n < 0 && !u->eof) {
-			die(u, EGRESS_PROTOCOL, 0, NULL);
+			upstream_die(u, EGRESS_PROTOCOL, 0, NULL);
 			return false;
 		}
 		u->farewell |= n == 0;
@@ -310,10 +277,10 @@ static void take_plain(struct upstream *u)
 			break;
 		in = span_of(u->plain + u->at, u->len);
 		had = in.len;
-		if (http_conn_recv(u->conn, now_ms(u), &in) < 0) {
+		if (http_conn_recv(u->conn, upstream_now_ms(u), &in) < 0) {
 			(void)flush(u);
 			if (!u->dead)
-				die(u, EGRESS_PROTOCOL, 0, NULL);
+				upstream_die(u, EGRESS_PROTOCOL, 0, NULL);
 			return;
 		}
 		u->at += had - in.len;
@@ -328,7 +295,7 @@ static void take_eof(struct upstream *u)
 	/* what ends with the connection is whole only if nobody else can have ended that */
 	if ((!u->tls || u->farewell) && http_conn_recv_eof(u->conn) < 0)
 		u->dead = true; /* which was told to its request */
-	die(u, EGRESS_CLOSED, 0, NULL);
+	upstream_die(u, EGRESS_CLOSED, 0, NULL);
 }
 
 /* --- the way to an open connection --- */
@@ -382,7 +349,7 @@ static void open_conn(struct upstream *u)
 	};
 
 	if (http_conn_new(&opts, &events, u, &u->conn, NULL) < 0) {
-		die(u, EGRESS_INTERNAL, 0, NULL);
+		upstream_die(u, EGRESS_INTERNAL, 0, NULL);
 		return;
 	}
 	u->state = UP_OPEN;
@@ -409,7 +376,7 @@ static void shake_hands(struct upstream *u)
 		return;
 	if (r == -EKEYREJECTED)
 		fault = tls_fault(u->tls, &words);
-	die(u, r == -EKEYREJECTED ? EGRESS_CERTIFICATE : EGRESS_PROTOCOL, fault, words);
+	upstream_die(u, r == -EKEYREJECTED ? EGRESS_CERTIFICATE : EGRESS_PROTOCOL, fault, words);
 }
 
 static void on_connected(struct upstream *u)
@@ -422,10 +389,10 @@ static void on_connected(struct upstream *u)
 	if (getsockopt(u->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
 	if (error) {
-		die(u, flow_fail_of(error), 0, NULL);
+		upstream_die(u, flow_fail_of(error), 0, NULL);
 		return;
 	}
-	u->until_ms = now_ms(u) + VAULT_HANDSHAKE_MS;
+	u->until_ms = upstream_now_ms(u) + VAULT_HANDSHAKE_MS;
 	if (!u->key.tls) {
 		open_conn(u);
 		return;
@@ -433,7 +400,7 @@ static void on_connected(struct upstream *u)
 	u->state = UP_HANDS;
 	if (roots_context(u->v->roots, &context, &e) < 0 ||
 	    tls_new(context, &u->key.name, !u->key.h1, &u->tls, &e) < 0) {
-		die(u, EGRESS_INTERNAL, 0, NULL);
+		upstream_die(u, EGRESS_INTERNAL, 0, NULL);
 		return;
 	}
 	shake_hands(u);
@@ -454,13 +421,13 @@ static void read_socket(struct upstream *u)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0) {
-		die(u, u->state == UP_OPEN ? EGRESS_CLOSED : flow_fail_of(errno), 0, NULL);
+		upstream_die(u, u->state == UP_OPEN ? EGRESS_CLOSED : flow_fail_of(errno), 0, NULL);
 		return;
 	}
 	if (n == 0) {
 		u->eof = true;
 		if (u->state != UP_OPEN)
-			die(u, EGRESS_CLOSED, 0, NULL);
+			upstream_die(u, EGRESS_CLOSED, 0, NULL);
 		return;
 	}
 	if (u->tls)
@@ -487,6 +454,22 @@ static void on_socket(void *user, bool readable, bool writable)
 		shake_hands(u);
 }
 
+void upstream_dial(struct upstream *u)
+{
+	int r = flow_dial(&u->key.addr, u->key.port, false, &u->fd);
+
+	if (r < 0) {
+		upstream_die(u, flow_fail_of(-r), 0, NULL);
+		return;
+	}
+	u->until_ms = upstream_now_ms(u) + VAULT_CONNECT_MS;
+	if (watch_new(&u->v->loop, u->fd, on_socket, u, &u->watch, NULL) < 0) {
+		upstream_die(u, EGRESS_INTERNAL, 0, NULL);
+		return;
+	}
+	watch_set(u->watch, false, true);
+}
+
 /* --- idle --- */
 
 static void check_idle(struct upstream *u)
@@ -498,166 +481,10 @@ static void check_idle(struct upstream *u)
 		return;
 	}
 	if (u->until_ms == 0)
-		u->until_ms = now_ms(u) + VAULT_IDLE_MS;
+		u->until_ms = upstream_now_ms(u) + VAULT_IDLE_MS;
 }
 
-static bool is_idle(const struct upstream *u)
-{
-	return !u->requests && !u->dead;
-}
-
-unsigned upstream_idle(const struct vault *v)
-{
-	unsigned n = 0;
-
-	for (const struct upstream *u = v->upstreams; u; u = u->next)
-		n += is_idle(u);
-	return n;
-}
-
-static bool same_key(const struct upstream_key *a, const struct upstream_key *b)
-{
-	return a->port == b->port && a->tls == b->tls && a->h1 == b->h1 &&
-	       addr_equal(&a->addr, &b->addr) &&
-	       span_equal(host_span(&a->name), host_span(&b->name));
-}
-
-/* Too many idle ones: the one that has been so for longest goes. */
-static void trim_idle(struct vault *v, const struct upstream *of)
-{
-	struct upstream *oldest = NULL, *oldest_here = NULL;
-	unsigned all = 0, here = 0;
-
-	for (struct upstream *u = v->upstreams; u; u = u->next) {
-		if (!is_idle(u) || u->state != UP_OPEN)
-			continue;
-		all++;
-		if (!oldest || u->until_ms < oldest->until_ms)
-			oldest = u;
-		if (!same_key(&u->key, &of->key))
-			continue;
-		here++;
-		if (!oldest_here || u->until_ms < oldest_here->until_ms)
-			oldest_here = u;
-	}
-	if (here > VAULT_IDLE_HOST_MAX)
-		oldest_here->dead = true;
-	else if (all > VAULT_IDLE_MAX)
-		oldest->dead = true;
-	else
-		return;
-	upstream_touch(here > VAULT_IDLE_HOST_MAX ? oldest_here : oldest);
-}
-
-/* --- the pool --- */
-
-/* An idle connection that the server has closed meanwhile is readable. */
-static bool is_stale(const struct upstream *u)
-{
-	uint8_t byte;
-	ssize_t n;
-
-	if (u->requests)
-		return false;
-	n = recv(u->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
-	/* bytes of HTTP/2 or TLS may wait there; of HTTP/1 in the clear nothing may */
-	return n == 0 || (n < 0 && errno != EAGAIN) || (n > 0 && !u->tls);
-}
-
-static struct upstream *find_open(struct vault *v, const struct upstream_key *key)
-{
-	for (struct upstream *u = v->upstreams; u; u = u->next) {
-		if (u->dead || u->eof || u->state != UP_OPEN || !same_key(&u->key, key) ||
-		    !http_conn_can_open(u->conn))
-			continue;
-		if (!is_stale(u))
-			return u;
-		u->dead = true;
-		upstream_touch(u);
-	}
-	return NULL;
-}
-
-/* One that is being made and may turn out to carry one more; of HTTP/1.1 alone none would. */
-static struct upstream *find_opening(struct vault *v, const struct upstream_key *key)
-{
-	struct upstream *got = NULL;
-
-	if (!key->tls || key->h1)
-		return NULL;
-	for (struct upstream *u = v->upstreams; u; u = u->next) {
-		unsigned waiting = 0;
-
-		if (u->dead || !same_key(&u->key, key))
-			continue;
-		if (u->state == UP_OPEN && !u->h2)
-			return NULL;
-		for (struct request *q = u->requests; q; q = request_next(q))
-			waiting++;
-		if (u->state != UP_OPEN && waiting < HTTP2_STREAMS_MAX)
-			got = u;
-	}
-	return got;
-}
-
-static void tie(struct upstream *u, struct request *q)
-{
-	request_set_next(q, u->requests);
-	u->requests = q;
-	request_tie(q, u);
-	if (u->state == UP_OPEN)
-		u->until_ms = 0;
-}
-
-static void dial(struct upstream *u)
-{
-	int r = flow_dial(&u->key.addr, u->key.port, false, &u->fd);
-
-	if (r < 0) {
-		die(u, flow_fail_of(-r), 0, NULL);
-		return;
-	}
-	u->until_ms = now_ms(u) + VAULT_CONNECT_MS;
-	if (watch_new(&u->v->loop, u->fd, on_socket, u, &u->watch, NULL) < 0) {
-		die(u, EGRESS_INTERNAL, 0, NULL);
-		return;
-	}
-	watch_set(u->watch, false, true);
-}
-
-bool upstream_get(struct vault *v, const struct upstream_key *key, bool fresh, struct request *q)
-{
-	struct upstream *u = fresh || key->h1 ? NULL : find_open(v, key);
-
-	if (u) {
-		v->stats.reused++;
-		tie(u, q);
-		upstream_touch(u);
-		request_ready(q);
-		return true;
-	}
-	u = fresh ? NULL : find_opening(v, key);
-	if (u) {
-		v->stats.reused++;
-		tie(u, q);
-		return true;
-	}
-	if (v->upstream_count == VAULT_UPSTREAMS_MAX)
-		return false;
-	u = malloc(sizeof(*u));
-	if (!u)
-		return false;
-	memset(u, 0, offsetof(struct upstream, plain)); /* the pages of the rest stay away */
-	u->v = v;
-	u->key = *key;
-	u->fd = -1;
-	u->next = v->upstreams;
-	v->upstreams = u;
-	v->upstream_count++;
-	tie(u, q);
-	dial(u);
-	return true;
-}
+/* --- its requests --- */
 
 void upstream_last(struct upstream *u)
 {
@@ -726,12 +553,12 @@ static void run(struct upstream *u)
 			tls_close(u->tls);
 		(void)flush(u);
 		if (!u->dead)
-			die(u, EGRESS_CLOSED, 0, NULL);
+			upstream_die(u, EGRESS_CLOSED, 0, NULL);
 	}
 	if (!u->dead) {
 		check_idle(u);
-		if (!u->dead && is_idle(u))
-			trim_idle(u->v, u);
+		if (!u->dead && upstream_is_idle(u))
+			upstream_trim_idle(u->v, u);
 	}
 	if (u->dead) {
 		fail_all(u, EGRESS_CLOSED, 0, NULL);
@@ -756,35 +583,4 @@ void upstream_run_all(struct vault *v)
 			request_relieve(v);
 		}
 	}
-}
-
-void upstream_touch_all(struct vault *v)
-{
-	for (struct upstream *u = v->upstreams; u; u = u->next)
-		upstream_touch(u);
-}
-
-void upstream_sweep(struct vault *v)
-{
-	for (struct upstream *u = v->upstreams; u; u = u->next) {
-		if (u->dead || u->until_ms == 0 || now_ms(u) < u->until_ms)
-			continue;
-		die(u, EGRESS_TIMEOUT, 0, NULL);
-	}
-}
-
-void upstream_drop_idle(struct vault *v)
-{
-	for (struct upstream *u = v->upstreams; u; u = u->next) {
-		if (!is_idle(u))
-			continue;
-		u->dead = true;
-		upstream_touch(u);
-	}
-}
-
-void upstream_free_all(struct vault *v)
-{
-	while (v->upstreams)
-		upstream_free(v->upstreams);
 }
