@@ -131,10 +131,24 @@ void rig_start_told(struct rig *r, int fd, bool no_ring, struct rig_loss *l)
 	rig_probe(r, F_ALL);
 }
 
+struct losing {
+	const struct rig_loss *from;
+	unsigned times;
+};
+
+static void look(void *arg)
+{
+	struct losing *l = arg;
+
+	l->times = l->from->times;
+}
+
 unsigned rig_losses(struct rig *r, const struct rig_loss *l)
 {
-	(void)rig_counts(r); /* on the loop's thread: what it wrote is seen */
-	return l->times;
+	struct losing lost = { .from = l };
+
+	vdriver_on_loop(&r->d, look, &lost);
+	return lost.times;
 }
 
 void put_unanswered(struct rig *r, uint32_t type, uint64_t sector, uint64_t at, uint32_t len)
@@ -229,10 +243,23 @@ void put_pattern(struct rig *r, uint64_t gpa, uint64_t off, uint64_t bytes, unsi
 		at[i] = pattern(off + i, seed);
 }
 
+struct counting {
+	const struct virtio_dev *dev;
+	struct blk_counts got;
+};
+
+static void count(void *arg)
+{
+	struct counting *c = arg;
+
+	blk_get_counts(c->dev, &c->got);
+}
+
+/* Its thread may be counting meanwhile. */
 struct blk_counts rig_counts(struct rig *r)
 {
-	struct blk_counts c;
+	struct counting c = { .dev = r->d.dev };
 
-	blk_get_counts(r->d.dev, &c);
-	return c;
+	vdriver_on_loop(&r->d, count, &c);
+	return c.got;
 }
