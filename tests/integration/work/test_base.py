@@ -17,7 +17,8 @@ import threading
 import pytest
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
-TOOL = os.path.join(TOP, "build/main/tests/integration/work/basetool")
+BUILD = os.environ.get("BERM_TEST_BUILD", os.path.join(TOP, "build/main"))
+TOOL = os.path.join(BUILD, "tests/integration/work/basetool")
 USER = 47000  # no account has it
 MIB = 1 << 20
 USER_RULE, OURS, MOUNT, FIFO, SOCKET, UNREADABLE, TORN, VANISHED = 4, 5, 6, 7, 8, 10, 11, 12
