@@ -1,6 +1,7 @@
 #include "session/review_json.h"
 
 #include "session/change_lines.h"
+#include "session/review_words.h"
 #include "term/json_out.h"
 
 #include <errno.h>

@@ -18,13 +18,6 @@ enum {
 /* What is said of so many changes that git's own files are: nothing is lost with them. */
 #define REVIEW_GIT_WORDS "of git's own files, of which only commits come back"
 
-/* Words for both forms, text and JSON. Never NULL. */
-const char *review_op_word(uint8_t op);           /* "add", "edit", ... */
-const char *review_outcome_word(uint8_t state);   /* enum change_state: "proposed", ... */
-const char *review_choice_word(uint8_t choice);   /* "undecided", "accepted", ... */
-const char *review_kind_word(uint8_t kind);       /* enum work_kind; "other" */
-const char *review_fate_word(uint8_t merge_fate); /* "taken", ... */
-
 enum review_form { REVIEW_FORM_DIFF, REVIEW_FORM_STAT, REVIEW_FORM_NAMES };
 
 struct review_text {
