@@ -3,6 +3,7 @@
 #include "base/units.h"
 #include "session/change_lines.h"
 #include "session/review_words.h"
+#include "term/shown.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -67,25 +68,23 @@ static void end_tint(const struct page *p)
 		(void)fputs(tint_end, stdout);
 }
 
-/* Escaped, with tabs as the spaces they stand for; characters count as one column each. */
+/* Escaped, with tabs as the spaces they stand for. */
 static void put_line_text(struct buf *b, struct span text)
 {
 	size_t column = 0;
 
 	while (text.len > 0) {
-		const uint8_t *tab = memchr(text.at, '\t', text.len);
-		size_t n = tab ? (size_t)(tab - text.at) : text.len;
-
-		buf_put_escaped(b, span_of(text.at, n));
-		for (size_t i = 0; i < n; i++)
-			column += (text.at[i] & 0xc0) != 0x80;
-		if (tab) {
+		if (text.at[0] == '\t') {
 			do
 				buf_put_u8(b, ' ');
 			while (++column % TAB_COLUMNS != 0);
-			n++;
+			text = span_of(text.at + 1, text.len - 1);
+		} else {
+			struct shown one = shown_take(&text, shown_line_width, SHOWN_IN_LINE);
+
+			shown_put(b, &one);
+			column += one.columns;
 		}
-		text = span_of(text.at + n, text.len - n);
 	}
 }
 
@@ -564,24 +563,36 @@ static int put_commits(const struct page *p, struct err *e)
 	return r;
 }
 
+static int print_page(struct page *p, struct err *e)
+{
+	const struct review_text *how = p->how;
+	int r = 0;
+
+	if (how->form == REVIEW_FORM_DIFF)
+		put_head(p);
+	for (int s = 0; r == 0 && s < REVIEW_SECTIONS; s++)
+		r = put_section(p, (enum review_section)s, e);
+	if (r == 0 && how->form == REVIEW_FORM_DIFF && how->path_count == 0)
+		r = put_commits(p, e);
+	if (r == 0 && how->form == REVIEW_FORM_STAT)
+		(void)printf(" %llu paths, %llu lines added, %llu removed\n",
+		             (unsigned long long)p->shown, (unsigned long long)p->added,
+		             (unsigned long long)p->removed);
+	return r;
+}
+
 int review_text_print(const struct review_opened *o, const struct review_text *how, struct err *e)
 {
 	_own_free_ char *line = malloc(LINE_ROOM);
 	struct page p = { .o = o, .how = how, .line = line };
+	struct shown_locale l;
 	int r = line ? check_paths(o, how, e) : err_set(e, -ENOMEM, "out of memory");
 
 	if (r < 0)
 		return r;
-	if (how->form == REVIEW_FORM_DIFF)
-		put_head(&p);
-	for (int s = 0; r == 0 && s < REVIEW_SECTIONS; s++)
-		r = put_section(&p, (enum review_section)s, e);
-	if (r == 0 && how->form == REVIEW_FORM_DIFF && how->path_count == 0)
-		r = put_commits(&p, e);
-	if (r == 0 && how->form == REVIEW_FORM_STAT)
-		(void)printf(" %llu paths, %llu lines added, %llu removed\n",
-		             (unsigned long long)p.shown, (unsigned long long)p.added,
-		             (unsigned long long)p.removed);
+	shown_locale_begin(&l);
+	r = print_page(&p, e);
+	shown_locale_end(&l);
 	return r;
 }
 

@@ -6,7 +6,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -78,22 +77,14 @@ int columns_add(struct columns *t, const char *const *cells, struct err *e)
 	return 0;
 }
 
-/* Characters that this system does not know are shown: a newer terminal may. */
-static int width_of(uint32_t c)
-{
-	int w = shown_wcwidth(c);
-
-	return w < 0 ? 2 : w;
-}
-
 static struct shown take(struct span *s)
 {
-	return shown_take(s, width_of, SHOWN_IN_LINE);
+	return shown_take(s, shown_line_width, SHOWN_IN_LINE);
 }
 
 static size_t columns_of(struct span s)
 {
-	return shown_columns(s, width_of, SHOWN_IN_LINE);
+	return shown_columns(s, shown_line_width, SHOWN_IN_LINE);
 }
 
 /* Puts what fits into `room` columns. Returns the columns it took. */
@@ -242,14 +233,11 @@ static int print_rows(const struct columns *t, unsigned cols, struct err *e)
 
 int columns_print(const struct columns *t, unsigned cols, struct err *e)
 {
-	/* whatever the user's locale is, the text is UTF-8; without this one, no width is known */
-	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-	locale_t before = utf8 ? uselocale(utf8) : (locale_t)0;
-	int r = print_rows(t, cols, e);
+	struct shown_locale l;
+	int r;
 
-	if (utf8) {
-		(void)uselocale(before);
-		freelocale(utf8);
-	}
+	shown_locale_begin(&l);
+	r = print_rows(t, cols, e);
+	shown_locale_end(&l);
 	return r;
 }

@@ -57,3 +57,24 @@ int shown_wcwidth(uint32_t c)
 {
 	return wcwidth((wchar_t)c);
 }
+
+int shown_line_width(uint32_t c)
+{
+	int w = shown_wcwidth(c);
+
+	return w < 0 ? 2 : w;
+}
+
+void shown_locale_begin(struct shown_locale *l)
+{
+	l->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+	l->before = l->utf8 ? uselocale(l->utf8) : (locale_t)0;
+}
+
+void shown_locale_end(struct shown_locale *l)
+{
+	if (!l->utf8)
+		return;
+	(void)uselocale(l->before);
+	freelocale(l->utf8);
+}

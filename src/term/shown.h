@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/span.h"
 
+#include <locale.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,3 +42,19 @@ void shown_put(struct buf *b, const struct shown *one);
 
 /* wcwidth(3) as the thread's locale has it. */
 int shown_wcwidth(uint32_t c);
+
+/*
+ * The same for a line; a character that is not known is shown as well, since the terminal may be
+ * newer, and counts as two: the most that it can take.
+ */
+int shown_line_width(uint32_t c);
+
+/*
+ * Between the two the thread's locale knows widths, whatever the user's is: what berm prints is
+ * UTF-8. Where the system has no such locale all that is not ASCII is not known.
+ */
+struct shown_locale {
+	locale_t utf8, before;
+};
+void shown_locale_begin(struct shown_locale *l);
+void shown_locale_end(struct shown_locale *l);

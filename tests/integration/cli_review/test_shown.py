@@ -139,6 +139,15 @@ def test_d25_large_texts_by_line_or_said_to_be(cli):
     assert len(s.changes()["wide"]["hunks"][0]["new"]) == 100001
 
 
+def test_a_tab_is_the_spaces_it_stands_for(cli):
+    s = cli.session().pack()
+    s.agent.file("tabs", "\u00fc\tx\ne\u0301\tx\n\u4e2d\tx\n\x01\tx\n")
+    s.guest()
+    text = s.run("diff", "tabs").out
+    for line, columns in (("\u00fc", 1), ("e\u0301", 1), ("\u4e2d", 2), ("\\x01", 4)):
+        assert f"+{line}{' ' * (8 - columns)}x\n" in text
+
+
 def test_d26_ends_of_lines(cli):
     s = cli.session().host("printf 'a\\r\\nb\\r\\n' > crlf; printf 'a\\nb' > end").pack()
     s.agent.file("crlf", "a\r\nc\r\n").file("end", "a\nb\n")
