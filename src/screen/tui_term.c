@@ -138,6 +138,7 @@ static void watch_crashes(void)
 int tui_term_open(bool colour, struct tui_term **ret, struct err *e)
 {
 	_own_(tui_term_free) struct tui_term *t = calloc(1, sizeof(*t));
+	TERMINAL *checked;
 	int r;
 
 	if (!t)
@@ -150,9 +151,12 @@ int tui_term_open(bool colour, struct tui_term **ret, struct err *e)
 	(void)setlocale(LC_CTYPE, "");
 	t->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 	watch_crashes();
+	checked = cur_term;
 	t->screen = newterm(NULL, stdout, stdin);
 	if (!t->screen)
 		return err_set(e, -ENOTSUP, "the terminal cannot be drawn on (TERM)");
+	if (checked && checked != cur_term)
+		(void)del_curterm(checked); /* tui_term_check()'s: newterm() has its own */
 	(void)cbreak();
 	(void)noecho();
 	(void)nonl();

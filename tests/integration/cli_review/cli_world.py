@@ -14,7 +14,7 @@ import time
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 sys.path.insert(0, os.path.join(TOP, "tests/integration/review"))
 
-from review_world import MAIN, World  # pylint: disable=wrong-import-position
+from review_world import BUILD, MAIN, World  # pylint: disable=wrong-import-position
 
 PENDING, ERROR = 3, 125
 
@@ -66,7 +66,7 @@ class Cli:
         self.state = os.path.join(self.path, "state")
         os.makedirs(os.path.join(self.state, "sessions"), mode=0o700)
         os.chmod(self.state, 0o700)
-        self.berm = self.install("bin", "src/cli/berm")
+        self.berm = self.install("bin", "src/cli/berm", BUILD)
         for name in ("berm-unpack", "berm-diff"):
             self.install("libexec/berm", f"src/bin/{name}")
         self.share = os.path.join(self.path, "share/berm")
@@ -74,10 +74,10 @@ class Cli:
         shutil.copy(os.path.join(TOP, "profiles/classes.list"), self.share)
         self.env = {"PATH": os.environ["PATH"], "BERM_STATE_DIR": self.state, "HOME": self.path}
 
-    def install(self, folder, program):
+    def install(self, folder, program, build=MAIN):
         to = os.path.join(self.path, folder)
         os.makedirs(to, exist_ok=True)
-        return shutil.copy(os.path.join(MAIN, program), to)
+        return shutil.copy(os.path.join(build, program), to)
 
     def run(self, *words, code=0, cwd=None, stdin=subprocess.DEVNULL, wrap=(), env=None, **how):
         done = subprocess.run([*wrap, self.berm, *words], cwd=cwd or self.path, env={**self.env, **(env or {})},

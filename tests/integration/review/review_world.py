@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(TOP, "tests/integration/work"))
 from proposal_stream import Stream  # pylint: disable=wrong-import-position
 
 MAIN = os.path.join(TOP, "build/main")
-BUILD = os.environ.get("REVIEW_BUILD", MAIN)  # of reviewdrive; what is jailed runs without sanitizers
+BUILD = os.environ.get("REVIEW_BUILD", MAIN)  # of reviewdrive and berm; what is jailed runs without sanitizers
 BASETOOL = os.path.join(MAIN, "tests/integration/work/basetool")
 DRIVE = os.path.join(BUILD, "tests/integration/review/reviewdrive")
 BIN = os.path.join(MAIN, "src/bin")
