@@ -157,8 +157,11 @@ static bool guest_answers(const struct sup *s, uint8_t reason)
 	case RESULT_AGENT_SILENT:
 		return false;
 	default:
-		return s->state == SUP_RUNNING && !s->agent_closed && !s->engine_ended &&
-		       s->agent_poll_open && s->hold == SUP_FREE && s->op.type == 0;
+		/* the guest is all there, too, when it found no such command */
+		return (s->state == SUP_RUNNING ||
+		        (s->state == SUP_READY && s->result.reason == RESULT_COMMAND)) &&
+		       !s->agent_closed && !s->engine_ended && s->agent_poll_open &&
+		       s->hold == SUP_FREE && s->op.type == 0;
 	}
 }
 
@@ -200,7 +203,8 @@ static void on_linger_deadline(uv_timer_t *t)
  */
 bool sup_linger_begin(struct sup *s, uint8_t reason)
 {
-	if (!s->spec.linger || !s->owner || !s->owner->attached || !guest_answers(s, reason) ||
+	if (!s->spec.linger || reason == RESULT_COMMAND || !s->owner || !s->owner->attached ||
+	    !guest_answers(s, reason) ||
 	    sup_stream_find(s, SUP_MAIN_STREAM)) /* it did not end by itself */
 		return false;
 	s->session.lingering = true;

@@ -349,6 +349,14 @@ def test_s6_what_cannot_be_read_is_named_and_never_deleted(small):
     assert (small.tree / "closed/in").read_bytes() == b"mine\n"
 
 
+def test_a_command_that_is_not_there_leaves_nothing_behind(small):
+    """Its guest was ready, and nothing ran in it."""
+    for command, code in (("clade", 127), ("/etc/passwd", 126)):
+        said = small.json("mine", "--no-settings", "--", command, code=code)
+        assert (said["session"], said["state"], said["waits"]) == (None, "none", False)
+        assert small.sessions() == []
+
+
 @pytest.mark.parametrize("version", ["2", "4"])
 def test_e8_what_git_tracks_is_a_plain_edit(small, version):
     """A file that a pattern names and git tracks, edited by the agent, which can change its own index."""

@@ -187,7 +187,9 @@ static int last_words(struct code *k, struct err *e)
 {
 	int r;
 
-	if (!k->run.spec.linger || k->s.relay.end_json || k->s.relay.ended == RELAY_RESET)
+	/* of a command that was not there nothing was renewed, and its guest ends by itself */
+	if (!k->run.spec.linger || k->s.relay.end_json || k->s.relay.ended == RELAY_RESET ||
+	    k->s.relay.ended == RELAY_FAILED)
 		return 0;
 	r = code_take_login(k, e);
 	if (r < 0 && r != -ECONNRESET && r != -ENODATA) {
