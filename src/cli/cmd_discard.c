@@ -46,6 +46,19 @@ static void say_whose(const struct work_session *s, FILE *f)
 	(void)fputs("\n", f);
 }
 
+static void say_review_loss(struct review_opened *o, FILE *f)
+{
+	struct review_totals t;
+	const char *why;
+	bool lost;
+
+	review_totals(o->review, &t);
+	lost = review_opened_waits(o) || t.rejected > 0 || review_opened_git_lost(o, &why) > 0;
+	(void)fputs(lost ? "would be lost: what is not applied of " : "nothing else is lost of ",
+	            f);
+	review_text_counts(o, f);
+}
+
 /* What would be lost, as far as it can be told without fetching anything. */
 static void say_loss(struct cli *c, struct work_session *s, struct review_opened *o, FILE *f)
 {
@@ -86,8 +99,7 @@ static void say_loss(struct cli *c, struct work_session *s, struct review_opened
 		(void)fputs("\n", f);
 		return;
 	}
-	(void)fputs("would be lost: what is undecided, and accepted and not applied, of ", f);
-	review_text_counts(o, f);
+	say_review_loss(o, f);
 }
 
 /* Yes, whole; anything else, an empty line and the end of input are no. */

@@ -167,6 +167,24 @@ static bool host_changed(const struct review_item *it)
 	return c->base.exists && c->host.exists && (c->flags & CHANGE_HOST_UNTOUCHED) == 0;
 }
 
+/* Work that only git knows of is in them. What is changed or removed is git's own housekeeping. */
+static void count_object(const struct change *c, struct review_totals *t)
+{
+	struct span rest = c->path;
+	struct span part;
+
+	if (c->op != CHANGE_ADD || c->guest.kind != WORK_FILE)
+		return;
+	while (wpath_next(&rest, &part))
+		if (span_is(part, "objects")) {
+			if (review_in_own_git(c->path))
+				t->git_objects++;
+			else
+				t->git_objects_within++;
+			return;
+		}
+}
+
 void review_totals(const struct review *r, struct review_totals *ret)
 {
 	struct review_totals t = { 0 };
@@ -176,8 +194,11 @@ void review_totals(const struct review *r, struct review_totals *ret)
 
 		t.per_section[it->section]++;
 		t.host_changes += host_changed(it);
-		t.out_git += it->section == REVIEW_OUT &&
-		             (class_in_git(it->change->path) || class_in_git(it->change->from));
+		if (it->section == REVIEW_OUT &&
+		    (class_in_git(it->change->path) || class_in_git(it->change->from))) {
+			t.out_git++;
+			count_object(it->change, &t);
+		}
 		if ((it->flags & RV_DONE) != 0) {
 			t.done++;
 		} else if (!review_is_open(it)) {

@@ -149,7 +149,11 @@ struct review_totals {
 	uint64_t rejected_of[REVIEW_SECTIONS];
 	uint64_t host_changes; /* of paths the agent touched, since the snapshot */
 	uint64_t out_git;      /* of REVIEW_OUT, what lies in a git directory or came out of one */
-	uint64_t left_out;     /* records of the pack's report: see review_report() */
+	/* of out_git, objects that the agent made: in the workspace's own repository, whose
+	 * commits review_commits() has; in others (one it made, a submodule's), of which nothing
+	 * comes back */
+	uint64_t git_objects, git_objects_within;
+	uint64_t left_out; /* records of the pack's report: see review_report() */
 };
 void review_totals(const struct review *r, struct review_totals *ret);
 

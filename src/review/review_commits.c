@@ -20,6 +20,14 @@ void review_commits_free(struct review *r)
 	r->repo_fd = r->stream_fd = -1;
 }
 
+bool review_in_own_git(struct span path)
+{
+	static const char objects[] = ".git/objects/";
+	size_t n = sizeof(objects) - 1;
+
+	return path.len > n && memcmp(path.at, objects, n) == 0;
+}
+
 static int make_stream(struct review *r, struct err *e)
 {
 	struct gitobj_unpack u = { .unpack_path = r->on.unpack_path,

@@ -169,6 +169,8 @@ bool review_may_pull(const struct review_item *it);
 bool review_need(const struct review *r, const struct change *c, struct span *dir, size_t *ret);
 
 void review_commits_free(struct review *r);
+/* An object of the repository whose commits review_commits() has? Others are elsewhere. */
+bool review_in_own_git(struct span path);
 
 /*
  * review_tree.c: could it stand there, whichever of the changes are taken? It does in the guest, or

@@ -295,6 +295,18 @@ static bool in_repository(struct review_judge *j, struct span dir)
 	return j->levels[j->level_count - 1].repository;
 }
 
+/* Not of the workspace's own: a submodule, one that was made in the guest. */
+static bool in_other_git(struct span path)
+{
+	struct span part;
+
+	if (!wpath_next(&path, &part))
+		return false;
+	if (!span_is(part, ".git"))
+		return true;
+	return wpath_next(&path, &part) && span_is(part, "modules");
+}
+
 /* Why it never comes back, or NULL. */
 static const char *out_why(struct review_judge *j, const struct change *c)
 {
@@ -302,6 +314,9 @@ static const char *out_why(struct review_judge *j, const struct change *c)
 	struct pack_record record;
 	struct err ignored;
 
+	if (class_in_git(c->path) && in_other_git(c->path))
+		return "inside a repository other than the workspace's own: nothing of it comes "
+		       "back";
 	if (c->state == CHANGE_STAYS_OUT)
 		return c->why == CHANGE_WHY_PROPOSAL
 		               ? proposal_why_text((enum proposal_why)c->proposal_why)
@@ -314,6 +329,21 @@ static const char *out_why(struct review_judge *j, const struct change *c)
 	    record.why == PACK_WHY_COST)
 		return "kept out of the guest as something that can be made again";
 	return NULL;
+}
+
+/* Of a conflict first that there is one: what it might do is no news while the host has its own. */
+static const char *in_why(const struct change *c, const struct class_verdict *best,
+                          const char *doubt)
+{
+	bool conflict = c->state == CHANGE_CONFLICT || c->state == CHANGE_BOTH;
+
+	if (best->class < CLASS_PLAIN && (best->class == CLASS_X0 || c->state != CHANGE_CONFLICT))
+		return best->reason;
+	if (conflict)
+		return change_why_text((enum change_why)c->why);
+	return c->proposal_why != PROPOSAL_WHY_NONE
+	               ? proposal_why_text((enum proposal_why)c->proposal_why)
+	               : doubt;
 }
 
 static bool is_text(const struct change *c)
@@ -347,12 +377,6 @@ int review_judge_one(struct review_judge *j, const struct change *c, struct revi
 		got = review_ignored_ask(j->ignored, c->path, is_dir, &more->ignored, &doubt, e);
 	it->class = (uint8_t)best.class;
 	it->section = out != NULL ? REVIEW_OUT : REVIEW_PLAIN;
-	it->reason = out != NULL                ? out
-	             : best.class < CLASS_PLAIN ? best.reason
-	             : c->state == CHANGE_CONFLICT || c->state == CHANGE_BOTH
-	                     ? change_why_text((enum change_why)c->why)
-	             : c->proposal_why != PROPOSAL_WHY_NONE
-	                     ? proposal_why_text((enum proposal_why)c->proposal_why)
-	                     : doubt;
+	it->reason = out != NULL ? out : in_why(c, &best, doubt);
 	return got;
 }

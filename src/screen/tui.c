@@ -317,16 +317,26 @@ int review_tui_possible(const struct cli *c, struct err *e)
 	return tui_term_check(cli_env(c, "TERM"), e);
 }
 
-static int say_no_terminal(const struct review_opened *o, const struct err *why)
+static int say_no_terminal(struct review_opened *o, const struct err *why)
 {
 	struct review_totals n;
+	uint64_t changes;
 
 	review_totals(o->review, &n);
+	changes = n.undecided + n.accepted;
 	if (!review_opened_waits(o))
 		return 0;
-	log_warn("session %s: %" PRIu64 " changes wait for a decision, and %s", o->s.info.id,
-	         n.undecided + n.accepted, why->text);
+	if (changes > 0)
+		log_warn("session %s: %" PRIu64 " change%s for a decision, and %s", o->s.info.id,
+		         changes, changes == 1 ? " waits" : "s wait", why->text);
+	else
+		log_warn("session %s: its commits are not in your repository yet, and %s",
+		         o->s.info.id, why->text);
 	log_info("see them with: berm diff %s", o->s.info.id);
+	if (changes == 0) {
+		log_info("bring them there with: berm apply %s", o->s.info.id);
+		return CLI_EXIT_PENDING;
+	}
 	log_info("take the plain ones with: berm apply --plain-only %s", o->s.info.id);
 	return CLI_EXIT_PENDING;
 }

@@ -12,7 +12,7 @@ int review_apply_plain(struct cli *c, struct review_opened *o, struct review_out
 	return r < 0 ? r : review_opened_apply(o, APPLY_REST, true, ret, ret_commits_e, e);
 }
 
-int review_exit(const struct review_opened *o)
+int review_exit(struct review_opened *o)
 {
 	return review_opened_waits(o) ? CLI_EXIT_PENDING : 0;
 }
@@ -35,7 +35,7 @@ static void put_back(const struct review_opened *o, const char *verb,
 		              (unsigned long long)done->needs, o->s.info.id);
 }
 
-void review_text_outcome(const struct review_opened *o, const char *verb,
+void review_text_outcome(struct review_opened *o, const char *verb,
                          const struct review_outcome *done, const struct err *commits_e, FILE *f)
 {
 	if (done->applied.end == APPLY_DONE)
@@ -46,8 +46,8 @@ void review_text_outcome(const struct review_opened *o, const char *verb,
 	review_text_said(o, f);
 	put_back(o, verb, done, f);
 	if (done->commits_refs > 0)
-		(void)fprintf(f, "commits: %u branch%s, as refs/berm/%s/*\n", done->commits_refs,
-		              done->commits_refs == 1 ? "" : "es", o->s.info.id);
+		(void)fprintf(f, "commits: %u ref%s, as refs/berm/%s/*\n", done->commits_refs,
+		              done->commits_refs == 1 ? "" : "s", o->s.info.id);
 	if (commits_e->len > 0) {
 		(void)fputs("the commits could not be brought home: ", f);
 		review_text_put(f, span_str(commits_e->text));

@@ -16,8 +16,8 @@ _must_ int review_apply_plain(struct cli *c, struct review_opened *o, struct rev
                               struct err *ret_commits_e, struct err *e);
 
 /* What was done, a line for each path that went back, what waits and what to type next. */
-void review_text_outcome(const struct review_opened *o, const char *verb,
+void review_text_outcome(struct review_opened *o, const char *verb,
                          const struct review_outcome *done, const struct err *commits_e, FILE *f);
 
 /* CLI_EXIT_PENDING if something waits, else 0. */
-int review_exit(const struct review_opened *o);
+int review_exit(struct review_opened *o);

@@ -307,14 +307,6 @@ static int open_bare(struct review_opened *o, bool undo, struct err *e)
 	               back ? " takes them back, " : "", info->id);
 }
 
-bool review_opened_waits(const struct review_opened *o)
-{
-	struct review_totals t;
-
-	review_totals(o->review, &t);
-	return t.undecided > 0 || t.accepted > 0;
-}
-
 uint64_t review_opened_commits(struct review_opened *o)
 {
 	struct gitobj_totals t = { 0 };
@@ -326,18 +318,38 @@ uint64_t review_opened_commits(struct review_opened *o)
 	return o->s.info.commits_home < t.refs ? t.commits : 0;
 }
 
+bool review_opened_waits(struct review_opened *o)
+{
+	struct review_totals t;
+
+	review_totals(o->review, &t);
+	return t.undecided > 0 || t.accepted > 0 ||
+	       (!o->s.info.commits_declined && review_opened_commits(o) > 0);
+}
+
+uint64_t review_opened_git_lost(struct review_opened *o, const char **ret_why)
+{
+	struct review_totals t;
+	const struct gitobj *g = review_commits(o->review, ret_why);
+
+	review_totals(o->review, &t);
+	return t.git_objects_within + (g ? 0 : t.git_objects);
+}
+
 /* Commits that a later apply could bring home, or that nothing can: those stay. */
 static uint64_t commits_left(struct review_opened *o)
 {
 	struct gitobj_totals t = { 0 };
 	const char *why;
 	struct gitobj *g = review_commits(o->review, &why);
+	uint64_t lost = review_opened_git_lost(o, &why);
 
-	if (!g)
-		return *why ? 1 : 0;
-	gitobj_totals(g, &t);
-	return t.commits > 0 && o->s.info.commits_home < (uint64_t)t.refs + t.refused ? t.commits
-	                                                                              : 0;
+	if (g)
+		gitobj_totals(g, &t);
+	else if (*why)
+		return lost + 1;
+	return lost +
+	       (o->s.info.commits_home < (uint64_t)t.refs + t.refused ? t.refs + t.refused : 0);
 }
 
 /* What git ignores can be made again, and is not missed by anybody who said no to it. */
@@ -362,7 +374,7 @@ static int note(struct review_opened *o, uint8_t state, struct err *e)
 	return work_session_save(&o->s, e);
 }
 
-static uint8_t state_now(const struct review_opened *o)
+static uint8_t state_now(struct review_opened *o)
 {
 	return review_opened_waits(o) ? SESSION_PENDING : SESSION_APPLIED;
 }
@@ -444,6 +456,8 @@ int review_opened_apply(struct review_opened *o, enum apply_mode mode, bool comm
 	forget_said(o);
 	r = review_apply(o->review, mode, commits, ret, ret_commits_e, e);
 	spinner_clear(&o->spinner);
+	if (r == 0)
+		o->s.info.commits_declined = !commits;
 	if (r == 0 && ret->commits_refs > 0)
 		o->s.info.commits_home = ret->commits_refs;
 	if (r < 0) { /* its own error says more than what follows of it */

@@ -88,11 +88,17 @@ static inline void review_opened_end_scope(struct review_opened *o)
 /* For a scope that ends before review_opened_begin() was called. */
 void review_opened_init(struct review_opened *o);
 
-/* Does anything wait: undecided, or accepted and not applied? */
-bool review_opened_waits(const struct review_opened *o);
+/* Does anything wait: undecided, accepted and not applied, or commits that can come home? */
+bool review_opened_waits(struct review_opened *o);
 
 /* Commits that an apply would bring home: none once their branches are there. */
 uint64_t review_opened_commits(struct review_opened *o);
+
+/*
+ * Objects of git with work in them that no apply can bring: of repositories within the workspace,
+ * or of its own if that cannot be read, or written to. ret_why: why of its own; never NULL.
+ */
+uint64_t review_opened_git_lost(struct review_opened *o, const char **ret_why);
 
 /*
  * review_apply() and review_undo(), with the session's state written down around them, and o->said

@@ -628,7 +628,25 @@ static void put_count(uint64_t count, const char *word, FILE *f)
 		(void)fprintf(f, ", %llu %s", (unsigned long long)count, word);
 }
 
-void review_text_counts(const struct review_opened *o, FILE *f)
+static void put_git(struct review_opened *o, uint64_t files, FILE *f)
+{
+	const char *why;
+	uint64_t commits = review_opened_commits(o);
+	uint64_t lost = review_opened_git_lost(o, &why);
+
+	if (files > 0)
+		(void)fprintf(f, "%llu " REVIEW_GIT_WORDS "\n", (unsigned long long)files);
+	if (commits > 0)
+		(void)fprintf(f, "%llu commit%s not in your repository yet\n",
+		              (unsigned long long)commits, commits == 1 ? " is" : "s are");
+	if (lost == 0)
+		return;
+	(void)fprintf(f, "%llu " REVIEW_LOST_WORDS ": ", (unsigned long long)lost);
+	review_text_put(f, span_str(*why ? why : "they are of a repository within the workspace"));
+	(void)putc('\n', f);
+}
+
+void review_text_counts(struct review_opened *o, FILE *f)
 {
 	struct review_totals t;
 
@@ -647,11 +665,10 @@ void review_text_counts(const struct review_opened *o, FILE *f)
 	if (t.per_section[REVIEW_OUT] > t.out_git)
 		(void)fprintf(f, "%llu more do not come back: berm diff tells why\n",
 		              (unsigned long long)(t.per_section[REVIEW_OUT] - t.out_git));
-	if (t.out_git > 0)
-		(void)fprintf(f, "%llu " REVIEW_GIT_WORDS "\n", (unsigned long long)t.out_git);
+	put_git(o, t.out_git, f);
 }
 
-void review_text_summary(const struct review_opened *o, FILE *f)
+void review_text_summary(struct review_opened *o, FILE *f)
 {
 	const char *id = o->s.info.id;
 	struct review_totals t;
@@ -667,6 +684,6 @@ void review_text_summary(const struct review_opened *o, FILE *f)
 	review_text_counts(o, f);
 	if (t.undecided > 0)
 		(void)fprintf(f, "next: berm review %s (diff shows it, discard gives it up)\n", id);
-	else if (t.accepted > 0)
+	else if (review_opened_waits(o))
 		(void)fprintf(f, "next: berm apply %s\n", id);
 }

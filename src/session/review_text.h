@@ -15,6 +15,8 @@ enum {
 	REVIEW_LINE_MAX = 4096, /* bytes of a content's line that are shown */
 };
 
+/* What is said of so many objects that hold work which no apply brings. */
+#define REVIEW_LOST_WORDS "of git's objects whose commits do not come back"
 /* What is said of so many changes that git's own files are: nothing is lost with them. */
 #define REVIEW_GIT_WORDS "of git's own files, of which only commits come back"
 
@@ -36,8 +38,8 @@ _must_ int review_text_print(const struct review_opened *o, const struct review_
 bool review_text_wants(const struct review_text *how, const struct review_item *item);
 
 /* How many of which section wait; the summary says what to type next as well. */
-void review_text_counts(const struct review_opened *o, FILE *f);
-void review_text_summary(const struct review_opened *o, FILE *f);
+void review_text_counts(struct review_opened *o, FILE *f);
+void review_text_summary(struct review_opened *o, FILE *f);
 
 /* One line for each path of which something was said, with it. */
 void review_text_said(const struct review_opened *o, FILE *f);

@@ -98,7 +98,8 @@ struct work_session_info {
 	/* With SESSION_APPLIED: what a later review could still bring home, rejected changes and
 	 * commits; or SESSION_UNKNOWN. */
 	uint64_t left;
-	uint64_t commits_home; /* branches whose commits were brought home */
+	uint64_t commits_home;     /* refs whose commits were brought home */
+	uint64_t commits_declined; /* 1: the newest apply was told to leave them */
 	/* The session that has this one's base now, or "". Written before base.erofs leaves, and
 	 * read as "" while that is still here. */
 	char handed_to[SESSION_ID_LEN + 1];

@@ -38,6 +38,7 @@ static const struct field fields[] = {
 	{ "undecided", KIND_U64, AT(undecided) },
 	{ "left", KIND_U64, AT(left) },
 	{ "commits_home", KIND_U64, AT(commits_home) },
+	{ "commits_declined", KIND_U64, AT(commits_declined) },
 	{ "handed_to", KIND_TEXT, AT(handed_to) },
 	{ "boot", KIND_TEXT, AT(boot) },
 };

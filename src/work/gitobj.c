@@ -282,14 +282,12 @@ int gitobj_commits(struct gitobj *g, gitobj_commit_fn *each, void *arg, struct e
 
 bool gitobj_side_ref(const char *session, struct span branch, struct buf *out)
 {
-	static const char heads[] = "refs/heads/";
-	size_t n = sizeof(heads) - 1;
 	size_t before = out->len;
 
 	if (!gitobj_branch_ok(branch) || strlen(session) > GITOBJ_SESSION_MAX)
 		return false;
-	if (!span_is(branch, "HEAD"))
-		branch = span_of(branch.at + n, branch.len - n);
+	if (gitobj_ref_is_branch(branch))
+		branch = span_of(branch.at + GITOBJ_HEADS_BYTES, branch.len - GITOBJ_HEADS_BYTES);
 	buf_put_str(out, "refs/berm/");
 	buf_put_str(out, session);
 	buf_put_u8(out, '/');

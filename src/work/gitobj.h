@@ -3,8 +3,9 @@
  *
  * Theory of operation
  *
- * What a guest committed comes back as objects and one ref a branch, refs/berm/<session>/<branch>;
- * never as files of a git directory. A jailed job (gitobj_job.h) reads them out of the proposal and
+ * What a guest committed comes back as objects and one ref a branch, refs/berm/<session>/<branch>
+ * (work that only a tag or the stash holds: a ref for that); never as files of a git directory. A
+ * jailed job (gitobj_job.h) reads them out of the proposal and
  * leaves a stream (gitobj_stream.h). gitobj_open() reads that strictly: every object is hashed and
  * judged again, and points only to what came before it, or to what the host's repository has now.
  * gitobj_import() then writes them as loose objects, each complete before it has its name, and the
@@ -46,7 +47,7 @@ struct gitobj_totals {
 void gitobj_totals(const struct gitobj *g, struct gitobj_totals *ret);
 
 struct gitobj_branch {
-	struct span name; /* "refs/heads/x" or "HEAD"; any bytes if refused */
+	struct span name; /* "HEAD", "refs/..."; any bytes if refused */
 	struct gitobj_id id;
 	bool refused;
 	struct span reason; /* of a refusal; any bytes */
@@ -60,7 +61,10 @@ typedef int gitobj_commit_fn(void *arg, const struct gitobj_id *id, const struct
                              struct err *e);
 _must_ int gitobj_commits(struct gitobj *g, gitobj_commit_fn *each, void *arg, struct err *e);
 
-/* The ref on the host that a branch becomes: refs/berm/<session>/<branch>. False: no such name. */
+/*
+ * The ref on the host that a branch becomes: refs/berm/<session>/<branch>; a tag or the stash is
+ * refs/berm/<session>/refs/tags/<tag>, .../refs/stash. False: no such name.
+ */
 _must_ bool gitobj_side_ref(const char *session, struct span branch, struct buf *out);
 
 /*

@@ -225,6 +225,18 @@ int gitobj_parse_commit(struct span in, struct gitobj_commit *ret, enum gitobj_b
 	return 0;
 }
 
+int gitobj_parse_tag(struct span in, struct gitobj_id *ret, enum gitobj_type *ret_type)
+{
+	struct span object, word;
+	struct gitobj_id id;
+
+	if (!take_line(&in, "object", &object) || gitobj_parse_hex(object, &id) < 0 ||
+	    !take_line(&in, "type", &word) || !type_of(word, ret_type))
+		return -EBADMSG;
+	*ret = id;
+	return 0;
+}
+
 void gitobj_parent(const struct gitobj_commit *c, uint32_t i, struct gitobj_id *ret)
 {
 	enum { PREFIX = 7, LINE = PREFIX + GITOBJ_HEX_BYTES + 1 }; /* "parent ", and the newline */

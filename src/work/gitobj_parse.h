@@ -21,6 +21,7 @@ enum {
 	GITOBJ_NAME_MAX = 255,            /* of a name in a tree: what a directory holds */
 	GITOBJ_PARENTS_MAX = 256,         /* of a commit */
 	GITOBJ_REF_MAX = 1024,            /* bytes of a ref's name */
+	GITOBJ_HEADS_BYTES = 11,          /* "refs/heads/" */
 	GITOBJ_REF_PART_MAX = 250,        /* of a part of it: with ".lock" it is a file's name */
 	GITOBJ_LOOSE_HEAD_MAX = 32,       /* "commit 18446744073709551615" and a NUL */
 	GITOBJ_ENTRY_HEAD_MAX = 10 + 20,  /* of a pack's entry: a size, then an id or an offset */
@@ -113,6 +114,9 @@ struct gitobj_commit {
 _must_ int gitobj_parse_commit(struct span in, struct gitobj_commit *ret, enum gitobj_bad *ret_bad);
 void gitobj_parent(const struct gitobj_commit *c, uint32_t i, struct gitobj_id *ret);
 
+/* What a tag is of: its first two lines; the rest is passed over. */
+_must_ int gitobj_parse_tag(struct span in, struct gitobj_id *ret, enum gitobj_type *ret_type);
+
 /* -- packs ------------------------------------------------------------------------------------ */
 
 /* "PACK", version 2, and how many objects. */
@@ -153,6 +157,11 @@ _must_ int gitobj_parse_idx_head(struct span in, uint64_t file_bytes, struct git
 
 /* May a ref have this full name ("refs/heads/x")? git-check-ref-format's rules, and our limits. */
 bool gitobj_parse_ref_name_ok(struct span name);
+
+/* "refs/heads/x"? And is it one that comes home: not what git or berm keeps of another repository's
+ * or session's refs (refs/remotes, refs/berm)? */
+bool gitobj_ref_is_branch(struct span name);
+bool gitobj_ref_comes(struct span name);
 
 /* A loose ref's or HEAD's content: an id, or the ref it stands for (ret_target.len > 0). */
 _must_ int gitobj_parse_ref(struct span in, struct gitobj_id *ret, struct span *ret_target);

@@ -42,6 +42,24 @@ bool gitobj_parse_ref_name_ok(struct span name)
 	return parts >= 2;
 }
 
+static bool begins(struct span name, const char *with)
+{
+	size_t n = strlen(with);
+
+	return name.len >= n && memcmp(name.at, with, n) == 0;
+}
+
+bool gitobj_ref_is_branch(struct span name)
+{
+	return begins(name, "refs/heads/");
+}
+
+bool gitobj_ref_comes(struct span name)
+{
+	return begins(name, "refs/") && !begins(name, "refs/remotes/") &&
+	       !begins(name, "refs/berm/");
+}
+
 static bool is_blank(uint8_t c)
 {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';

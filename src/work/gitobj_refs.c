@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char heads[] = "refs/heads";
+static const char all[] = "refs";
 
 /* Names that are not in the text of packed-refs. */
 struct kept {
@@ -15,11 +15,13 @@ struct kept {
 struct gitobj_refs {
 	struct gitobj_ref *refs;
 	size_t count, room;
+	size_t other; /* of count: no branches */
 	uint8_t *packed;
 	struct kept *kept;
 	struct span head_target;
 	struct gitobj_id head;
 	bool detached;
+	bool cut;
 };
 
 void gitobj_refs_free(struct gitobj_refs *r)
@@ -53,8 +55,13 @@ static int keep(struct gitobj_refs *r, struct span s, struct span *ret, struct e
 
 static int add(struct gitobj_refs *r, const struct gitobj_ref *ref, struct err *e)
 {
+	if (!gitobj_ref_is_branch(ref->name) && r->other == GITOBJ_OTHER_REFS_MAX) {
+		r->cut = true;
+		return 0;
+	}
 	if (r->count == GITOBJ_REFS_MAX)
 		return err_set(e, -E2BIG, "the repository has over %d branches", GITOBJ_REFS_MAX);
+	r->other += !gitobj_ref_is_branch(ref->name);
 	if (r->count == r->room) {
 		size_t room = r->room ? 2 * r->room : 64;
 		struct gitobj_ref *more = reallocarray(r->refs, room, sizeof(*more));
@@ -69,13 +76,6 @@ static int add(struct gitobj_refs *r, const struct gitobj_ref *ref, struct err *
 }
 
 /* -- packed-refs */
-
-static bool is_branch(struct span name)
-{
-	size_t n = sizeof(heads) - 1;
-
-	return name.len > n + 1 && memcmp(name.at, heads, n) == 0 && name.at[n] == '/';
-}
 
 static int load_packed(const struct gitobj_place *p, struct gitobj_refs *r, struct err *e)
 {
@@ -98,7 +98,7 @@ static int load_packed(const struct gitobj_place *p, struct gitobj_refs *r, stru
 		if (code < 0)
 			return err_set(e, code, "packed-refs is malformed, or not of SHA-1");
 		ref.bad = !gitobj_parse_ref_name_ok(ref.name); /* that one alone is refused */
-		code = is_branch(ref.name) ? add(r, &ref, e) : 0;
+		code = gitobj_ref_comes(ref.name) ? add(r, &ref, e) : 0;
 		if (code < 0)
 			return code;
 	}
@@ -152,6 +152,10 @@ static int each_ref(void *arg, struct span name, bool is_dir, struct err *e)
 	if (!buf_ok(&path) || (is_dir && w->depth == GITOBJ_REF_DEPTH_MAX))
 		return err_set(e, -E2BIG, "a branch has a name that is too long");
 	if (is_dir) {
+		buf_put_u8(&path, '/'); /* as a name below it begins */
+		if (!gitobj_ref_comes(buf_span(&path)))
+			return 0;
+		path.len--;
 		deeper.dir = buf_span(&path);
 		return gitobj_list(w->place, deeper.dir, each_ref, &deeper, e);
 	}
@@ -209,7 +213,7 @@ static void sort(struct gitobj_refs *r)
 int gitobj_refs_load(const struct gitobj_place *p, struct gitobj_refs **ret, struct err *e)
 {
 	_own_(gitobj_refs_free) struct gitobj_refs *r = calloc(1, sizeof(*r));
-	struct walk w = { .place = p, .refs = r, .dir = span_str(heads) };
+	struct walk w = { .place = p, .refs = r, .dir = span_str(all) };
 	int code;
 
 	if (!r)
@@ -224,6 +228,12 @@ int gitobj_refs_load(const struct gitobj_place *p, struct gitobj_refs **ret, str
 	sort(r);
 	*ret = steal_ptr(&r);
 	return 0;
+}
+
+int gitobj_refs_none(struct gitobj_refs **ret, struct err *e)
+{
+	*ret = calloc(1, sizeof(**ret));
+	return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
 size_t gitobj_refs_count(const struct gitobj_refs *r)
@@ -253,6 +263,11 @@ const struct gitobj_ref *gitobj_refs_find(const struct gitobj_refs *r, struct sp
 			high = middle;
 	}
 	return NULL;
+}
+
+bool gitobj_refs_cut(const struct gitobj_refs *r)
+{
+	return r->cut;
 }
 
 bool gitobj_refs_head(const struct gitobj_refs *r, struct gitobj_id *ret, bool *ret_detached)

@@ -167,7 +167,9 @@ int gitobj_repository(int root_fd, int *ret_fd, struct err *e)
 	int r;
 
 	if (fstatat(root_fd, ".git", &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? err_set(e, -ENOENT, "the workspace has no repository")
+		return errno == ENOENT ? err_set(e, -ENOENT,
+		                                 "the workspace has no repository (git init "
+		                                 "makes one; berm apply then brings them)")
 		                       : err_sys(e, "look at the workspace's repository");
 	if (S_ISDIR(st.st_mode))
 		r = fd_open_beneath(root_fd, ".git", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS,

@@ -33,7 +33,7 @@ struct gitobj_record {
 	enum gitobj_type type;           /* OBJECT: not a tag */
 	struct gitobj_id id;             /* OBJECT, REF */
 	uint64_t len;                    /* OBJECT: <= GITOBJ_BYTES_MAX; follows the record */
-	struct span name;                /* REF: "HEAD" or "refs/heads/..."; REFUSED: any bytes */
+	struct span name;                /* REF: "HEAD" or "refs/..."; REFUSED: any bytes */
 	struct span reason;              /* REFUSED */
 	uint32_t objects, refs, refused; /* END */
 };
@@ -46,5 +46,5 @@ void gitobj_put_stream_head(struct buf *out);
 _must_ int gitobj_parse_record(struct span *in, struct gitobj_record *ret);
 void gitobj_put_record(struct buf *out, const struct gitobj_record *rec);
 
-/* May a stream name this ref: a branch, or HEAD for a commit without one? */
+/* May a stream name this ref: a branch, a tag, the stash ..., or HEAD for a commit without one? */
 bool gitobj_branch_ok(struct span name);

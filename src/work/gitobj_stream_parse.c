@@ -4,17 +4,22 @@
 #include <string.h>
 
 static const char magic[] = { 'b', 'e', 'r', 'm', 'g', 'i', 't', '1' };
-static const char heads[] = "refs/heads/";
 
 bool gitobj_branch_ok(struct span name)
 {
-	size_t n = sizeof(heads) - 1;
+	struct span part;
 
 	if (span_is(name, "HEAD"))
 		return true;
-	/* a branch of that name would be in the way of the one above */
-	return gitobj_parse_ref_name_ok(name) && name.len > n && memcmp(name.at, heads, n) == 0 &&
-	       !span_is(span_of(name.at + n, name.len - n), "HEAD");
+	if (!gitobj_ref_comes(name) || !gitobj_parse_ref_name_ok(name))
+		return false;
+	if (!gitobj_ref_is_branch(name))
+		return true;
+	name = span_of(name.at + GITOBJ_HEADS_BYTES, name.len - GITOBJ_HEADS_BYTES);
+	if (!take_until(&name, '/', &part))
+		part = name;
+	/* on the host it would be in the way of the one above, or of all that is no branch */
+	return !span_is(part, "HEAD") && !span_is(part, "refs");
 }
 
 int gitobj_parse_stream_head(struct span *in)

@@ -8,7 +8,10 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { STACK_MAX = 1 << 21 }; /* objects that wait: names of trees that are half walked */
+enum {
+	STACK_MAX = 1 << 21, /* objects that wait: names of trees that are half walked */
+	TAGS_DEPTH_MAX = 8,  /* tags of tags */
+};
 
 struct item {
 	struct gitobj_id id;
@@ -226,6 +229,31 @@ static int walk_commit(struct walk *w, const struct gitobj_id *id, struct err *e
 	return r;
 }
 
+/*
+ * A tag with words of its own stands for a commit: that comes home, for its sake the tag's name,
+ * and the words do not.
+ */
+static int peel(struct walk *w, struct gitobj_id *id, struct err *e)
+{
+	for (int depth = 0; depth < TAGS_DEPTH_MAX; depth++) {
+		struct gitobj_object o = { .data = NULL };
+		enum gitobj_type type;
+		int r = gitobj_store_type(w->now, id, &type, e);
+
+		if (r < 0 || type != GITOBJ_TAG)
+			return r == -ENOENT ? err_set(e, r, "object %s is missing",
+			                              gitobj_brief(id).text)
+			                    : r;
+		r = gitobj_store_read(w->now, id, &o, e);
+		if (r == 0 && gitobj_parse_tag(span_of(o.data, o.len), id, &type) < 0)
+			r = err_set(e, -EBADMSG, "tag %s is malformed", gitobj_brief(id).text);
+		free(o.data);
+		if (r < 0)
+			return r;
+	}
+	return err_set(e, -EBADMSG, "tags of tags, over %d deep", TAGS_DEPTH_MAX);
+}
+
 /* Is that the branch's fault, and not the machine's? */
 static bool is_refusal(int r)
 {
@@ -247,7 +275,9 @@ static int walk_branch(struct walk *w, const struct gitobj_ref *ref, struct err 
 	}
 	w->round++;
 	w->waiting = 0;
-	r = walk_commit(w, &ref->id, &o->why);
+	r = gitobj_ref_is_branch(ref->name) ? 0 : peel(w, &o->id, &o->why);
+	if (r == 0)
+		r = walk_commit(w, &o->id, &o->why);
 	if (r == 0)
 		return 0;
 	if (!is_refusal(r)) {
@@ -263,40 +293,57 @@ static int walk_branch(struct walk *w, const struct gitobj_ref *ref, struct err 
 
 /* -- all of them */
 
-static int refuse_rest(struct walk *w)
+static void refuse_rest(struct walk *w, const char *which, int max, const char *why)
 {
 	struct outcome *o = &w->outcomes[w->outcome_count++];
 
-	*o = (struct outcome){ .name = span_str("refs/heads"), .refused = true };
-	(void)err_set(&o->why, -E2BIG, "over %d branches were changed; the others stay here",
-	              GITOBJ_REFS_CHANGED_MAX);
-	return 0;
+	*o = (struct outcome){ .name = span_str(which), .refused = true };
+	(void)err_set(&o->why, -E2BIG, "over %d %s", max, why);
+}
+
+/* A commit without a branch that was checked out at the end. */
+static int walk_head(struct walk *w, struct err *e)
+{
+	struct gitobj_ref head = { .name = span_str("HEAD"), .loose = true };
+	struct gitobj_id was;
+	bool detached, ignored;
+
+	if (!gitobj_refs_head(w->now_refs, &head.id, &detached) || !detached)
+		return 0;
+	if (gitobj_refs_head(w->old_refs, &was, &ignored) && gitobj_id_equal(&was, &head.id))
+		return 0;
+	return walk_branch(w, &head, e);
+}
+
+static bool is_new(const struct walk *w, const struct gitobj_ref *ref)
+{
+	const struct gitobj_ref *old = gitobj_refs_find(w->old_refs, ref->name);
+
+	return !old || old->bad != ref->bad || !gitobj_id_equal(&old->id, &ref->id);
 }
 
 static int walk_branches(struct walk *w, struct err *e)
 {
-	struct gitobj_ref head = { .name = span_str("HEAD"), .loose = true };
-	struct gitobj_id was;
-	bool detached, before, ignored;
-	int r = 0;
+	bool cut = gitobj_refs_cut(w->now_refs) || gitobj_refs_cut(w->old_refs);
+	int r = walk_head(w, e);
 
+	/* sorted by name, so refs/heads is before notes, the stash and tags: those have least */
 	for (size_t i = 0; r == 0 && i < gitobj_refs_count(w->now_refs); i++) {
 		const struct gitobj_ref *ref = gitobj_refs_at(w->now_refs, i);
-		const struct gitobj_ref *old = gitobj_refs_find(w->old_refs, ref->name);
 
-		if (old && old->bad == ref->bad && gitobj_id_equal(&old->id, &ref->id))
+		if (!is_new(w, ref) || (cut && !gitobj_ref_is_branch(ref->name)))
 			continue;
-		if (w->outcome_count == GITOBJ_REFS_CHANGED_MAX)
-			return refuse_rest(w);
+		if (w->outcome_count == GITOBJ_REFS_CHANGED_MAX - 1) {
+			refuse_rest(w, "refs", GITOBJ_REFS_CHANGED_MAX - 1,
+			            "branches and tags were changed; the others stay here");
+			break;
+		}
 		r = walk_branch(w, ref, e);
 	}
-	if (r < 0 || !gitobj_refs_head(w->now_refs, &head.id, &detached) || !detached)
-		return r;
-	before = gitobj_refs_head(w->old_refs, &was, &ignored);
-	if (before && gitobj_id_equal(&was, &head.id))
-		return 0;
-	return w->outcome_count == GITOBJ_REFS_CHANGED_MAX ? refuse_rest(w)
-	                                                   : walk_branch(w, &head, e);
+	if (r == 0 && cut)
+		refuse_rest(w, "refs/tags", GITOBJ_OTHER_REFS_MAX,
+		            "tags and other refs: of them none comes back");
+	return r;
 }
 
 static int write_outcomes(struct walk *w, struct gitobj_walk_totals *ret, struct err *e)
@@ -385,13 +432,24 @@ static void walk_free(struct walk *w)
 }
 OWN_DEFINE(struct walk, walk_free)
 
+/* Without a repository in the base the guest made its own: all of it is new. */
+static int load_old(struct walk *w, const struct gitobj_place *old, struct err *e)
+{
+	int r = gitobj_refs_load(old, &w->old_refs, e);
+
+	if (r != -ENOENT)
+		return r;
+	err_clear(e);
+	return gitobj_refs_none(&w->old_refs, e);
+}
+
 static int open_all(struct walk *w, const struct gitobj_place *old, const struct gitobj_place *now,
                     struct err *e)
 {
 	int r = check_kind(old, e);
 
 	if (r == 0)
-		r = gitobj_refs_load(old, &w->old_refs, e);
+		r = load_old(w, old, e);
 	if (r < 0)
 		return err_wrap(e, "the workspace as it was");
 	r = check_kind(now, e);

@@ -1,6 +1,7 @@
 """`berm code`: a directory goes into a guest, an agent works on it, and its work is kept. What is in the
 proposal is tested where it is compared and reviewed; here it is looked at as the tar it is."""
 
+import base64
 import hashlib
 import io
 import json
@@ -347,6 +348,31 @@ def test_s6_what_cannot_be_read_is_named_and_never_deleted(small):
     finally:
         (small.tree / "closed").chmod(0o755)
     assert (small.tree / "closed/in").read_bytes() == b"mine\n"
+
+
+def test_p14_work_that_only_the_stash_holds_is_kept(small):
+    """The tree is as it was packed, and the agent's work is not: git alone knows of it."""
+    small.git("init", "-q", "-b", "main")
+    small.git("add", "a.txt")
+    small.git("commit", "-q", "-m", "first")
+    there = small.home / "there"
+    shutil.copytree(small.tree, there)
+    (there / "a.txt").write_bytes(b"put away\n")
+    small.git("stash", at=there)
+    lines = []
+    for folder, _, files in os.walk(there / ".git"):
+        for path in (os.path.relpath(os.path.join(folder, name), there) for name in files):
+            if ("/objects/" in path or path == ".git/refs/stash") and not (small.tree / path).exists():
+                data = base64.b64encode((there / path).read_bytes()).decode()
+                lines.append(f"mkdir -p {os.path.dirname(path)}; echo {data} | base64 -d > {path}")
+    assert len(lines) == 5, lines
+    said = small.json("mine", "--no-settings", "--task", "x", "--", "sh", "-c", "; ".join(lines), code=PENDING)
+    assert (said["state"], said["waits"], said["commits"]) == ("pending", True, 2)
+    session, = small.sessions()
+    assert small.berm.run("apply", session, env=small.env).returncode == 0
+    shown = subprocess.run(["git", "show", f"refs/berm/{session}/refs/stash:a.txt"], cwd=small.tree, check=True,
+                           capture_output=True).stdout
+    assert shown == b"put away\n"
 
 
 def test_a_command_that_is_not_there_leaves_nothing_behind(small):

@@ -26,6 +26,7 @@ struct outcome {
 	uint64_t applied;
 	struct review_totals totals;
 	uint32_t commits;
+	uint64_t git_lost; /* objects of git that no apply brings */
 };
 
 /* A limit that was met, with what to do about it: the guest's own message is often far away. */
@@ -74,12 +75,12 @@ static bool is_git_internal(const struct review_item *item)
 	return false;
 }
 
-static bool is_empty(const struct review *r, const struct outcome *out)
+static bool is_empty(const struct review *r)
 {
 	for (size_t i = 0; i < review_count(r); i++)
 		if (review_at(r, i)->section != REVIEW_OUT || !is_git_internal(review_at(r, i)))
 			return false;
-	return out->commits == 0;
+	return true;
 }
 
 static void count(struct review_opened *o, struct outcome *out)
@@ -92,8 +93,9 @@ static void count(struct review_opened *o, struct outcome *out)
 		gitobj_totals(g, &git);
 	review_totals(o->review, &out->totals);
 	out->commits = git.commits;
+	out->git_lost = review_opened_git_lost(o, &why);
 	out->waits = review_opened_waits(o);
-	out->empty = is_empty(o->review, out);
+	out->empty = is_empty(o->review) && git.refs + git.refused == 0 && out->git_lost == 0;
 	out->looked = true;
 }
 
@@ -142,6 +144,9 @@ static void tell_counts(const struct outcome *out, const char *id)
 	}
 	if (out->commits)
 		buf_printf(&b, "%s%u commit%s", gap, out->commits, out->commits == 1 ? "" : "s");
+	gap = b.len > 0 ? ", " : "";
+	if (out->git_lost)
+		buf_printf(&b, "%s%llu " REVIEW_LOST_WORDS, gap, (unsigned long long)out->git_lost);
 	log_info("session %s: %s", id, buf_cstr(&b));
 }
 
@@ -165,7 +170,7 @@ static void tell(const struct code *k, const struct outcome *out, const char *id
 		log_warn("session %s is still ending: 'berm review %s' once it has", id, id);
 	else if (info->state != SESSION_UNCOLLECTED)
 		log_info("session %s: the agent's work waits for you", id);
-	if (!out->looked || out->waits || out->commits)
+	if (!out->looked || out->waits || out->commits || out->git_lost)
 		tell_next(id, info->state != SESSION_UNCOLLECTED);
 }
 

@@ -1,5 +1,6 @@
 /*
- * A loose object's head, a commit, and the stream between the job and its reader, of any bytes.
+ * A loose object's head, a commit, a tag, and the stream between the job and its reader, of any
+ * bytes.
  */
 #include "work/gitobj_stream.h"
 
@@ -13,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct span in = span_of(data, size);
 	struct gitobj_commit c;
+	struct gitobj_id id;
 	struct gitobj_record rec;
 	enum gitobj_bad bad = GITOBJ_BAD_NONE;
 	enum gitobj_type type;
@@ -21,6 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (gitobj_parse_loose_head(&rest, &type, &len) == 0)
 		assert(rest.len < in.len && *gitobj_type_name(type));
+	if (gitobj_parse_tag(in, &id, &type) == 0)
+		assert(*gitobj_type_name(type) && in.len > 2 * sizeof(id));
 	memset(&c, 0xa5, sizeof(c));
 	if (gitobj_parse_commit(in, &c, &bad) == 0) {
 		assert(c.parent_count <= GITOBJ_PARENTS_MAX);

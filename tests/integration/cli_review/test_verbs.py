@@ -468,6 +468,52 @@ def test_p16_nothing_of_a_repository_comes_as_files(cli):
     assert refs.startswith(f"refs/berm/{s.id}/") and refs.endswith(" add b\n")
 
 
+COMMIT = "git -c user.name=T -c user.email=t@t commit -q"
+
+
+def test_p14_v9_commits_alone_wait_and_discard_names_them(cli):
+    """Work that no file of the tree shows: it waits as any other, and its loss is said."""
+    s = cli.session().host(f"git init -q . && echo a > a && git add a && {COMMIT} -m a").pack()
+    work(s, f"{COMMIT} --allow-empty -m empty; git tag only; git reset -q --hard HEAD^").guest()
+    assert "its commits are not in your repository yet" in s.run("review", code=PENDING).err
+    assert cli.run("sessions", "-p", "-q").out.split() == [s.id]
+    assert s.run("apply", "--no-commits").out.count("1 commit is not in your repository yet") == 1
+    assert cli.run("sessions", "-p", "-q").out == ""  # somebody has said no
+    cli.run("apply", s.id)
+    refs = subprocess.run(["git", "for-each-ref", "--format=%(refname) %(subject)", "refs/berm"], cwd=s.tree,
+                          capture_output=True, text=True, check=True).stdout
+    assert refs == f"refs/berm/{s.id}/refs/tags/only empty\n"
+    assert "nothing else is lost" in cli.run("discard", s.id, "--yes").err
+
+
+@pytest.mark.parametrize("how", ["tag", "within", "none"])
+def test_v9_discard_names_commits_that_are_not_home(cli, how):
+    begin = "true" if how == "none" else f"git init -q . && echo a > a && git add a && {COMMIT} -m a"
+    s = cli.session().host(f"echo x > x; {begin}").pack()
+    work(s, {"tag": f"{COMMIT} --allow-empty -m lost; git tag only; git reset -q --hard HEAD^",
+             "within": f"git init -q sub && cd sub && {COMMIT} --allow-empty -m lost",
+             "none": f"git init -q . && {COMMIT} --allow-empty -m lost"}[how]).guest()
+    if how == "within":
+        out = [c for c in s.json("diff")["changes"] if c["path"].startswith("sub/.git/")]
+        assert out and all("other than the workspace's own: nothing of it" in c["reason"] for c in out)
+    said = cli.run("discard", s.id, "--yes").err
+    assert "would be lost: what is not applied" in said
+    assert {"tag": "1 commit is not in your repository yet",
+            "within": "of git's objects whose commits do not come back: they are of a repository within the workspace",
+            "none": "commits do not come back: the workspace has no repository (git init makes one"}[how] in said
+
+
+def test_p14_a_repository_made_in_the_guest_comes_home_once_there_is_one(cli):
+    s = cli.session().host("echo x > x").pack()
+    work(s, f"git init -q -b main . && git add x && {COMMIT} -m made").guest()
+    assert "the workspace has no repository" in s.run("diff").out
+    subprocess.run(["git", "init", "-q", "-b", "main"], cwd=s.tree, check=True)
+    s.run("apply")
+    log = subprocess.run(["git", "log", "--format=%s", f"refs/berm/{s.id}/main"], cwd=s.tree, capture_output=True,
+                         text=True, check=True).stdout
+    assert log == "made\n"
+
+
 # -- what is executed -----------------------------------------------------------------------------
 
 

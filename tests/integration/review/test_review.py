@@ -193,13 +193,15 @@ def test_d24_binaries_by_size_and_digest(world):
 
 
 def test_e5_a_hidden_file_of_the_host_is_kept_by_default(tmp_path):
-    w = World(tmp_path).host("echo secret > .netrc; echo x > f").pack("--skip", ".netrc")
-    w.agent.file(".netrc", "the agent's").file("f", "y")
+    w = World(tmp_path).host("echo secret > .netrc; echo x > f; echo y > Makefile").pack("--skip", ".netrc", "--skip",
+                                                                                         "Makefile")
+    w.agent.file(".netrc", "the agent's").file("f", "y").file("Makefile", "all:")
     w.guest()
     with w.review() as r:
-        it = r.item(".netrc")
-        assert (it["section"], it["state"]) == ("conflicts", "conflict")
-        assert "did not enter" in it["reason"]
+        for path in (".netrc", "Makefile"):  # what a build would run is no less one
+            it = r.item(path)
+            assert (it["section"], it["state"]) == ("conflicts", "conflict")
+            assert "did not enter" in it["reason"]
         r.ask("all", "plain", "accept")
         assert r.apply()["items"] == 1
         assert w.read(".netrc") == "secret\n"

@@ -68,6 +68,36 @@ def test_p14_commits_arrive_on_the_side_ref(tmp_path, kind, jailed):
     assert git(s.root, "log", log, "refs/berm/s1/HEAD") == git(s.guest, "log", log)
 
 
+def test_p14_what_no_branch_holds_comes_home_as_well(clone):
+    """Commits of tags, of tags of tags, and of the stash; what is no commit, or not the guest's, does not."""
+    git(clone.guest, "checkout", "-q", "--detach")
+    first = commit(clone.guest, **{"x": "x"})
+    git(clone.guest, "tag", "light")
+    second = commit(clone.guest, **{"y": "y"})
+    git(clone.guest, "tag", "-a", "-m", "words", "deep/noted")
+    git(clone.guest, "tag", "-a", "-m", "more", "of-a-tag", "deep/noted")
+    git(clone.guest, "tag", "of-a-blob", "HEAD:y")
+    git(clone.guest, "update-ref", "refs/remotes/origin/theirs", first)
+    git(clone.guest, "update-ref", "refs/berm/s0/earlier", first)
+    git(clone.guest, "checkout", "-q", "-f", "main")
+    with open(f"{clone.guest}/x", "w", encoding="ascii") as f:
+        f.write("put away\n")
+    git(clone.guest, "add", "x")
+    git(clone.guest, "stash")
+    stash = git(clone.guest, "rev-parse", "refs/stash").strip()
+    git(clone.guest, "pack-refs", "--all")
+    before = gittree.untouched(clone.root)
+    taken, refused = clone.back()
+    want = {"refs/tags/light": first, "refs/tags/deep/noted": second, "refs/tags/of-a-tag": second,
+            "refs/stash": stash}
+    assert taken == want
+    assert list(refused) == ["refs/tags/of-a-blob"] and "blob where a commit" in refused["refs/tags/of-a-blob"]
+    assert gittree.side_refs(clone.root) == {f"refs/berm/s1/{name}": hex_id for name, hex_id in want.items()}
+    assert gittree.untouched(clone.root) == before
+    gittree.fsck(clone.root)
+    assert git(clone.root, "show", f"{stash}:x") == git(clone.guest, "show", f"{stash}:x")
+
+
 def test_p14_twice_changes_nothing_and_another_is_refused(clone):
     commit(clone.guest, **{"x": "x"})
     clone.back()
@@ -500,7 +530,9 @@ def test_brings_home_what_git_made(tmp_path, seed):
 
 
 def branches_of(where):
-    return git(where, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads/").splitlines()
+    """And tags, by the commit they stand for."""
+    form = "--format=%(refname) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
+    return git(where, "for-each-ref", form, "refs/heads/", "refs/tags/").splitlines()
 
 
 # -- the host's side

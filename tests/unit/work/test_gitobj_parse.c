@@ -3,6 +3,7 @@
 #include "work/gitobj_stream.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char hex_a[] = "0123456789abcdef0123456789abcdef01234567";
@@ -249,7 +250,37 @@ TEST(names_of_refs)
 	CHECK(!gitobj_parse_ref_name_ok(span_of(longer, GITOBJ_REF_PART_MAX + 6)));
 	CHECK(gitobj_branch_ok(span_str("HEAD")));
 	CHECK(!gitobj_branch_ok(span_str("refs/heads/HEAD")));
-	CHECK(!gitobj_branch_ok(span_str("refs/tags/x")));
+	CHECK(gitobj_branch_ok(span_str("refs/heads/x/refs")));
+	CHECK(gitobj_branch_ok(span_str("refs/tags/x")));
+	CHECK(gitobj_branch_ok(span_str("refs/stash")));
+	/* each of these would be in the way of another on the host */
+	CHECK(!gitobj_branch_ok(span_str("refs/heads/HEAD/x")));
+	CHECK(!gitobj_branch_ok(span_str("refs/heads/refs")));
+	CHECK(!gitobj_branch_ok(span_str("refs/heads/refs/tags/x")));
+	/* and these are not the guest's own */
+	CHECK(!gitobj_branch_ok(span_str("refs/remotes/origin/x")));
+	CHECK(!gitobj_branch_ok(span_str("refs/berm/s1/x")));
+	CHECK(!gitobj_branch_ok(span_str("refs/heads/")));
+}
+
+TEST(p14_what_a_tag_is_of)
+{
+	static const char hex[] = "object 0123456789abcdef0123456789abcdef01234567\n";
+	static const char *const bad[] = { "", "type commit\n", "tag x\n" };
+	struct gitobj_id id = { { 0 } };
+	enum gitobj_type type = GITOBJ_BLOB;
+	char text[128];
+
+	(void)snprintf(text, sizeof(text), "%stype tag\ntag v1\ntagger T <t> 0 +0000\n\nx", hex);
+	CHECK_EQ(gitobj_parse_tag(span_str(text), &id, &type), 0);
+	CHECK_EQ(type, GITOBJ_TAG);
+	CHECK_EQ(id.b[1], 0x23);
+	for (size_t n = 0; n < strlen(hex) + strlen("type tag\n"); n++)
+		CHECK_EQ(gitobj_parse_tag(span_of(text, n), &id, &type), -EBADMSG);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK_EQ(gitobj_parse_tag(span_str(bad[i]), &id, &type), -EBADMSG);
+	(void)snprintf(text, sizeof(text), "%stype bush\n", hex);
+	CHECK_EQ(gitobj_parse_tag(span_str(text), &id, &type), -EBADMSG);
 }
 
 TEST(refs_and_packed_refs)
