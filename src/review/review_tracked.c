@@ -185,11 +185,14 @@ static int load(struct review_tracked *t, struct span at, struct repo *repo, str
 	got = gitindex_new(all, (size_t)node.size, &repo->index, &why);
 	if (got == -EPROTO)
 		repo->why = "git's index has a form that is not read: git may track it";
+	else if (got == -EXDEV) /* for the next session: this one's is what was packed */
+		repo->why =
+			"git's index is split (git update-index --no-split-index): git may track it";
 	else if (got == -EBADMSG)
 		repo->why = "git's index is damaged: git may track it";
 	else if (got < 0)
 		*e = why;
-	return got == -EPROTO || got == -EBADMSG ? 0 : got;
+	return repo->why != NULL ? 0 : got;
 }
 
 /* The repository with the working tree `dir`, its index read if that can be. */

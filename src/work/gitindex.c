@@ -91,7 +91,7 @@ static bool sum_fits(const struct gitindex *x, unsigned hash_bytes)
 	       memcmp(sum, said, hash_bytes) == 0;
 }
 
-/* Reads it all as one of a repository with that hash. -EPROTO: *ret_what says why. */
+/* Reads it all as one of a repository with that hash. -EPROTO, -EXDEV: *ret_what says why. */
 static int read_as(struct gitindex *x, unsigned hash_bytes, const char **ret_what)
 {
 	struct gitindex_reader r;
@@ -134,7 +134,7 @@ int gitindex_new(uint8_t *all, size_t len, struct gitindex **ret, struct err *e)
 		got = read_as(x, GITINDEX_SHA256_BYTES, &what);
 	if (got == -ENOMEM)
 		return err_set(e, got, "no memory for git's index");
-	if (got == -EPROTO)
+	if (got == -EPROTO || got == -EXDEV)
 		return err_set(e, got, "git's index cannot be read: %s", what);
 	if (got < 0)
 		return err_set(e, got, "git's index is damaged");

@@ -17,7 +17,7 @@
  *
  * Truth     git's Documentation/gitformat-index.txt
  * Hostile   the whole file: it came out of a workspace
- * Errors    -EBADMSG: damaged; -EPROTO: a form that is not read
+ * Errors    -EBADMSG: damaged; -EPROTO: a form that is not read; -EXDEV: split
  */
 #pragma once
 
@@ -65,7 +65,7 @@ _must_ int gitindex_begin(struct gitindex_reader *ret, struct span all, unsigned
 /* Takes the next entry; r->left is not 0. -EBADMSG: it is none, or out of order; r stays. */
 _must_ int gitindex_next(struct gitindex_reader *r);
 
-/* What follows the last entry; r->left is 0. -EBADMSG; -EPROTO with what it is that is not read. */
+/* What follows the last entry; r->left is 0. -EBADMSG; -EPROTO and -EXDEV with what is not read. */
 _must_ int gitindex_end(const struct gitindex_reader *r, const char **ret_what);
 
 /* -- gitindex.c -- */

@@ -171,21 +171,23 @@ int gitindex_end(const struct gitindex_reader *r, const char **ret_what)
 {
 	struct span in = span_of(r->all.at + r->at, r->all.len - r->at), name, skipped;
 	const char *what = NULL;
+	int code = -EPROTO;
 	uint32_t bytes;
 
 	while (in.len > 0) {
 		if (!take_span(&in, 4, &name) || !take_be32(&in, &bytes) ||
 		    !take_span(&in, bytes, &skipped))
 			return -EBADMSG;
-		if (span_is(name, "link"))
+		if (span_is(name, "link")) {
 			what = "it is split (core.splitIndex)";
-		else if (what == NULL && !(name.at[0] >= 'A' && name.at[0] <= 'Z') &&
-		         !span_is(name, "sdir"))
+			code = -EXDEV;
+		} else if (what == NULL && !(name.at[0] >= 'A' && name.at[0] <= 'Z') &&
+		           !span_is(name, "sdir"))
 			what = "it has an extension that berm does not know";
 	}
 	if (what != NULL) {
 		*ret_what = what;
-		return -EPROTO;
+		return code;
 	}
 	return r->nameless ? -EBADMSG : 0;
 }

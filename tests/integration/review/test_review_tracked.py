@@ -122,8 +122,10 @@ def test_e8_what_cannot_be_known_is_said(tmp_path):
             assert r.of("plain") == ["src/f"]
             return r.item("x.log")["reason"]
 
+    split = "git's index is split (git update-index --no-split-index): git may track it"
+    assert reason_of("split", "git update-index --split-index") == split
     form = "git's index has a form that is not read: git may track it"
-    assert reason_of("split", "git update-index --split-index") == form
+    assert reason_of("newer", "printf 'DIRC\\0\\0\\0\\005' | dd of=.git/index conv=notrunc 2>/dev/null") == form
     damaged = "git's index is damaged: git may track it"
     assert reason_of("damaged", "printf x | dd of=.git/index bs=1 seek=70 conv=notrunc 2>/dev/null") == damaged
     assert reason_of("empty", ": > .git/index") == damaged
@@ -133,6 +135,14 @@ def test_e8_what_cannot_be_known_is_said(tmp_path):
     assert reason_of("out", "", "--skip", "index") == out
     assert reason_of("none", "rm .git/index") == ""  # git knows of nothing
     assert reason_of("no-git", "rm -r .git") == ""
+
+
+def test_e8_a_split_index_that_was_joined_is_read(tmp_path):
+    """By what the reason of a split one says."""
+    w = repository(tmp_path).host("git update-index --split-index; git update-index --no-split-index").pack()
+    w.agent.file("x.log", "agent\n").file("y.log", "agent\n")
+    with w.guest().review() as r:
+        assert (r.of("plain"), r.of("ignored")) == (["x.log"], ["y.log"])
 
 
 def test_e8_a_sparse_index(tmp_path):

@@ -206,7 +206,7 @@ TEST(e8_what_is_not_read_is_said)
 	add(&m, ""); /* what the other half has is replaced */
 	add(&m, "a");
 	add_extension(&m, "link", "a sum and two bitmaps");
-	CHECK_EQ(open_index(end(&m), &x, &e), -EPROTO);
+	CHECK_EQ(open_index(end(&m), &x, &e), -EXDEV);
 	CHECK_STR(e.text, "git's index cannot be read: it is split (core.splitIndex)");
 	begin(&m, 3, 20);
 	add(&m, "a");
