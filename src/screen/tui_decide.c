@@ -149,6 +149,21 @@ void tui_undo(struct tui *t)
 
 /* --- one --- */
 
+/* r is how the decision went. Takes `before` for `u`; false, and said, where there was none. */
+static bool note_decided(struct tui *t, uint32_t item, struct tui_undo *before, int r,
+                         const struct err *e)
+{
+	if (r < 0) {
+		forget(before);
+		tui_warn_err(t, e);
+		return false;
+	}
+	remember(t, before);
+	view_tree_changed(t->tree, item);
+	tui_count(t);
+	return true;
+}
+
 static void decide(struct tui *t, uint32_t item, enum review_choice choice, struct span typed)
 {
 	static const char *const words[] = { "undecided again", "accepted", "rejected", "" };
@@ -156,14 +171,8 @@ static void decide(struct tui *t, uint32_t item, enum review_choice choice, stru
 	struct err e = { 0 };
 	int r = review_decide(t->o->review, item, choice, typed, &e);
 
-	if (r < 0) {
-		forget(&before);
-		tui_warn_err(t, &e);
+	if (!note_decided(t, item, &before, r, &e))
 		return;
-	}
-	remember(t, &before);
-	view_tree_changed(t->tree, item);
-	tui_count(t);
 	tui_say(t, "%s: %.*s (u takes it back)", words[choice],
 	        (int)tui_at(t, item)->change->path.len,
 	        (const char *)tui_at(t, item)->change->path.at);
@@ -340,6 +349,7 @@ void tui_decide_hunk(struct tui *t, bool take)
 	struct tui_undo before;
 	struct err e = { 0 };
 	uint32_t count;
+	int r;
 
 	if (!decidable(t, item))
 		return;
@@ -363,14 +373,9 @@ void tui_decide_hunk(struct tui *t, bool take)
 		       count);
 	chosen[t->item.block] = take;
 	before = was(t, item);
-	if (review_decide_hunks(t->o->review, item, texts, chosen, &e) < 0) {
-		forget(&before);
-		tui_warn_err(t, &e);
+	r = review_decide_hunks(t->o->review, item, texts, chosen, &e);
+	if (!note_decided(t, item, &before, r, &e))
 		return;
-	}
-	remember(t, &before);
-	view_tree_changed(t->tree, item);
-	tui_count(t);
 	tui_say(t, "hunk %u %s (u takes it back)", t->item.block + 1, take ? "taken" : "left out");
 	tui_item_key(t, ']');
 }
