@@ -35,6 +35,7 @@
 enum {
 	CODE_EXCLUDES_MAX = 64 << 10, /* bytes of all --exclude patterns */
 	CODE_TIER_MAX = 1 << 20,      /* bytes of a list of patterns */
+	CODE_TICK_MS = 120,           /* of what shows that berm waits */
 	CODE_RULES_MAX = 512,         /* that had hits; those of more are counted together */
 	CODE_RULE_TEXT_MAX = 160,     /* bytes of one, as it is shown */
 	CODE_SAMPLES_MAX = 5,         /* paths named of each reason */
@@ -202,6 +203,13 @@ _must_ int code_files_home(struct code *k, char ret[CODE_HOME_MAX], struct err *
 
 /* From the start to END; k->work is locked again afterwards, if anybody can. */
 _must_ int code_run(struct code *k, struct err *e);
+
+/*
+ * One turn of waiting: sends what is there to send, then waits for the supervisor's bytes or a
+ * signal, which the caller reads; timeout_ms as poll(2). Neither came: the spinner was moved.
+ */
+_must_ int code_wait(struct code *k, int timeout_ms, bool *ret_signals, bool *ret_bytes,
+                     struct err *e);
 
 /* --- code_end.c --- */
 

@@ -12,13 +12,12 @@
 #include "lib/copy.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 
-enum { TICK_MS = 120, FIRST_STREAM = 2 };
+enum { FIRST_STREAM = 2 };
 
 /* One stream. */
 struct transfer {
@@ -150,26 +149,14 @@ static int take_signals(struct code *k, struct err *e)
 static int wait_more(struct transfer *t, struct err *e)
 {
 	struct code *k = t->k;
-	struct pollfd p[2] = { { .fd = k->s.client->fd, .events = POLLIN },
-		               { .fd = k->s.signal_fd, .events = POLLIN } };
-	int r = client_send(k->s.client, e);
+	bool signals;
+	bool bytes;
+	int r = code_wait(k, k->s.spinner.shown ? CODE_TICK_MS : -1, &signals, &bytes, e);
 
-	if (r == -EPIPE)
-		err_clear(e); /* its last words may still be there to be read */
-	else if (r < 0)
-		return r;
-	else if (client_pending(k->s.client))
-		p[0].events |= POLLOUT;
-	r = poll(p, 2, k->s.spinner.shown ? TICK_MS : -1);
-	if (r < 0 && errno != EINTR)
-		return err_sys(e, "poll");
-	if (r <= 0) {
-		spinner_tick(&k->s.spinner);
-		return 0;
-	}
-	if (p[1].revents)
+	if (r == 0 && signals)
 		return take_signals(k, e);
-	r = p[0].revents & (POLLIN | POLLHUP | POLLERR) ? client_receive(k->s.client, e) : 0;
+	if (r == 0 && bytes)
+		r = client_receive(k->s.client, e);
 	return r == -ENODATA ? err_set(e, r, "the sandbox's supervisor has gone") : r;
 }
 

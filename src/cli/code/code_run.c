@@ -15,7 +15,6 @@
 
 enum {
 	MAIN_STREAM = 1,
-	TICK_MS = 120,
 	GIVE_UP_MS = 20000, /* for a supervisor to end when its caller has gone */
 };
 
@@ -116,7 +115,7 @@ static int take_frames(struct code *k, struct err *e)
 	return got == -EAGAIN ? 0 : got;
 }
 
-static int wait_once(struct code *k, struct err *e)
+int code_wait(struct code *k, int timeout_ms, bool *ret_signals, bool *ret_bytes, struct err *e)
 {
 	struct pollfd p[2] = { { .fd = k->s.client->fd, .events = POLLIN },
 		               { .fd = k->s.signal_fd, .events = POLLIN } };
@@ -128,19 +127,28 @@ static int wait_once(struct code *k, struct err *e)
 		return r;
 	else if (client_pending(k->s.client))
 		p[0].events |= POLLOUT;
-	r = poll(p, 2, TICK_MS);
+	r = poll(p, 2, timeout_ms);
 	if (r < 0 && errno != EINTR)
 		return err_sys(e, "poll");
-	if (r <= 0) {
+	if (r <= 0)
 		spinner_tick(&k->s.spinner);
-		return 0;
-	}
-	if (p[1].revents) {
+	*ret_signals = r > 0 && p[1].revents;
+	*ret_bytes = r > 0 && p[0].revents & (POLLIN | POLLHUP | POLLERR);
+	return 0;
+}
+
+static int wait_once(struct code *k, struct err *e)
+{
+	bool signals;
+	bool bytes;
+	int r = code_wait(k, CODE_TICK_MS, &signals, &bytes, e);
+
+	if (r == 0 && signals) {
 		k->s.relay.left = take_signals(k);
 		if (k->s.relay.left)
 			return err_set(e, -EINTR, "interrupted");
 	}
-	return p[0].revents & (POLLIN | POLLHUP | POLLERR) ? client_receive(k->s.client, e) : 0;
+	return r == 0 && bytes ? client_receive(k->s.client, e) : r;
 }
 
 /* Until END: the supervisor has let go of the session by then. */
