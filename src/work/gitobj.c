@@ -286,7 +286,7 @@ bool gitobj_side_ref(const char *session, struct span branch, struct buf *out)
 
 	if (!gitobj_branch_ok(branch) || strlen(session) > GITOBJ_SESSION_MAX)
 		return false;
-	if (gitobj_ref_is_branch(branch))
+	if (gitobj_parse_ref_is_branch(branch))
 		branch = span_of(branch.at + GITOBJ_HEADS_BYTES, branch.len - GITOBJ_HEADS_BYTES);
 	buf_put_str(out, "refs/berm/");
 	buf_put_str(out, session);

@@ -160,8 +160,8 @@ bool gitobj_parse_ref_name_ok(struct span name);
 
 /* "refs/heads/x"? And is it one that comes home: not what git or berm keeps of another repository's
  * or session's refs (refs/remotes, refs/berm)? */
-bool gitobj_ref_is_branch(struct span name);
-bool gitobj_ref_comes(struct span name);
+bool gitobj_parse_ref_is_branch(struct span name);
+bool gitobj_parse_ref_comes(struct span name);
 
 /* A loose ref's or HEAD's content: an id, or the ref it stands for (ret_target.len > 0). */
 _must_ int gitobj_parse_ref(struct span in, struct gitobj_id *ret, struct span *ret_target);

@@ -49,12 +49,12 @@ static bool begins(struct span name, const char *with)
 	return name.len >= n && memcmp(name.at, with, n) == 0;
 }
 
-bool gitobj_ref_is_branch(struct span name)
+bool gitobj_parse_ref_is_branch(struct span name)
 {
 	return begins(name, "refs/heads/");
 }
 
-bool gitobj_ref_comes(struct span name)
+bool gitobj_parse_ref_comes(struct span name)
 {
 	return begins(name, "refs/") && !begins(name, "refs/remotes/") &&
 	       !begins(name, "refs/berm/");

@@ -55,13 +55,13 @@ static int keep(struct gitobj_refs *r, struct span s, struct span *ret, struct e
 
 static int add(struct gitobj_refs *r, const struct gitobj_ref *ref, struct err *e)
 {
-	if (!gitobj_ref_is_branch(ref->name) && r->other == GITOBJ_OTHER_REFS_MAX) {
+	if (!gitobj_parse_ref_is_branch(ref->name) && r->other == GITOBJ_OTHER_REFS_MAX) {
 		r->cut = true;
 		return 0;
 	}
 	if (r->count == GITOBJ_REFS_MAX)
 		return err_set(e, -E2BIG, "the repository has over %d branches", GITOBJ_REFS_MAX);
-	r->other += !gitobj_ref_is_branch(ref->name);
+	r->other += !gitobj_parse_ref_is_branch(ref->name);
 	if (r->count == r->room) {
 		size_t room = r->room ? 2 * r->room : 64;
 		struct gitobj_ref *more = reallocarray(r->refs, room, sizeof(*more));
@@ -98,7 +98,7 @@ static int load_packed(const struct gitobj_place *p, struct gitobj_refs *r, stru
 		if (code < 0)
 			return err_set(e, code, "packed-refs is malformed, or not of SHA-1");
 		ref.bad = !gitobj_parse_ref_name_ok(ref.name); /* that one alone is refused */
-		code = gitobj_ref_comes(ref.name) ? add(r, &ref, e) : 0;
+		code = gitobj_parse_ref_comes(ref.name) ? add(r, &ref, e) : 0;
 		if (code < 0)
 			return code;
 	}
@@ -153,7 +153,7 @@ static int each_ref(void *arg, struct span name, bool is_dir, struct err *e)
 		return err_set(e, -E2BIG, "a branch has a name that is too long");
 	if (is_dir) {
 		buf_put_u8(&path, '/'); /* as a name below it begins */
-		if (!gitobj_ref_comes(buf_span(&path)))
+		if (!gitobj_parse_ref_comes(buf_span(&path)))
 			return 0;
 		path.len--;
 		deeper.dir = buf_span(&path);

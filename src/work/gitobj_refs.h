@@ -27,8 +27,8 @@ struct gitobj_ref {
 struct gitobj_refs;
 
 /*
- * The refs of the place that come home (gitobj_ref_comes()), sorted by name, each once; and HEAD,
- * if it is of no branch.
+ * The refs of the place that come home (gitobj_parse_ref_comes()), sorted by name, each once; and
+ * HEAD, if it is of no branch.
  */
 _must_ int gitobj_refs_load(const struct gitobj_place *p, struct gitobj_refs **ret, struct err *e);
 /* Of a place that has no repository: none. */

@@ -11,9 +11,9 @@ bool gitobj_branch_ok(struct span name)
 
 	if (span_is(name, "HEAD"))
 		return true;
-	if (!gitobj_ref_comes(name) || !gitobj_parse_ref_name_ok(name))
+	if (!gitobj_parse_ref_comes(name) || !gitobj_parse_ref_name_ok(name))
 		return false;
-	if (!gitobj_ref_is_branch(name))
+	if (!gitobj_parse_ref_is_branch(name))
 		return true;
 	name = span_of(name.at + GITOBJ_HEADS_BYTES, name.len - GITOBJ_HEADS_BYTES);
 	if (!take_until(&name, '/', &part))

@@ -275,7 +275,7 @@ static int walk_branch(struct walk *w, const struct gitobj_ref *ref, struct err 
 	}
 	w->round++;
 	w->waiting = 0;
-	r = gitobj_ref_is_branch(ref->name) ? 0 : peel(w, &o->id, &o->why);
+	r = gitobj_parse_ref_is_branch(ref->name) ? 0 : peel(w, &o->id, &o->why);
 	if (r == 0)
 		r = walk_commit(w, &o->id, &o->why);
 	if (r == 0)
@@ -331,7 +331,7 @@ static int walk_branches(struct walk *w, struct err *e)
 	for (size_t i = 0; r == 0 && i < gitobj_refs_count(w->now_refs); i++) {
 		const struct gitobj_ref *ref = gitobj_refs_at(w->now_refs, i);
 
-		if (!is_new(w, ref) || (cut && !gitobj_ref_is_branch(ref->name)))
+		if (!is_new(w, ref) || (cut && !gitobj_parse_ref_is_branch(ref->name)))
 			continue;
 		if (w->outcome_count == GITOBJ_REFS_CHANGED_MAX - 1) {
 			refuse_rest(w, "refs", GITOBJ_REFS_CHANGED_MAX - 1,
