@@ -1,6 +1,7 @@
 #include "agent/boot.h"
 
 #include "agent/agent.h"
+#include "agent/workspace.h"
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/kernel_gaps.h"
@@ -106,11 +107,13 @@ static int mount_image(struct err *e)
 	return 0;
 }
 
-static int mount_scratch(struct err *e)
+/* ret_kept: the disk outlives its guest. */
+static int mount_scratch(bool *ret_kept, struct err *e)
 {
 	const char *options = "nobarrier,noinit_itable";
 	_own_fd_ int fd = -1;
 	uint8_t compat = 0;
+	bool kept;
 	int r = open_disk("/dev/vdb", &fd, e);
 
 	if (r < 0)
@@ -118,13 +121,15 @@ static int mount_scratch(struct err *e)
 	/*
 	 * a journal is on a disk that outlives its guest; the option is refused where there is none
 	 */
-	if (pread(fd, &compat, 1, EXT4_COMPAT_AT) == 1 && compat & EXT4_COMPAT_HAS_JOURNAL)
+	kept = pread(fd, &compat, 1, EXT4_COMPAT_AT) == 1 && compat & EXT4_COMPAT_HAS_JOURNAL;
+	if (kept)
 		options = "nobarrier,noinit_itable,data=ordered";
 	if (mount("/dev/vdb", "/scratch", "ext4", MS_NOATIME, options) < 0)
 		return err_sys(e, "mount the scratch disk (vdb, ext4)");
 	if ((mkdir("/scratch/upper", 0755) < 0 || mkdir("/scratch/work", 0755) < 0) &&
 	    errno != EEXIST)
 		return err_sys(e, "make directories on the scratch disk");
+	*ret_kept = kept;
 	return 0;
 }
 
@@ -213,12 +218,15 @@ static void make_dev(void)
 int boot_root(int *ret_scratch_fd, struct err *e)
 {
 	_own_fd_ int scratch_fd = -1;
+	bool kept = false;
 	int r = mount_image(e);
 
 	if (r == 0)
-		r = mount_scratch(e);
+		r = mount_scratch(&kept, e);
 	if (r == 0)
 		r = fd_open("/scratch", O_RDONLY | O_DIRECTORY, 0, &scratch_fd, e);
+	if (r == 0 && kept)
+		r = workspace_prepare(scratch_fd, e);
 	if (r < 0)
 		return r;
 	if (mount("overlay", "/root", "overlay", 0,
@@ -240,7 +248,8 @@ int boot_rescue(int *ret_scratch_fd, struct err *e)
 	static const struct boot_mount cgroup = { "cgroup2", "/sys/fs/cgroup",
 		                                  "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC,
 		                                  "",        true };
-	int r = mount_scratch(e);
+	bool kept;
+	int r = mount_scratch(&kept, e);
 
 	if (r == 0)
 		r = fd_open("/scratch", O_RDONLY | O_DIRECTORY, 0, ret_scratch_fd, e);

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
 	OPTIONS_MAX = 256,
@@ -123,6 +124,22 @@ static int open_upper(int scratch_fd, int *ret_fd, struct err *e)
 	                 ret_fd, e);
 }
 
+/*
+ * A guest can be killed before its disk writes anything by itself, which takes seconds. Whoever
+ * rescues its work finds an upper layer, then, with nothing in it: there is no work, and no damage.
+ */
+int workspace_prepare(int scratch_fd, struct err *e)
+{
+	_own_fd_ int upper_fd = -1;
+	int r = make_layers(scratch_fd, e);
+
+	if (r == 0)
+		r = open_upper(scratch_fd, &upper_fd, e);
+	if (r == 0 && fsync(upper_fd) < 0)
+		r = err_sys(e, "write the workspace's upper layer to the disk");
+	return r;
+}
+
 /* The next directory of the path, made if there is none. A link of the image is not followed. */
 static int enter(int *dir_fd, const char *name, const char *path, struct err *e)
 {
@@ -202,8 +219,6 @@ int workspace_mount(struct workspace *w, int scratch_fd, const struct wire_works
 		               : err_set(e, -EBUSY, "the workspace is at '%s' already", w->path);
 	r = mount_base(e);
 	if (r == 0)
-		r = make_layers(scratch_fd, e);
-	if (r == 0)
 		r = open_upper(scratch_fd, &upper_fd, e);
 	if (r == 0)
 		r = open_place(path, &at_fd, e);
@@ -221,5 +236,8 @@ int workspace_find(struct workspace *w, int scratch_fd, struct err *e)
 {
 	int r = open_upper(scratch_fd, &w->upper_fd, e);
 
-	return r == -ENOENT ? err_set(e, r, "this disk never had a workspace on it") : r;
+	return r == -ENOENT
+	               ? err_set(e, r,
+	                         "the upper layer of the workspace is not on this disk any more")
+	               : r;
 }

@@ -27,11 +27,17 @@ struct workspace {
 void workspace_init(struct workspace *w);
 
 /*
+ * Makes the directories of the layers, and returns once they are on the disk. At boot, so that a
+ * guest from a template pays nothing for it.
+ */
+_must_ int workspace_prepare(int scratch_fd, struct err *e);
+
+/*
  * Mounts it, once in the life of a guest; a second call with the same path is none. What the kernel
  * remembers of the disk from before is forgotten first: in a template it was another one.
  */
 _must_ int workspace_mount(struct workspace *w, int scratch_fd, const struct wire_workspace *want,
                            struct err *e);
 
-/* Of a rescue: the upper layer as it was left. -ENOENT: this disk never had a workspace. */
+/* Of a rescue: the upper layer as it was left. -ENOENT: there is none, so somebody removed it. */
 _must_ int workspace_find(struct workspace *w, int scratch_fd, struct err *e);

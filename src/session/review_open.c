@@ -164,6 +164,28 @@ static void tell_torn(const struct work_session *s)
 		         s->info.id);
 }
 
+/*
+ * A guest writes to its disk seconds after a program wrote to a file, unless that one asks for it.
+ * So what a rescue finds is often not the last that was done, and nobody could tell by looking.
+ */
+static void tell_rescued(const struct review_opened *o)
+{
+	const char *id = o->s.info.id;
+
+	if (!o->rescued)
+		return;
+	if (review_count(o->review) == 0)
+		log_warn("session %s: nothing of the agent's work had reached the guest's disk "
+		         "when its machine ended, so there is nothing to rescue (berm discard %s "
+		         "removes the session)",
+		         id, id);
+	else
+		log_warn("session %s: rescued what had reached the guest's disk; what the agent "
+		         "wrote in the last seconds before its machine ended may be missing, or "
+		         "be there in part",
+		         id);
+}
+
 /* Locked, its work fetched, no machine alive: what is left is to read it. */
 static int hold(struct review_opened *o, const char *what, struct err *e)
 {
@@ -187,8 +209,10 @@ static int hold(struct review_opened *o, const char *what, struct err *e)
 	if (*o->s.info.handed_to) /* without its base the spool says nothing */
 		return work_session_vm_dead(&o->s, e);
 	tell_torn(&o->s);
-	if (o->s.info.state == SESSION_UNCOLLECTED)
+	if (o->s.info.state == SESSION_UNCOLLECTED) {
 		r = rescue(o, e);
+		o->rescued = r == 0;
+	}
 	return r == 0 ? work_session_open_spool(&o->s, &o->spool_fd, e) : r;
 }
 
@@ -401,6 +425,8 @@ static int begin(struct cli *c, struct work_session *s, const char *what, bool u
 		find_programs(ret);
 		r = read_it(ret, e);
 	}
+	if (r == 0)
+		tell_rescued(ret);
 	return r == 0 ? note(ret, state_now(ret), e) : r;
 }
 

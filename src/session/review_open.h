@@ -50,6 +50,7 @@ struct review_opened {
 	enum apply_recovered recovered; /* what an interrupted apply came to */
 	struct spinner spinner;
 	uint64_t fetch_bytes; /* as review_opened_begin() was told */
+	bool rescued;         /* its work came off the disk of a guest that is gone */
 	bool quiet;           /* no progress is shown: somebody draws on the terminal */
 	struct review_said *said;
 	size_t said_count, said_more;

@@ -643,6 +643,28 @@ def test_k4_a_killed_machine(small):
     session, = small.sessions()
     assert caller.returncode == 125 and f"berm review {session}".encode() in err, err
     assert small.info(session)["state"] == "uncollected"
+    got = small.berm.run("diff", "--name-only", session, env=small.env)
+    assert got.returncode == 0 and got.stdout == "kept\n", (got.stdout, got.stderr)
+    assert f"session {session}: rescued what had reached the guest's disk" in got.stderr, got.stderr
+
+
+@pytest.mark.parametrize("cold", ([], ["--cold"]), ids=("from a template", "cold"))
+def test_k4_a_machine_killed_before_its_disk_wrote_anything(small, cold):
+    """It is told that nothing had been written, and the session is one like any other that changed nothing."""
+    caller = small.start(*cold, "mine", "--no-settings", "--", "sh", "-c", "echo lost > lost; echo go; sleep 3600")
+    assert caller.stdout.readline() == b"go\n"
+    for pid in sandboxes.wait_for("its machine", small.berm.engines):
+        os.kill(pid, signal.SIGKILL)
+    caller.communicate(timeout=60 * bermtest.SLOWNESS)
+    session, = small.sessions()
+    assert small.info(session)["state"] == "uncollected"
+    got = small.berm.run("diff", session, env=small.env)
+    assert got.returncode == 0, got.stderr
+    assert f"session {session}: nothing of the agent's work had reached the guest's disk" in got.stderr, got.stderr
+    assert f"berm discard {session}" in got.stderr
+    assert small.info(session)["state"] == "applied"
+    again = small.berm.run("review", session, env=small.env)
+    assert "rescue" not in again.stderr and "not collected" not in again.stderr, again.stderr
 
 
 def test_k5_a_guest_whose_agent_dies(small):
