@@ -131,7 +131,7 @@ static void sign_lock(int fd, const char *what)
 		return;
 }
 
-static int tell_holder(int fd, const char *id, struct err *e)
+static int tell_process(int fd, const char *id, struct err *e)
 {
 	char text[SESSION_WHAT_MAX + 32] = "";
 	char shown[4 * sizeof(text)];
@@ -142,11 +142,33 @@ static int tell_holder(int fd, const char *id, struct err *e)
 	struct buf b;
 
 	if (!take_until(&all, ' ', &pid) || !take_until(&all, '\n', &what))
-		return err_set(e, -EBUSY, "session %s is being worked on by another process", id);
+		return err_set(e, -EBUSY, "session %s is in use by another berm: wait for it", id);
 	buf_init(&b, shown, sizeof(shown));
 	buf_put_escaped(&b, what);
-	return err_set(e, -EBUSY, "session %s is held by process %.*s (%s): wait for it, or end it",
-	               id, (int)pid.len, (const char *)pid.at, buf_cstr(&b));
+	return err_set(e, -EBUSY,
+	               "session %s is in use by another berm (%s, process %.*s): wait for it, or "
+	               "end it there",
+	               id, buf_cstr(&b), (int)pid.len, (const char *)pid.at);
+}
+
+/* As long as a guest is there, it and not a process is what its user knows, and can end. */
+static int tell_holder(int dir_fd, int fd, const char *id, struct err *e)
+{
+	_own_free_ struct work_session_info *now = calloc(1, sizeof(*now));
+
+	if (!now || read_info(dir_fd, id, now, NULL) < 0)
+		return tell_process(fd, id, e);
+	if (now->state == SESSION_RUNNING && *now->sandbox)
+		return err_set(e, -EBUSY,
+		               "the agent of session %s still works, in sandbox %s: wait for its "
+		               "end, or end it with 'berm stop %s', which keeps its work",
+		               id, now->sandbox, now->sandbox);
+	if (now->state == SESSION_COLLECTING)
+		return err_set(e, -EBUSY,
+		               "the work of session %s is being fetched from its guest: wait for "
+		               "that ('berm sessions' shows when it is there)",
+		               id);
+	return tell_process(fd, id, e);
 }
 
 int work_session_lock(struct work_session *s, const char *what, struct err *e)
@@ -157,7 +179,7 @@ int work_session_lock(struct work_session *s, const char *what, struct err *e)
 	if (r < 0)
 		return err_wrap(e, "session %s", s->info.id);
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? tell_holder(fd, s->info.id, e)
+		return errno == EWOULDBLOCK ? tell_holder(s->dir_fd, fd, s->info.id, e)
 		                            : err_sys(e, "lock session %s", s->info.id);
 	r = read_info(s->dir_fd, s->info.id, &s->info, e);
 	if (r < 0 && s->info.state == SESSION_NONE)

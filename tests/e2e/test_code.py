@@ -648,6 +648,21 @@ def test_k4_a_killed_machine(small):
     assert f"session {session}: rescued what had reached the guest's disk" in got.stderr, got.stderr
 
 
+def test_k12_what_is_said_while_an_agent_works(small):
+    """Its sandbox is named, and the command that is named ends it; its work is there then."""
+    caller = small.start("mine", "--no-settings", "--", "sh", "-c", "echo kept > kept; echo go; sleep 3600")
+    assert caller.stdout.readline() == b"go\n"
+    session = small.sessions("running")[0]
+    for words in (("discard", session, "--yes"), ("diff", session), ("apply", "--all", session), ("undo", session)):
+        got = small.berm.run(*words, env=small.env)
+        named = re.search(f"agent of session {session} still works, in sandbox [0-9a-f]+: .*'berm stop ([0-9a-f]+)'",
+                          got.stderr)
+        assert got.returncode == 125 and named, (words, got.stderr)
+    small.done("stop", named.group(1))
+    caller.communicate(timeout=60 * bermtest.SLOWNESS)
+    assert small.work(session)["kept"] == b"kept\n"
+
+
 @pytest.mark.parametrize("cold", ([], ["--cold"]), ids=("from a template", "cold"))
 def test_k4_a_machine_killed_before_its_disk_wrote_anything(small, cold):
     """It is told that nothing had been written, and the session is one like any other that changed nothing."""

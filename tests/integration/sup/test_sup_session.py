@@ -300,6 +300,8 @@ def test_k13_told_twice_to_end_it_waits_no_longer(sessions):
     sessions.sup.play(ENDS)
     caller = sessions.start(*sessions.run_args(session))
     sessions.sup.marked("mark-collect")
+    held = sessions.drive("remove", session, check=False)
+    assert f"work of session {session} is being fetched from its guest: wait" in held.stderr, held.stderr
     os.kill(sessions.sup.supervisor(), signal.SIGTERM)
     _, err = caller.communicate(timeout=30 * bermtest.SLOWNESS)
     assert json.loads(err.splitlines()[-1])["exit_code"] == 3, err
@@ -312,7 +314,9 @@ def test_k5_a_supervisor_that_is_killed_leaves_its_disk(sessions):
     caller = sessions.start(*sessions.run_args(session))
     sessions.sup.marked("mark-runs")
     held = sessions.drive("remove", session, check=False)
-    assert "is held by process" in held.stderr, held.stderr
+    sandbox = sessions.info(session)["sandbox"]
+    assert f"agent of session {session} still works, in sandbox {sandbox}: " in held.stderr, held.stderr
+    assert f"'berm stop {sandbox}'" in held.stderr and "process" not in held.stderr
     os.kill(sessions.sup.supervisor(), signal.SIGKILL)
     caller.communicate(timeout=30 * bermtest.SLOWNESS)
     sandboxes.wait_for("the machine's end",
@@ -376,7 +380,8 @@ def test_k12_the_lock_of_a_dead_process_is_free(sessions):
     holder = sessions.start("hold", session, "review")
     assert holder.stdout.readline() == "held\n"
     refused = sessions.drive("hold", session, check=False)
-    assert f"held by process {holder.pid} (review)" in refused.stderr, refused.stderr
+    said = f"session {session} is in use by another berm (review, process {holder.pid})"
+    assert said in refused.stderr, refused.stderr
     assert refused.returncode == 1
     holder.kill()
     holder.communicate()

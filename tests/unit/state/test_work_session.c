@@ -151,7 +151,7 @@ TEST(k12_one_holder_and_a_dead_one)
 	CHECK_EQ(work_session_open(p.fd, a.info.id, &b, &e), 0);
 	CHECK_STR(b.info.root, sample.root);
 	CHECK_EQ(work_session_lock(&b, "review", &e), -EBUSY);
-	CHECK(strstr(e.text, "(pack)") != NULL);
+	CHECK(strstr(e.text, "(pack, process ") != NULL);
 	a.info.state = SESSION_PENDING;
 	CHECK_EQ(work_session_save(&a, &e), 0);
 	work_session_close(&a);
