@@ -4,10 +4,10 @@
  * Theory of operation
  *
  * What a guest committed comes back as objects and one ref a branch, refs/berm/<session>/<branch>
- * (work that only a tag or the stash holds: a ref for that); never as files of a git directory. A
- * jailed job (gitobj_job.h) reads them out of the proposal and
- * leaves a stream (gitobj_stream.h). gitobj_open() reads that strictly: every object is hashed and
- * judged again, and points only to what came before it, or to what the host's repository has now.
+ * (work that only a tag or the stash holds, or no ref any more: a ref for that); never as files of
+ * a git directory. A jailed job (gitobj_job.h) reads them out of the proposal and leaves a stream
+ * (gitobj_stream.h). gitobj_open() reads that strictly: every object is hashed and judged again,
+ * and points only to what came before it, or to what the host's repository has now.
  * gitobj_import() then writes them as loose objects, each complete before it has its name, and the
  * refs last. HEAD, the index, branches and configuration are not touched, and nothing is run.
  *

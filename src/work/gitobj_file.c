@@ -275,11 +275,36 @@ static int base_name(void *arg, struct span name, const struct base_node *node, 
 	return l->each(l->arg, name, node->kind == WORK_DIR, e);
 }
 
+static int list_proposal(const struct gitobj_place *p, const struct seen *dir, gitobj_list_fn *each,
+                         void *arg, struct err *e)
+{
+	uint32_t i = dir->node.index + 1;
+	struct proposal_node n;
+	int r = 0;
+
+	if (!dir->in_proposal || dir->node.kind != PROPOSAL_DIR)
+		return 0;
+	while (r == 0 && proposal_child(p->proposal, &dir->node, &i, &n))
+		if (n.kind == PROPOSAL_FILE || n.kind == PROPOSAL_DIR)
+			r = each(arg, n.name, n.kind == PROPOSAL_DIR, e);
+	return r;
+}
+
+int gitobj_list_new(const struct gitobj_place *p, struct span path, gitobj_list_fn *each, void *arg,
+                    struct err *e)
+{
+	struct seen dir;
+	int r = p->proposal ? see(p, path, &dir, e) : -ENOENT;
+
+	if (r != 0)
+		return r == -ENOENT ? 0 : r;
+	return list_proposal(p, &dir, each, arg, e);
+}
+
 int gitobj_list(const struct gitobj_place *p, struct span path, gitobj_list_fn *each, void *arg,
                 struct err *e)
 {
 	struct lister l = { .place = p, .each = each, .arg = arg };
-	struct proposal_node n;
 	struct seen dir;
 	int r;
 
@@ -289,13 +314,7 @@ int gitobj_list(const struct gitobj_place *p, struct span path, gitobj_list_fn *
 	if (r != 0)
 		return r == -ENOENT ? 0 : r;
 	l.dir = &dir;
-	if (dir.in_proposal && dir.node.kind == PROPOSAL_DIR) {
-		for (uint32_t i = dir.node.index + 1;
-		     r == 0 && proposal_child(p->proposal, &dir.node, &i, &n);) {
-			if (n.kind == PROPOSAL_FILE || n.kind == PROPOSAL_DIR)
-				r = each(arg, n.name, n.kind == PROPOSAL_DIR, e);
-		}
-	}
+	r = list_proposal(p, &dir, each, arg, e);
 	if (r == 0 && dir.in_base && dir.base_node.kind == WORK_DIR)
 		r = base_list(p->base, &dir.base_node, base_name, &l, e);
 	return r;

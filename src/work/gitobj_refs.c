@@ -16,6 +16,7 @@ struct gitobj_refs {
 	struct gitobj_ref *refs;
 	size_t count, room;
 	size_t other; /* of count: no branches */
+	size_t staying;
 	uint8_t *packed;
 	struct kept *kept;
 	struct span head_target;
@@ -55,13 +56,19 @@ static int keep(struct gitobj_refs *r, struct span s, struct span *ret, struct e
 
 static int add(struct gitobj_refs *r, const struct gitobj_ref *ref, struct err *e)
 {
-	if (!gitobj_parse_ref_is_branch(ref->name) && r->other == GITOBJ_OTHER_REFS_MAX) {
+	bool stays = !gitobj_parse_ref_comes(ref->name);
+	bool other = !stays && !gitobj_parse_ref_is_branch(ref->name);
+
+	if (stays && r->staying == GITOBJ_STAYING_REFS_MAX)
+		return 0;
+	if (other && r->other == GITOBJ_OTHER_REFS_MAX) {
 		r->cut = true;
 		return 0;
 	}
 	if (r->count == GITOBJ_REFS_MAX)
 		return err_set(e, -E2BIG, "the repository has over %d branches", GITOBJ_REFS_MAX);
-	r->other += !gitobj_parse_ref_is_branch(ref->name);
+	r->other += other;
+	r->staying += stays;
 	if (r->count == r->room) {
 		size_t room = r->room ? 2 * r->room : 64;
 		struct gitobj_ref *more = reallocarray(r->refs, room, sizeof(*more));
@@ -71,7 +78,8 @@ static int add(struct gitobj_refs *r, const struct gitobj_ref *ref, struct err *
 		r->refs = more;
 		r->room = room;
 	}
-	r->refs[r->count++] = *ref;
+	r->refs[r->count] = *ref;
+	r->refs[r->count++].stays = stays;
 	return 0;
 }
 
@@ -98,7 +106,7 @@ static int load_packed(const struct gitobj_place *p, struct gitobj_refs *r, stru
 		if (code < 0)
 			return err_set(e, code, "packed-refs is malformed, or not of SHA-1");
 		ref.bad = !gitobj_parse_ref_name_ok(ref.name); /* that one alone is refused */
-		code = gitobj_parse_ref_comes(ref.name) ? add(r, &ref, e) : 0;
+		code = add(r, &ref, e);
 		if (code < 0)
 			return code;
 	}
@@ -152,10 +160,6 @@ static int each_ref(void *arg, struct span name, bool is_dir, struct err *e)
 	if (!buf_ok(&path) || (is_dir && w->depth == GITOBJ_REF_DEPTH_MAX))
 		return err_set(e, -E2BIG, "a branch has a name that is too long");
 	if (is_dir) {
-		buf_put_u8(&path, '/'); /* as a name below it begins */
-		if (!gitobj_parse_ref_comes(buf_span(&path)))
-			return 0;
-		path.len--;
 		deeper.dir = buf_span(&path);
 		return gitobj_list(w->place, deeper.dir, each_ref, &deeper, e);
 	}

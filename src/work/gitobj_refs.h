@@ -12,6 +12,7 @@
 enum {
 	GITOBJ_REFS_MAX = 1 << 17,
 	GITOBJ_OTHER_REFS_MAX = 1 << 16,   /* of them: tags and the like */
+	GITOBJ_STAYING_REFS_MAX = 1 << 14, /* of another repository; more are passed over */
 	GITOBJ_PACKED_REFS_MAX = 32 << 20, /* bytes */
 	GITOBJ_REF_DEPTH_MAX = 24,         /* parts of a name */
 	GITOBJ_REF_FILE_MAX = 4096,        /* bytes of a loose ref */
@@ -21,14 +22,14 @@ struct gitobj_ref {
 	struct span name; /* in full; in the set's memory */
 	struct gitobj_id id;
 	bool bad;   /* it cannot be read, or has a name that no ref has */
+	bool stays; /* not gitobj_parse_ref_comes(): what it stands for is not the guest's work */
 	bool loose; /* what a file of its own says comes before what packed-refs says */
 };
 
 struct gitobj_refs;
 
 /*
- * The refs of the place that come home (gitobj_parse_ref_comes()), sorted by name, each once; and
- * HEAD, if it is of no branch.
+ * The refs of the place, sorted by name, each once; and HEAD, if it is of no branch.
  */
 _must_ int gitobj_refs_load(const struct gitobj_place *p, struct gitobj_refs **ret, struct err *e);
 /* Of a place that has no repository: none. */

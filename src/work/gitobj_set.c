@@ -94,6 +94,13 @@ int gitobj_set_at(struct gitobj_set *s, const struct gitobj_id *id, struct gitob
 	return 0;
 }
 
+bool gitobj_set_has(const struct gitobj_set *s, const struct gitobj_id *id)
+{
+	const struct gitobj_seen *slot = slot_of(s->slots, s->room, id);
+
+	return slot->used && (slot->state == GITOBJ_DONE || slot->state == GITOBJ_OUTSIDE);
+}
+
 void gitobj_set_undo(struct gitobj_set *s, uint16_t round)
 {
 	for (size_t i = 0; i < s->room; i++) {

@@ -38,6 +38,9 @@ OWN_DEFINE(struct gitobj_set, gitobj_set_free)
 _must_ int gitobj_set_at(struct gitobj_set *s, const struct gitobj_id *id, struct gitobj_seen **ret,
                          struct err *e);
 
+/* Is it in the stream, or there already? */
+bool gitobj_set_has(const struct gitobj_set *s, const struct gitobj_id *id);
+
 /* What is of this round becomes UNSEEN. */
 void gitobj_set_undo(struct gitobj_set *s, uint16_t round);
 

@@ -490,6 +490,69 @@ int gitobj_store_type(struct gitobj_store *s, const struct gitobj_id *id, enum g
 	return r;
 }
 
+struct new_ids {
+	struct gitobj_store *store;
+	gitobj_id_fn *each;
+	void *arg;
+	struct span dir; /* within objects/: two digits of the id */
+};
+
+static int new_loose(void *arg, struct span name, bool is_dir, struct err *e)
+{
+	const struct new_ids *n = arg;
+	char hex[GITOBJ_HEX_BYTES];
+	struct gitobj_id id;
+	struct buf b;
+
+	buf_init(&b, hex, sizeof(hex));
+	buf_put_span(&b, n->dir);
+	buf_put_span(&b, name);
+	if (is_dir || !buf_ok(&b) || gitobj_parse_hex(buf_span(&b), &id) < 0)
+		return 0;
+	return n->each(n->arg, &id, e);
+}
+
+static int new_dir(void *arg, struct span name, bool is_dir, struct err *e)
+{
+	struct new_ids n = *(const struct new_ids *)arg;
+	char path[GITOBJ_PATH_MAX];
+	struct buf b;
+
+	if (!is_dir || name.len != 2)
+		return 0;
+	n.dir = name;
+	buf_init(&b, path, sizeof(path));
+	buf_put_str(&b, "objects/");
+	buf_put_span(&b, name);
+	return gitobj_list_new(&n.store->place, buf_span(&b), new_loose, &n, e);
+}
+
+static int new_packed(const struct pack *k, const struct new_ids *n, struct err *e)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < k->head.fanout[255]; i++) {
+		uint64_t at = k->head.ids_at + (uint64_t)i * GITOBJ_ID_BYTES;
+		struct gitobj_id id;
+
+		r = gitobj_file_read(&k->idx, at, id.b, sizeof(id.b), e);
+		if (r == 0)
+			r = n->each(n->arg, &id, e);
+	}
+	return r;
+}
+
+int gitobj_store_new(struct gitobj_store *s, gitobj_id_fn *each, void *arg, struct err *e)
+{
+	struct new_ids n = { .store = s, .each = each, .arg = arg };
+	int r = gitobj_list_new(&s->place, span_str("objects"), new_dir, &n, e);
+
+	for (unsigned i = 0; r == 0 && i < s->pack_count; i++)
+		if (s->packs[i]->idx.proposal)
+			r = new_packed(s->packs[i], &n, e);
+	return r;
+}
+
 int gitobj_store_read(struct gitobj_store *s, const struct gitobj_id *id, struct gitobj_object *ret,
                       struct err *e)
 {

@@ -68,6 +68,10 @@ typedef int gitobj_list_fn(void *arg, struct span name, bool is_dir, struct err 
 _must_ int gitobj_list(const struct gitobj_place *p, struct span path, gitobj_list_fn *each,
                        void *arg, struct err *e);
 
+/* Of them, what the proposal has: what the guest made, or changed. */
+_must_ int gitobj_list_new(const struct gitobj_place *p, struct span path, gitobj_list_fn *each,
+                           void *arg, struct err *e);
+
 /* -- inflating */
 
 /* Bytes that may still be inflated; shared by all that a job does. */
@@ -113,6 +117,12 @@ OWN_DEFINE(struct gitobj_store, gitobj_store_free)
 /* Is it there, and of what type? Nothing is hashed: for stores that are the user's own. */
 _must_ int gitobj_store_type(struct gitobj_store *s, const struct gitobj_id *id,
                              enum gitobj_type *ret, struct err *e);
+
+/* Anything but 0 ends it. */
+typedef int gitobj_id_fn(void *arg, const struct gitobj_id *id, struct err *e);
+
+/* The ids of all objects in files that the guest made: by name, and by the packs' indices. */
+_must_ int gitobj_store_new(struct gitobj_store *s, gitobj_id_fn *each, void *arg, struct err *e);
 
 /* The object; its bytes have that id. */
 _must_ int gitobj_store_read(struct gitobj_store *s, const struct gitobj_id *id,

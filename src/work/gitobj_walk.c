@@ -1,5 +1,6 @@
 #include "work/gitobj_walk.h"
 
+#include "work/gitobj_lost.h"
 #include "work/gitobj_refs.h"
 
 #include <errno.h>
@@ -30,6 +31,7 @@ struct walk {
 	struct gitobj_store *old, *now; /* of the base, of the proposal over it */
 	struct gitobj_refs *old_refs, *now_refs;
 	struct gitobj_set *set;
+	struct gitobj_lost_list lost;
 	struct gitobj_budget budget;
 	struct item *stack;
 	size_t waiting, room;
@@ -322,6 +324,51 @@ static bool is_new(const struct walk *w, const struct gitobj_ref *ref)
 	return !old || old->bad != ref->bad || !gitobj_id_equal(&old->id, &ref->id);
 }
 
+static bool is_told(const struct walk *w, const struct gitobj_lost *l)
+{
+	for (size_t i = 0; i < w->outcome_count; i++)
+		if (gitobj_id_equal(&w->outcomes[i].id, &l->id))
+			return true; /* it was refused, with the reason */
+	return gitobj_refs_find(w->now_refs, span_str(l->name)) != NULL;
+}
+
+static int find_lost(struct walk *w, struct err *e)
+{
+	int r = gitobj_lost_find(w->now, w->old, w->set, &w->lost, e);
+
+	for (size_t i = 0; r == 0 && w->lost.count > 0 && i < gitobj_refs_count(w->now_refs); i++) {
+		const struct gitobj_ref *ref = gitobj_refs_at(w->now_refs, i);
+
+		if (ref->stays && !ref->bad)
+			r = gitobj_lost_hold(&w->lost, w->now, &ref->id, e);
+	}
+	return r;
+}
+
+/* What no ref holds any more: git alone knows of it, and not for long. */
+static int walk_lost(struct walk *w, struct err *e)
+{
+	int r = find_lost(w, e);
+	bool cut = w->lost.cut;
+
+	for (size_t i = 0; r == 0 && i < w->lost.count; i++) {
+		const struct gitobj_lost *l = &w->lost.at[i];
+		const struct gitobj_ref ref = { .name = span_str(l->name), .id = l->id };
+
+		if (l->held || is_told(w, l))
+			continue;
+		if (w->outcome_count >= GITOBJ_REFS_CHANGED_MAX - 1) {
+			cut = true;
+			break;
+		}
+		r = walk_branch(w, &ref, e);
+	}
+	if (r == 0 && cut && w->outcome_count < GITOBJ_REFS_CHANGED_MAX)
+		refuse_rest(w, "refs/lost-found", GITOBJ_REFS_CHANGED_MAX - 1,
+		            "refs, or too many objects: some commits that no ref holds stay here");
+	return r;
+}
+
 static int walk_branches(struct walk *w, struct err *e)
 {
 	bool cut = gitobj_refs_cut(w->now_refs) || gitobj_refs_cut(w->old_refs);
@@ -331,7 +378,8 @@ static int walk_branches(struct walk *w, struct err *e)
 	for (size_t i = 0; r == 0 && i < gitobj_refs_count(w->now_refs); i++) {
 		const struct gitobj_ref *ref = gitobj_refs_at(w->now_refs, i);
 
-		if (!is_new(w, ref) || (cut && !gitobj_parse_ref_is_branch(ref->name)))
+		if (ref->stays || !is_new(w, ref) ||
+		    (cut && !gitobj_parse_ref_is_branch(ref->name)))
 			continue;
 		if (w->outcome_count == GITOBJ_REFS_CHANGED_MAX - 1) {
 			refuse_rest(w, "refs", GITOBJ_REFS_CHANGED_MAX - 1,
@@ -340,6 +388,8 @@ static int walk_branches(struct walk *w, struct err *e)
 		}
 		r = walk_branch(w, ref, e);
 	}
+	if (r == 0)
+		r = walk_lost(w, e);
 	if (r == 0 && cut)
 		refuse_rest(w, "refs/tags", GITOBJ_OTHER_REFS_MAX,
 		            "tags and other refs: of them none comes back");
@@ -427,6 +477,7 @@ static void walk_free(struct walk *w)
 	gitobj_refs_free(w->old_refs);
 	gitobj_refs_free(w->now_refs);
 	gitobj_set_free(w->set);
+	free(w->lost.at);
 	free(w->stack);
 	free(w);
 }

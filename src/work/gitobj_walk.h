@@ -7,7 +7,8 @@
  * Each branch is a round. Its commit is read, and what it points to, until an object is found that
  * the base's own store has; that one is only looked up. What is new is hashed, judged by its form,
  * and written once all it points to is written. A round that fails leaves nothing in the stream:
- * its branch is refused, with the reason, and the next one begins.
+ * its branch is refused, with the reason, and the next one begins. At last comes what no ref holds
+ * any more (gitobj_lost.h), each such commit as refs/lost-found/ID.
  *
  * Hostile   all that the proposal holds
  * Limits    gitobj_store.h, gitobj_set.h, gitobj_stream.h, gitobj_refs.h

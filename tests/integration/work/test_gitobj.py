@@ -98,6 +98,47 @@ def test_p14_what_no_branch_holds_comes_home_as_well(clone):
     assert git(clone.root, "show", f"{stash}:x") == git(clone.guest, "show", f"{stash}:x")
 
 
+def test_p14_commits_that_no_ref_holds_come_home(clone):
+    """A deleted branch, a HEAD that went back, a worktree's HEAD and one removed: the last commit of each, and
+    with it those before. Not what another commit brings, nor what another repository has."""
+    lost = set()
+    git(clone.guest, "checkout", "-q", "-b", "feat")
+    commit(clone.guest, "one", **{"f": "1"})
+    lost.add(commit(clone.guest, "two", **{"f": "2"}))
+    git(clone.guest, "checkout", "-q", "main")
+    git(clone.guest, "branch", "-q", "-D", "feat")
+    git(clone.guest, "checkout", "-q", "--detach")
+    lost.add(commit(clone.guest, "alone", **{"g": "g"}))
+    git(clone.guest, "checkout", "-q", "main")
+    for name in ("kept", "gone"):
+        git(clone.guest, "worktree", "add", "-q", "--detach", name)
+        lost.add(commit(f"{clone.guest}/{name}", name, **{name: name}))
+    git(clone.guest, "worktree", "remove", "--force", "gone")
+    git(clone.guest, "checkout", "-q", "-b", "theirs")
+    commit(clone.guest, "theirs, first", **{"t": "1"})
+    git(clone.guest, "update-ref", "refs/remotes/origin/main", commit(clone.guest, "theirs", **{"t": "2"}))
+    git(clone.guest, "checkout", "-q", "main")
+    git(clone.guest, "branch", "-q", "-D", "theirs")
+    head = commit(clone.guest, "last", **{"k": "k"})
+    before = gittree.untouched(clone.root)
+    want = {"refs/heads/main": head, **{f"refs/lost-found/{hex_id}": hex_id for hex_id in lost}}
+    assert clone.back() == (want, {})
+    assert gittree.untouched(clone.root) == before
+    gittree.fsck(clone.root)
+
+
+def test_p14_lost_commits_in_packs_come_home(clone):
+    """As after a repack, which keeps what the history of HEAD names."""
+    git(clone.guest, "checkout", "-q", "-b", "feat")
+    commit(clone.guest, "one", **{"f": "1"})
+    lost = commit(clone.guest, "two", **{"f": "2"})
+    git(clone.guest, "checkout", "-q", "main")
+    git(clone.guest, "branch", "-q", "-D", "feat")
+    git(clone.guest, "gc", "-q")
+    assert not os.path.exists(f"{clone.guest}/.git/objects/{lost[:2]}/{lost[2:]}")
+    assert clone.back() == ({f"refs/lost-found/{lost}": lost}, {})
+
+
 def test_p14_twice_changes_nothing_and_another_is_refused(clone):
     commit(clone.guest, **{"x": "x"})
     clone.back()
@@ -139,6 +180,7 @@ def refused(session):
     done = session.walk()
     assert done.returncode == 0, done.stderr
     lines = [line for line in session.show() if "branch" in line]
+    lines = [line for line in lines if not line["branch"].startswith("refs/lost-found/")]  # of an earlier one
     assert [line["refused"] for line in lines] == [True], lines
     assert not [line for line in session.show() if "commit" in line]
     before = gittree.untouched(session.root)
