@@ -269,7 +269,7 @@ def test_v7_the_second_is_told_who_holds_it(cli):
     s = standard(cli)
     with locked(os.path.join(s.session, "lock"), f"{os.getpid()} review\n"):
         for verb in (["diff"], ["apply", "--plain-only"], ["undo"], ["discard", "--yes"]):
-            assert f"process {os.getpid()} (review)" in s.run(*verb, code=ERROR).err
+            assert f"(review, process {os.getpid()})" in s.run(*verb, code=ERROR).err
 
 
 def test_k12_a_lock_of_the_dead_is_free(cli):
