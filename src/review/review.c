@@ -200,7 +200,7 @@ void review_totals(const struct review *r, struct review_totals *ret)
 			count_object(it->change, &t);
 		}
 		if ((it->flags & RV_DONE) != 0) {
-			t.done++;
+			t.done += (it->flags & RV_HALF) == 0;
 		} else if (!review_is_open(it)) {
 			continue;
 		} else if (it->choice == REVIEW_UNDECIDED) {

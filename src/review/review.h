@@ -82,6 +82,7 @@ enum {
 	RV_DECIDABLE = 8,
 	RV_TEXT = 16,  /* review_hunks() is worth asking */
 	RV_NEEDS = 32, /* accepted, and what it needs is rejected: will not be applied */
+	RV_HALF = 64,  /* done: the old name of a file that was renamed, counted with the new one */
 };
 
 struct review_item {
@@ -143,7 +144,7 @@ size_t review_find(const struct review *r, struct span path);
 
 struct review_totals {
 	uint64_t undecided, accepted, rejected,
-		done; /* of what can be decided; done is in none else */
+		done; /* of what can be decided; done is in none else, without RV_HALF */
 	uint64_t per_section[REVIEW_SECTIONS];
 	uint64_t undecided_of[REVIEW_SECTIONS];
 	uint64_t rejected_of[REVIEW_SECTIONS];

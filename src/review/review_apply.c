@@ -320,7 +320,7 @@ static int write_undone(struct review *r, const struct left *l, uint32_t generat
 		changes[n] = as_back(r, i);
 		changes[n].back = false;
 		changes[n++].generation = 0;
-		out->items++;
+		out->items += (r->items[i].flags & RV_HALF) == 0;
 	}
 	return review_write(r, changes, n, e);
 }

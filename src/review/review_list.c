@@ -131,9 +131,27 @@ static bool is_about_this(const struct review_more *more, const struct decision 
 	return d->choice == DECISION_REJECT || memcmp(more->host, d->host, sizeof(d->host)) == 0;
 }
 
+struct lines {
+	struct review *r;
+	bool done; /* the line before, of what is there */
+	uint8_t what[DECISION_KEY_BYTES];
+};
+
+/* Of a renamed file that was applied there are two lines beside each other, about one change. */
+static bool is_half(struct lines *l, const struct decision *d)
+{
+	bool half = d->gone && d->done && l->done && memcmp(l->what, d->what, sizeof(l->what)) == 0;
+
+	l->done = d->done && !d->gone;
+	memcpy(l->what, d->what, sizeof(l->what));
+	return half;
+}
+
 static int take_line(void *arg, const struct decision *d, struct span path, struct err *e)
 {
-	struct review *r = arg;
+	struct lines *l = arg;
+	struct review *r = l->r;
+	bool half = is_half(l, d);
 	size_t i = review_find_side(r, path, d->gone);
 	struct review_item *it;
 	struct review_more *more;
@@ -145,8 +163,9 @@ static int take_line(void *arg, const struct decision *d, struct span path, stru
 	more = &r->more[i];
 	same = is_about_this(more, d);
 	it->choice = same ? d->choice : REVIEW_UNDECIDED;
-	it->flags &= (uint8_t) ~(RV_REDECIDE | RV_DONE | RV_CONSENT_LINKS);
-	it->flags |= (uint8_t)((d->done ? RV_DONE : 0) | (d->links ? RV_CONSENT_LINKS : 0) |
+	it->flags &= (uint8_t) ~(RV_REDECIDE | RV_DONE | RV_CONSENT_LINKS | RV_HALF);
+	it->flags |= (uint8_t)((d->done ? RV_DONE : 0) | (half ? RV_HALF : 0) |
+	                       (d->links ? RV_CONSENT_LINKS : 0) |
 	                       (d->back || (!same && decided) ? RV_REDECIDE : 0));
 	more->stale = same || memcmp(more->what, d->what, sizeof(d->what)) != 0 ? REVIEW_UNDECIDED
 	                                                                        : d->choice;
@@ -180,7 +199,7 @@ static void settle(struct review *r, uint32_t last)
 		struct review_more *more = &r->more[i];
 
 		if ((it->flags & RV_DONE) != 0 && more->generation > last) { /* it was undone */
-			it->flags &= (uint8_t)~RV_DONE;
+			it->flags &= (uint8_t) ~(RV_DONE | RV_HALF);
 			it->choice = REVIEW_UNDECIDED;
 		} else if (more->stale != REVIEW_UNDECIDED && has_come(r, i)) {
 			it->flags = (uint8_t)((it->flags & ~RV_REDECIDE) | RV_DONE);
@@ -192,11 +211,12 @@ static void settle(struct review *r, uint32_t last)
 
 static int read_decisions(struct review *r, struct err *e)
 {
+	struct lines l = { .r = r };
 	uint32_t last;
 	int got = undo_last(r->on.session_fd, &last, e);
 
 	if (got == 0)
-		got = review_log_each(&r->log, take_line, r, e);
+		got = review_log_each(&r->log, take_line, &l, e);
 	if (got == 0)
 		settle(r, last);
 	return got;

@@ -35,6 +35,22 @@ static void put_back(const struct review_opened *o, const char *verb,
 		              (unsigned long long)done->needs, o->s.info.id);
 }
 
+/* The refs are of their own names alone, and somebody may have merged them: no undo removes any. */
+static void tell_refs(const struct review_opened *o, FILE *f)
+{
+	uint64_t refs = o->s.info.commits_home;
+	const char *id = o->s.info.id;
+
+	if (refs == 0)
+		return;
+	(void)fprintf(f,
+	              "commits: undo leaves %llu ref%s, refs/berm/%s/*; to remove %s:\n"
+	              "  git for-each-ref --format='delete %%(refname)' refs/berm/%s |\n"
+	              "    git update-ref --stdin\n",
+	              (unsigned long long)refs, refs == 1 ? "" : "s", id, refs == 1 ? "it" : "them",
+	              id);
+}
+
 void review_text_outcome(struct review_opened *o, const char *verb,
                          const struct review_outcome *done, const struct err *commits_e, FILE *f)
 {
@@ -48,6 +64,8 @@ void review_text_outcome(struct review_opened *o, const char *verb,
 	if (done->commits_refs > 0)
 		(void)fprintf(f, "commits: %u ref%s, as refs/berm/%s/*\n", done->commits_refs,
 		              done->commits_refs == 1 ? "" : "s", o->s.info.id);
+	if (verb[0] == 'u')
+		tell_refs(o, f);
 	if (commits_e->len > 0) {
 		(void)fputs("the commits could not be brought home: ", f);
 		review_text_put(f, span_str(commits_e->text));

@@ -156,6 +156,15 @@ def test_p12_its_undo_restores_all(cli, given):
     assert "berm undo" not in got.err and "berm discard" in got.err
 
 
+def test_p12_its_undo_counts_as_its_apply_did(cli):
+    agent = Guest(cli.tree).file("new/dir/of/file", "x").file("made", "y").file("keep/one", "edited\n").gone("keep/two")
+    first = cli.finished(cli.code(), agent)
+    applied = re.search(r"applied: (\d+) changes", cli.run("apply", first, "--all").out).group(1)
+    cli.code()
+    assert over(cli) == first
+    assert f"undone: {applied} changes" in cli.run("undo", first).out
+
+
 def test_p12_its_undo_by_where_one_stands_and_for_programs(cli, given):
     first, second = given
     got = json.loads(cli.run("undo", "--json", cwd=cli.tree).out)

@@ -486,6 +486,35 @@ def test_p14_v9_commits_alone_wait_and_discard_names_them(cli):
     assert "nothing else is lost" in cli.run("discard", s.id, "--yes").err
 
 
+def test_p12_undo_leaves_the_refs_and_says_how_to_remove_them(cli):
+    s = cli.session().host(f"git init -q . && echo a > a && git add a && {COMMIT} -m a && git branch mine").pack()
+    work(s, f"echo b > a; {COMMIT} -am b; git tag v").guest()
+    s.run("apply", "--all")
+    said = s.run("undo").out
+    assert f"commits: undo leaves 2 refs, refs/berm/{s.id}/*; to remove them:\n" in said, said
+    assert max(map(len, said.splitlines())) <= 80
+    subprocess.run(["sh", "-ec", said.partition("remove them:\n")[2].partition("--stdin\n")[0] + "--stdin"],
+                   cwd=s.tree, check=True)
+    refs = subprocess.run(["git", "for-each-ref", "--format=%(refname)"], cwd=s.tree, capture_output=True, text=True,
+                          check=True).stdout
+    assert "refs/berm" not in refs and "refs/heads/mine" in refs
+
+
+def test_p12_as_many_are_undone_as_were_applied(cli):
+    """A renamed file is one change before it is applied, and two entries of the list afterwards."""
+    s = cli.session().host("mkdir -p a/b old/x empty; echo 1 > a/b/f; echo 1 > old/x/h; echo 1 > old/i; seq 1 9 > t; "
+                           "echo q > q; echo name > from; seq 20 90 > from2").pack()
+    work(s, "mkdir -p n/e/w; echo 1 > n/e/w/f; mv old moved; echo 2 > moved/i; rm -r a; mv from to; mv from2 n/to2; "
+            "echo x >> t; rm q; mkdir q; echo z > q/z; rmdir empty; ln -s t l; ln t t2").guest()
+    listed = s.json("diff")["changes"]
+    assert sum(c["op"] == "rename" for c in listed) >= 2
+    for _ in range(2):
+        said = s.run("apply", "--all").out
+        assert f"applied: {len(listed)} changes\n" in said and f"0 undecided, {len(listed)} applied\n" in said, said
+        said = s.run("undo").out
+        assert f"undone: {len(listed)} changes\n" in said and f": {len(listed)} undecided" in said, said
+
+
 @pytest.mark.parametrize("how", ["tag", "within", "none"])
 def test_v9_discard_names_commits_that_are_not_home(cli, how):
     begin = "true" if how == "none" else f"git init -q . && echo a > a && git add a && {COMMIT} -m a"
