@@ -472,6 +472,19 @@ void review_opened_end(struct review_opened *o)
 
 /* --- applying --- */
 
+/* A full disk: of the workspace, or of the state, where what is displaced may be kept. */
+static int say_full(const struct review_opened *o, const char *done, int r, struct err *e)
+{
+	struct err was = *e;
+
+	if ((r != -ENOSPC && r != -EDQUOT) || apply_interrupted(o->s.dir_fd))
+		return r;
+	return err_set(e, r,
+	               "nothing was %s: %s; make room where the workspace is, and where "
+	               "berm's state is",
+	               done, was.text);
+}
+
 int review_opened_apply(struct review_opened *o, enum apply_mode mode, bool commits,
                         struct review_outcome *ret, struct err *ret_commits_e, struct err *e)
 {
@@ -489,7 +502,7 @@ int review_opened_apply(struct review_opened *o, enum apply_mode mode, bool comm
 	if (r < 0) { /* its own error says more than what follows of it */
 		(void)note(o, apply_interrupted(o->s.dir_fd) ? SESSION_APPLYING : SESSION_PENDING,
 		           NULL);
-		return r;
+		return say_full(o, "applied", r, e);
 	}
 	return note(o, state_now(o), e);
 }
@@ -498,9 +511,11 @@ static int undo_bare(struct review_opened *o, enum apply_mode mode, struct revie
                      struct err *e)
 {
 	const struct review_on on = on_of(o);
+	int r;
 
 	forget_said(o);
-	return review_undo_files(&on, mode, ret, e);
+	r = review_undo_files(&on, mode, ret, e);
+	return r < 0 ? say_full(o, "undone", r, e) : r;
 }
 
 int review_opened_undo(struct review_opened *o, enum apply_mode mode, struct review_outcome *ret,
@@ -519,7 +534,7 @@ int review_opened_undo(struct review_opened *o, enum apply_mode mode, struct rev
 	if (r < 0) {
 		(void)note(o, apply_interrupted(o->s.dir_fd) ? SESSION_APPLYING : state_now(o),
 		           NULL);
-		return r;
+		return say_full(o, "undone", r, e);
 	}
 	return note(o, state_now(o), e);
 }

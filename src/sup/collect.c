@@ -282,10 +282,15 @@ bool sup_collect_break(struct sup *s, uint8_t reason, const char *why)
 
 static int spool(struct sup *s, struct span data, struct err *e)
 {
+	int r;
+
 	if (data.len > s->spec.collect_bytes - s->session.bytes)
 		return err_set(e, -EFBIG, "its work is over %" PRIu64 " MiB",
 		               s->spec.collect_bytes >> 20);
-	return fd_write_all(s->session.spool_fd, data.at, data.len, e);
+	r = fd_write_all(s->session.spool_fd, data.at, data.len, e);
+	if (r == -ENOSPC || r == -EDQUOT)
+		(void)err_wrap(e, "the disk with berm's state has no room for it");
+	return r;
 }
 
 /* The guest's own word, which bounds nothing; but what it says is too much need not be sent. */

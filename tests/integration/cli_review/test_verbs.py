@@ -429,6 +429,35 @@ def test_p12_undo_leaves_what_was_edited_since(cli):
     assert s.read("src/text").endswith("mine\n") and s.read("keep") == "keep\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_p3_without_room_it_says_that_nothing_was_done_and_what_to_do(cli):
+    room = os.path.join(cli.path, "room")
+    os.mkdir(room)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", room], check=True)
+    try:
+        s = cli.session(tree=os.path.join(room, "w", "tree")).host(TREE).pack()
+        s.agent.file("large", b"x" * (2 << 20)).gone("keep").file("src/text", "two\n")
+        s.guest()
+        before = snapshot(s.tree)
+        done = s.run("apply", "--all", code=ERROR)
+        assert done.err.startswith("berm: nothing was applied: 'large': "), done.err
+        assert "make room" in done.err and done.err.count("\n") == 1, done.err
+        assert snapshot(s.tree) == before
+        subprocess.run(["mount", "-o", "remount,size=4m", room], check=True)
+        s.run("apply")
+        with open(os.path.join(s.tree, "filler"), "wb") as f:
+            with pytest.raises(OSError):
+                f.write(bytes(4 << 20))
+        before = snapshot(s.tree)
+        done = s.run("undo", code=ERROR)
+        assert done.err.startswith("berm: nothing was undone: ") and "make room" in done.err, done.err
+        assert snapshot(s.tree) == before
+        os.unlink(os.path.join(s.tree, "filler"))
+        s.run("undo")
+    finally:
+        subprocess.run(["umount", "-l", room], check=True)
+
+
 def test_p13_two_sessions_in_turn(cli):
     one = cli.session().host(TREE).pack()
     two = cli.session("1123456789ab", tree=one.tree).pack()

@@ -349,7 +349,8 @@ def test_k10_a_full_disk_keeps_the_work_where_it_was(sessions, sup):
                 f.write(data)
         _, end = sessions.run(SENDS + "work(bytes(24 << 20)); whole()", session=session)
         info = sessions.info(session)
-        assert info["state"] == "uncollected" and "No space" in info["why"], info
+        assert info["state"] == "uncollected" and "berm's state has no room" in info["why"], info
+        assert "No space" in info["why"], info
         assert "spool.part" not in os.listdir(room)
         # there is room again: what is rescued is whole
         subprocess.run(["mount", "-o", "remount,size=64m", room], check=True)
