@@ -55,6 +55,16 @@ const char *review_reason(const struct review_item *it)
 	return it->reason;
 }
 
+bool review_out_runs(const struct review_item *it)
+{
+	const struct change *c = it->change;
+	bool dir = c->guest.exists && c->guest.kind == WORK_DIR;
+
+	if (it->section != REVIEW_OUT || it->class > CLASS_X1 || dir || !c->guest.exists)
+		return false;
+	return !class_in_git(c->path) || class_git_runs(c->path);
+}
+
 void review_free(struct review *r)
 {
 	if (r == NULL)

@@ -129,6 +129,12 @@ struct review;
  */
 _must_ int review_open(const struct review_on *on, struct review **ret,
                        enum apply_recovered *ret_recovered, struct err *e);
+/*
+ * Does it stay out, and would have run by itself or on an ordinary command (X0, X1)? Of all that a
+ * git directory holds, what git runs or obeys: the rest is X0 only because nobody can tell.
+ */
+bool review_out_runs(const struct review_item *it);
+
 void review_free(struct review *r);
 OWN_DEFINE(struct review, review_free)
 

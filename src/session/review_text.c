@@ -260,6 +260,8 @@ static void put_title(const struct page *p, const struct review_item *item)
 		(void)fputs(": ", stdout);
 		review_text_put(stdout, span_str(review_reason(item)));
 	}
+	if (review_out_runs(item))
+		(void)fputs("; " REVIEW_RUNS_WORDS, stdout);
 	(void)putchar('\n');
 }
 
@@ -329,6 +331,22 @@ static int put_diff(const struct page *p, size_t i, struct err *e)
 	return 0;
 }
 
+static bool could_run(const struct review_item *item)
+{
+	return item->section <= REVIEW_X1 || review_out_runs(item);
+}
+
+/* Ends a line of --stat: of what could run, with the reason. */
+static void put_why(const struct review_item *item)
+{
+	if (could_run(item) && review_reason(item)) {
+		(void)fputs(" | ", stdout);
+		review_text_put(stdout, span_str(review_reason(item)));
+		(void)fputs(review_out_runs(item) ? "; " REVIEW_RUNS_WORDS : "", stdout);
+	}
+	(void)putchar('\n');
+}
+
 static void put_stat(struct page *p, size_t i)
 {
 	_own_(change_lines_free) struct change_lines *l = NULL;
@@ -344,17 +362,19 @@ static void put_stat(struct page *p, size_t i)
 			added += l->hunks->at[k].new_lines;
 			removed += l->hunks->at[k].old_lines;
 		}
-		(void)printf(" | +%llu -%llu\n", (unsigned long long)added,
+		(void)printf(" | +%llu -%llu", (unsigned long long)added,
 		             (unsigned long long)removed);
+		put_why(item);
 		p->added += added;
 		p->removed += removed;
 		return;
 	}
 	if (item->change->op == CHANGE_EDIT)
-		(void)printf(" | %llu -> %llu bytes\n", (unsigned long long)item->change->base.size,
+		(void)printf(" | %llu -> %llu bytes", (unsigned long long)item->change->base.size,
 		             (unsigned long long)item->change->guest.size);
 	else
-		(void)printf(" | %s\n", review_op_word(item->change->op));
+		(void)printf(" | %s", review_op_word(item->change->op));
+	put_why(item);
 }
 
 static int put_item(struct page *p, size_t i, struct err *e)
@@ -431,7 +451,17 @@ static bool is_git_object(const struct page *p, const struct review_item *item)
 	return false;
 }
 
-static int put_section(struct page *p, enum review_section s, struct err *e)
+/*
+ * What stays out is shown in two parts: `runs`, what could run on a host, beside what comes back
+ * and could, and the rest at the end.
+ */
+static bool is_of(const struct page *p, const struct review_item *item, bool runs)
+{
+	return review_text_wants(p->how, item) &&
+	       (item->section != REVIEW_OUT || review_out_runs(item) == runs);
+}
+
+static int put_section(struct page *p, enum review_section s, bool runs, struct err *e)
 {
 	struct review_span span = review_of(p->o->review, s);
 	size_t objects = 0;
@@ -439,13 +469,15 @@ static int put_section(struct page *p, enum review_section s, struct err *e)
 	int r = 0;
 
 	for (size_t i = span.first; i < span.first + span.count; i++)
-		count += review_text_wants(p->how, review_at(p->o->review, i));
+		count += is_of(p, review_at(p->o->review, i), runs);
 	if (count > 0)
 		put_section_head(p, s, count);
 	for (size_t i = span.first; r == 0 && i < span.first + span.count; i++) {
+		if (!is_of(p, review_at(p->o->review, i), runs))
+			continue;
 		if (is_git_object(p, review_at(p->o->review, i)))
 			objects++;
-		else if (review_text_wants(p->how, review_at(p->o->review, i)))
+		else
 			r = put_item(p, i, e);
 	}
 	if (objects > 0)
@@ -570,8 +602,11 @@ static int print_page(struct page *p, struct err *e)
 
 	if (how->form == REVIEW_FORM_DIFF)
 		put_head(p);
-	for (int s = 0; r == 0 && s < REVIEW_SECTIONS; s++)
-		r = put_section(p, (enum review_section)s, e);
+	for (int s = 0; r == 0 && s < REVIEW_SECTIONS; s++) {
+		r = put_section(p, (enum review_section)s, false, e);
+		if (r == 0 && s == REVIEW_X1)
+			r = put_section(p, REVIEW_OUT, true, e);
+	}
 	if (r == 0 && how->form == REVIEW_FORM_DIFF && how->path_count == 0)
 		r = put_commits(p, e);
 	if (r == 0 && how->form == REVIEW_FORM_STAT)
@@ -666,6 +701,30 @@ void review_text_counts(struct review_opened *o, FILE *f)
 		(void)fprintf(f, "%llu more do not come back: berm diff tells why\n",
 		              (unsigned long long)(t.per_section[REVIEW_OUT] - t.out_git));
 	put_git(o, t.out_git, f);
+}
+
+void review_text_runs(const struct review_opened *o, struct buf *out)
+{
+	enum { PATH_SHOWN = 200 };
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < review_count(o->review); i++) {
+		const struct review_item *item = review_at(o->review, i);
+		struct span path = item->change->path;
+
+		if (!could_run(item) || count++ >= REVIEW_RUNS_NAMED)
+			continue;
+		buf_printf(out, "  %s ", review_section_name(item->section));
+		buf_put_escaped(out,
+		                span_of(path.at, path.len < PATH_SHOWN ? path.len : PATH_SHOWN));
+		buf_put_str(out, path.len > PATH_SHOWN ? "...: " : ": ");
+		if (review_reason(item))
+			buf_put_escaped(out, span_str(review_reason(item)));
+		buf_put_str(out, review_out_runs(item) ? "; " REVIEW_RUNS_WORDS "\n" : "\n");
+	}
+	if (count > REVIEW_RUNS_NAMED)
+		buf_printf(out, "  and %llu more that could run: berm diff --stat %s\n",
+		           (unsigned long long)(count - REVIEW_RUNS_NAMED), o->s.info.id);
 }
 
 void review_text_summary(struct review_opened *o, FILE *f)

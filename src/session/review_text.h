@@ -20,6 +20,9 @@ enum {
 /* What is said of so many changes that git's own files are: nothing is lost with them. */
 #define REVIEW_GIT_WORDS "of git's own files, of which only commits come back"
 
+/* What is said of what stays out, and would have run: behind its reason. */
+#define REVIEW_RUNS_WORDS "on a host this could run without being asked for"
+
 enum review_form { REVIEW_FORM_DIFF, REVIEW_FORM_STAT, REVIEW_FORM_NAMES };
 
 struct review_text {
@@ -43,6 +46,14 @@ void review_text_summary(struct review_opened *o, FILE *f);
 
 /* One line for each path of which something was said, with it. */
 void review_text_said(const struct review_opened *o, FILE *f);
+
+enum { REVIEW_RUNS_NAMED = 5, REVIEW_RUNS_BYTES = 16 << 10 };
+
+/*
+ * A line for each of the first few changes that could run on a host, taken or not: X0,
+ * X1, and what stays out and would be; escaped, with its reason. Then how many more there are.
+ */
+void review_text_runs(const struct review_opened *o, struct buf *out);
 
 /* A path, or other outside text of any length. */
 void review_text_put(FILE *f, struct span text);

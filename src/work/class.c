@@ -167,14 +167,50 @@ static struct span without_invisible(struct span name, uint8_t storage[WPATH_NAM
 	return span_of(storage, n);
 }
 
-bool class_in_git(struct span path)
+static bool is_git_part(struct span name)
 {
 	uint8_t storage[WPATH_NAME_MAX];
+
+	/* a part that no file system has is not copied, and never plain */
+	return name.len > sizeof(storage) || is_git_name(without_invisible(name, storage));
+}
+
+static bool is_word(struct span name, const char *word)
+{
+	return name.len == strlen(word) && strncasecmp((const char *)name.at, word, name.len) == 0;
+}
+
+static bool is_sample(struct span name)
+{
+	static const char end[] = ".sample";
+	size_t len = sizeof(end) - 1;
+
+	return name.len > len && memcmp(name.at + name.len - len, end, len) == 0;
+}
+
+bool class_git_runs(struct span path)
+{
+	bool within = false, hooks = false, last_is_git = false;
+	struct span name = { 0 };
+
+	while (wpath_next(&path, &name)) {
+		last_is_git = is_git_part(name);
+		if (within && path.len > 0 && is_word(name, "hooks"))
+			hooks = true;
+		within = within || last_is_git;
+	}
+	if (last_is_git)
+		return true;
+	return within && ((hooks && !is_sample(name)) || is_word(name, "config") ||
+	                  is_word(name, "config.worktree") || is_word(name, "attributes"));
+}
+
+bool class_in_git(struct span path)
+{
 	struct span name;
 
 	while (wpath_next(&path, &name)) {
-		/* a part that no file system has is not copied, and never plain */
-		if (name.len > sizeof(storage) || is_git_name(without_invisible(name, storage)))
+		if (is_git_part(name))
 			return true;
 	}
 	return false;

@@ -73,6 +73,13 @@ struct class_verdict class_by_path(const struct class_list *l, struct span path,
 /* Is one of the path's parts a git directory's name, however it is spelled? */
 bool class_in_git(struct span path);
 
+/*
+ * Is it in a git directory, and a thing that git runs or that tells it what to run, were it on a
+ * host: a hook that has no ".sample" name, a configuration, attributes; or a file in place of the
+ * directory, which leads elsewhere? Most of what is in one is none.
+ */
+bool class_git_runs(struct span path);
+
 /* One side of a change, for what it holds. */
 struct class_side {
 	bool exists;

@@ -648,6 +648,21 @@ def test_k4_a_killed_machine(small):
     assert f"session {session}: rescued what had reached the guest's disk" in got.stderr, got.stderr
 
 
+def test_what_could_run_is_named_at_the_end(small):
+    """Before anything is decided: what an agent planted is no number among what git keeps."""
+    small.git("init", "-q")
+    script = ("mkdir -p .git/hooks; echo x > .git/hooks/post-checkout; echo y > .envrc; echo z > z; "
+              "for i in 1 2 3 4 5 6; do mkdir -p d$i; echo y > d$i/.envrc; done")
+    got = small.run("mine", "--no-settings", "--on-exit", "keep", "--", "sh", "-c", script)
+    assert got.returncode == 0, got.stderr
+    session, = small.sessions()
+    lines = got.stderr.splitlines()
+    at = next(i for i, line in enumerate(lines) if f"session {session}: " in line)
+    assert lines[at + 1].startswith("  X0 .envrc: ") and lines[at + 6] == \
+        f"  and 3 more that could run: berm diff --stat {session}", lines
+    assert "post-checkout" in small.berm.run("diff", "--stat", session, env=small.env).stdout.splitlines()[7]
+
+
 def test_k12_what_is_said_while_an_agent_works(small):
     """Its sandbox is named, and the command that is named ends it; its work is there then."""
     caller = small.start("mine", "--no-settings", "--", "sh", "-c", "echo kept > kept; echo go; sleep 3600")

@@ -27,6 +27,8 @@ struct outcome {
 	struct review_totals totals;
 	uint32_t commits;
 	uint64_t git_lost; /* objects of git that no apply brings */
+	size_t runs_len;   /* of review_text_runs() */
+	char runs[REVIEW_RUNS_BYTES];
 };
 
 /* A limit that was met, with what to do about it: the guest's own message is often far away. */
@@ -88,7 +90,11 @@ static void count(struct review_opened *o, struct outcome *out)
 	struct gitobj_totals git = { 0 };
 	const char *why;
 	struct gitobj *g = review_commits(o->review, &why);
+	struct buf runs;
 
+	buf_init(&runs, out->runs, sizeof(out->runs));
+	review_text_runs(o, &runs);
+	out->runs_len = runs.len;
 	if (g)
 		gitobj_totals(g, &git);
 	review_totals(o->review, &out->totals);
@@ -148,6 +154,7 @@ static void tell_counts(const struct outcome *out, const char *id)
 	if (out->git_lost)
 		buf_printf(&b, "%s%llu " REVIEW_LOST_WORDS, gap, (unsigned long long)out->git_lost);
 	log_info("session %s: %s", id, buf_cstr(&b));
+	(void)fprintf(stderr, "%.*s", (int)out->runs_len, out->runs);
 }
 
 static void tell(const struct code *k, const struct outcome *out, const char *id)

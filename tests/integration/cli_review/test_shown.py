@@ -230,3 +230,28 @@ def test_of_a_commit_its_objects_are_counted_and_a_planted_hook_is_named(cli):
     assert "add file .git/hooks/post-checkout: inside a repository" in shown
     assert s.run("diff", "--name-only").out.count(".git/objects/") >= 3
     assert ".git/objects/" in s.run("diff", "--", ".git/objects").out
+
+
+RUNS = "on a host this could run without being asked for"
+
+
+def test_what_could_run_comes_first_in_each_listing(cli):
+    """A planted hook stays in the guest; it is no line among a hundred of what git keeps."""
+    commit = "git -c user.name=T -c user.email=t@t commit -qm a"
+    s = cli.session().host(f"git init -q .; echo a > a; git add a; {commit}").pack()
+    work(s, "for i in $(seq 40); do echo $i > a$i; done; git add .; git -c user.name=T -c user.email=t@t commit -qm b; "
+            "mkdir -p .git/hooks; echo x > .git/hooks/post-checkout; echo x > .git/hooks/x.sample; echo y > .envrc; "
+            "echo 'all:' > Makefile; git config core.fsmonitor ./x")
+    s.guest()
+    first = [".envrc", "Makefile", ".git/config", ".git/hooks/post-checkout"]
+    names = s.run("diff", "--name-only").out.splitlines()
+    assert names[:4] == first and len(names) > 80 and len(names) == len(set(names)), names
+    stat = s.run("diff", "--stat").out.splitlines()
+    assert [line.split()[1] for line in stat[:4]] == first and f" {len(names)} paths" in stat[-1]
+    assert all(" | " in line.partition(" | ")[2] for line in stat[:2]), stat[:4]  # a reason each
+    assert all(line.endswith(RUNS) for line in stat[2:4]) and not any(RUNS in line for line in stat[4:])
+    shown = s.run("diff").out
+    at = [shown.index(f"add file {first[0]} "), shown.index(f"add file {first[1]} "),
+          shown.index("edit file .git/config: inside"), shown.index("add file .git/hooks/post-checkout: inside"),
+          shown.index("== plain"), shown.rindex("== out")]
+    assert at == sorted(at) and shown.count(RUNS) == 2

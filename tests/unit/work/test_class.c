@@ -129,6 +129,38 @@ TEST(v11_members_and_near_misses)
 		check(l, files[i].path, WORK_FILE, files[i].class);
 }
 
+TEST(what_of_a_git_directory_git_runs_or_obeys)
+{
+	static const char *const runs[] = {
+		".git",
+		"sub/.git",
+		".git/hooks/post-checkout",
+		".GIT/Hooks/pre-commit",
+		".git/modules/x/hooks/update",
+		".git/hooks/dir/x",
+		".git/config",
+		".git/config.worktree",
+		".git/info/attributes",
+		"sub/.git/config",
+	};
+	static const char *const rests[] = {
+		".git/index",
+		".git/objects/ab/cdef",
+		".git/refs/heads/config2",
+		".git/HEAD",
+		".git/hooks",
+		".git/hooks/pre-commit.sample",
+		"hooks/pre-push",
+		"config",
+		".git/logs/refs/heads/main",
+	};
+
+	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
+		CHECK(class_git_runs(span_str(runs[i])));
+	for (size_t i = 0; i < sizeof(rests) / sizeof(rests[0]); i++)
+		CHECK(!class_git_runs(span_str(rests[i])));
+}
+
 TEST(a_part_that_is_too_long_is_never_plain)
 {
 	_own_(class_list_free) struct class_list *l = installed();
