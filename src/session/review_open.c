@@ -273,9 +273,9 @@ static int tell_opened(struct review_opened *o, int r, struct err *e)
 	if (r < 0)
 		return err_wrap(e, "session %s (nothing of it is lost)", id);
 	if (o->recovered == APPLY_TAKEN_BACK)
-		log_info("session %s: an apply was interrupted, and is taken back", id);
+		log_info("session %s: an apply or undo was interrupted, and is taken back", id);
 	else if (o->recovered == APPLY_GONE_FORWARD)
-		log_info("session %s: an apply was interrupted, and is finished now", id);
+		log_info("session %s: an apply or undo was interrupted, and is finished now", id);
 	return 0;
 }
 

@@ -9,7 +9,7 @@ struct finder {
 	const struct gitobj_set *set;
 	struct gitobj_lost_list *list;
 	size_t room;
-	uint32_t looks;
+	uint32_t ids, looks;
 };
 
 /* Is that one object's fault, and not the machine's? */
@@ -18,16 +18,21 @@ static bool is_its_own(int r)
 	return r == -EBADMSG || r == -ENOENT || r == -E2BIG;
 }
 
+/* That is enough: ends the search. */
+static int cut(struct finder *f)
+{
+	f->list->cut = true;
+	return 1;
+}
+
 static int add(struct finder *f, const struct gitobj_id *id, struct err *e)
 {
 	struct gitobj_lost_list *l = f->list;
 	struct gitobj_lost *more;
 	struct buf b;
 
-	if (l->count == GITOBJ_LOST_MAX) {
-		l->cut = true;
-		return 0;
-	}
+	if (l->count == GITOBJ_LOST_MAX)
+		return cut(f);
 	if (l->count == f->room) {
 		size_t room = f->room ? 2 * f->room : 16;
 
@@ -52,13 +57,12 @@ static int look(void *arg, const struct gitobj_id *id, struct err *e)
 	enum gitobj_type type;
 	int r;
 
-	if (f->list->cut || gitobj_set_has(f->set, id))
+	if (f->ids++ == GITOBJ_LOST_IDS_MAX)
+		return cut(f);
+	if (gitobj_set_has(f->set, id))
 		return 0;
-	if (f->looks == GITOBJ_LOST_LOOKS_MAX) {
-		f->list->cut = true;
-		return 0;
-	}
-	f->looks++;
+	if (f->looks++ == GITOBJ_LOST_LOOKS_MAX)
+		return cut(f);
 	r = gitobj_store_type(f->now, id, &type, &why);
 	if (r == 0 && type != GITOBJ_COMMIT)
 		return 0;
@@ -68,7 +72,7 @@ static int look(void *arg, const struct gitobj_id *id, struct err *e)
 		return 0; /* nothing can be had of it */
 	if (r == 0)
 		return 0;
-	if (r != -ENOENT) {
+	if (!is_its_own(r)) { /* else to bring it says what is wrong there */
 		*e = why;
 		return r;
 	}
@@ -163,7 +167,8 @@ int gitobj_lost_find(struct gitobj_store *now, struct gitobj_store *old,
 
 	*ret = (struct gitobj_lost_list){ .at = NULL };
 	r = gitobj_store_new(now, look, &f, e);
-	if (r == 0) {
+	if (r >= 0) {
+		r = 0;
 		sort(ret);
 		for (size_t i = 0; r == 0 && i < ret->count; i++)
 			r = mark_parents(now, &ret->at[i].id, &m, e);

@@ -10,13 +10,14 @@
  * ref of another repository holds (refs/remotes, after a fetch) is not: that one has it.
  *
  * Hostile   the proposal, as gitobj_store.h says
- * Limits    GITOBJ_LOST_LOOKS_MAX, GITOBJ_LOST_MAX
+ * Limits    GITOBJ_LOST_IDS_MAX, GITOBJ_LOST_LOOKS_MAX, GITOBJ_LOST_MAX
  */
 #pragma once
 
 #include "work/gitobj_set.h"
 
 enum {
+	GITOBJ_LOST_IDS_MAX = 1 << 23,   /* looked through; a hostile index can have far more */
 	GITOBJ_LOST_LOOKS_MAX = 1 << 17, /* objects asked for their type */
 	GITOBJ_LOST_MAX = 1 << 14,       /* commits */
 	GITOBJ_LOST_NAME_MAX = 64,       /* bytes of the ref that is made for one */

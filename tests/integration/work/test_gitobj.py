@@ -139,6 +139,21 @@ def test_p14_lost_commits_in_packs_come_home(clone):
     assert clone.back() == ({f"refs/lost-found/{lost}": lost}, {})
 
 
+def test_t18_an_index_of_more_ids_than_are_looked_through(clone):
+    """It is sparse, and costs the guest nothing. What is found before counts; that there may be more is said."""
+    head = commit(clone.guest, **{"f": "1"})
+    count = (1 << 23) + 1
+    folder = f"{clone.guest}/.git/objects/pack"
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/pack-{'0' * 40}.idx", "wb") as f:
+        f.write(b"\xfftOc" + struct.pack(">257I", 2, *[count] * 256))
+        f.truncate(8 + 1024 + count * 28 + 40)
+    with open(f"{folder}/pack-{'0' * 40}.pack", "wb") as f:
+        f.write(b"PACK" + struct.pack(">II", 2, count) + bytes(20))
+    taken, why = clone.back()
+    assert taken == {"refs/heads/main": head} and list(why) == ["refs/lost-found"], (taken, why)
+
+
 def test_p14_twice_changes_nothing_and_another_is_refused(clone):
     commit(clone.guest, **{"x": "x"})
     clone.back()
