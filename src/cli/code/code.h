@@ -40,6 +40,7 @@ enum {
 	CODE_RULE_TEXT_MAX = 160,     /* bytes of one, as it is shown */
 	CODE_SAMPLES_MAX = 5,         /* paths named of each reason */
 	CODE_NOTES_MAX = 4 << 20,     /* bytes of notes.json */
+	CODE_JSON_VERSION = 1,        /* of --json: a key that goes or means another thing is 2 */
 	CODE_PIDS = 4096,             /* an agent with its language servers and builds */
 	CODE_FILE_MAX = 1 << 20,      /* of a file that is taken out of the guest */
 	CODE_HOME_MAX = 512,

@@ -203,7 +203,7 @@ static void put_json(const struct code *k, const struct outcome *out, const char
 {
 	const struct relay *r = &k->s.relay;
 
-	buf_put_str(b, "{\"session\":");
+	buf_printf(b, "{\"version\":%d,\"session\":", CODE_JSON_VERSION);
 	if (*id && !out->empty)
 		buf_printf(b, "\"%s\"", id);
 	else

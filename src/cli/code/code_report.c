@@ -375,7 +375,7 @@ static int print_dry_json(struct code *k, struct buf *b, struct err *e)
 	struct costs costs = { .k = k, .b = b, .gap = "" };
 	int r;
 
-	buf_put_str(b, "{\"workspace\":");
+	buf_printf(b, "{\"version\":%d,\"workspace\":", CODE_JSON_VERSION);
 	buf_put_json_str(b, span_str(k->root));
 	buf_put_str(b, ",\"mount\":");
 	buf_put_json_str(b, span_str(k->mount));
