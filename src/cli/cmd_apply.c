@@ -233,8 +233,9 @@ const struct verb verb_apply = {
 		"--path, only by name with --accept-x0.\n"
 		"\n"
 		"Commits arrive as refs/berm/SESSION/BRANCH, those of a tag or the stash alone as\n"
-		"refs/berm/SESSION/refs/tags/TAG and .../refs/stash; your branches, index and HEAD stay\n"
-		"as they are. berm undo takes it back, and leaves the commits.\n"
+		"refs/berm/SESSION/refs/tags/TAG and .../refs/stash, a submodule's in the submodule; your\n"
+		"branches, index and HEAD stay as they are. berm undo takes it back, and leaves the\n"
+		"commits.\n"
 		"\n"
 		"Exit status: 0 done, and nothing waits; 3 something waits for a decision; 125 an error.\n",
 	.examples = "berm apply --plain-only\n"

@@ -49,11 +49,10 @@ static void say_whose(const struct work_session *s, FILE *f)
 static void say_review_loss(struct review_opened *o, FILE *f)
 {
 	struct review_totals t;
-	const char *why;
 	bool lost;
 
 	review_totals(o->review, &t);
-	lost = review_opened_waits(o) || t.rejected > 0 || review_opened_git_lost(o, &why) > 0;
+	lost = review_opened_waits(o) || t.rejected > 0 || review_opened_git_lost(o) > 0;
 	(void)fputs(lost ? "would be lost: what is not applied of " : "nothing else is lost of ",
 	            f);
 	review_text_counts(o, f);

@@ -128,7 +128,7 @@ int review_open(const struct review_on *on, struct review **ret,
 	if (r == NULL)
 		return err_set(e, -ENOMEM, "no memory for a review");
 	r->on = *on;
-	r->image_fd = r->manifest_fd = r->index_fd = r->log.fd = r->repo_fd = r->stream_fd = -1;
+	r->image_fd = r->manifest_fd = r->index_fd = r->log.fd = -1;
 	got = review_recover(on, &how, e);
 	if (got == 0)
 		got = review_files_open(r, e);
@@ -136,6 +136,8 @@ int review_open(const struct review_on *on, struct review **ret,
 		got = review_log_open(on->session_fd, &r->log, e);
 	if (got == 0)
 		got = review_list_make(r, e);
+	if (got == 0)
+		got = review_commits_new(r, e);
 	if (got < 0)
 		return got;
 	if (ret_recovered != NULL)
@@ -177,22 +179,18 @@ static bool host_changed(const struct review_item *it)
 	return c->base.exists && c->host.exists && (c->flags & CHANGE_HOST_UNTOUCHED) == 0;
 }
 
-/* Work that only git knows of is in them. What is changed or removed is git's own housekeeping. */
-static void count_object(const struct change *c, struct review_totals *t)
+/* What is changed or removed is git's own housekeeping. */
+bool review_is_git_object(const struct change *c)
 {
 	struct span rest = c->path;
 	struct span part;
 
-	if (c->op != CHANGE_ADD || c->guest.kind != WORK_FILE)
-		return;
+	if (c->op != CHANGE_ADD || c->guest.kind != WORK_FILE || !class_in_git(c->path))
+		return false;
 	while (wpath_next(&rest, &part))
-		if (span_is(part, "objects")) {
-			if (review_in_own_git(c->path))
-				t->git_objects++;
-			else
-				t->git_objects_within++;
-			return;
-		}
+		if (span_is(part, "objects"))
+			return true;
+	return false;
 }
 
 void review_totals(const struct review *r, struct review_totals *ret)
@@ -207,7 +205,7 @@ void review_totals(const struct review *r, struct review_totals *ret)
 		if (it->section == REVIEW_OUT &&
 		    (class_in_git(it->change->path) || class_in_git(it->change->from))) {
 			t.out_git++;
-			count_object(it->change, &t);
+			t.git_objects += review_is_git_object(it->change);
 		}
 		if ((it->flags & RV_DONE) != 0) {
 			t.done += (it->flags & RV_HALF) == 0;

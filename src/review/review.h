@@ -6,7 +6,7 @@
  *
  * review_open() brings together what the other parts made of a session: the proposal's index (made
  * by the jailed job on first use, kept as proposal.idx), the three-way compare with the host as it
- * is now, the class of each change, the commits (commits.stream), and the decisions of earlier
+ * is now, the class of each change, the commits (commits*.stream), and the decisions of earlier
  * reviews. The order of items is that of the sections, then of paths.
  *
  * A decision is written down when it is made (decisions.jsonl, one synced line each), with a
@@ -39,6 +39,7 @@ enum {
 	REVIEW_SESSION_MAX = 32,
 	REVIEW_DECISIONS_BYTES_MAX = 1 << 30,
 	REVIEW_COMMITS_MAX = 10000, /* listed; more are counted */
+	REVIEW_REPOS_MAX = 64,      /* within a workspace: each is read by a job of its own */
 	/* Of what was packed in a renamed directory, each judged at its new place; with more the
 	 * renaming is X0. */
 	REVIEW_RENAMED_MAX = 1 << 16,
@@ -156,11 +157,9 @@ struct review_totals {
 	uint64_t rejected_of[REVIEW_SECTIONS];
 	uint64_t host_changes; /* of paths the agent touched, since the snapshot */
 	uint64_t out_git;      /* of REVIEW_OUT, what lies in a git directory or came out of one */
-	/* of out_git, objects that the agent made: in the workspace's own repository, whose
-	 * commits review_commits() has; in others (one it made, a submodule's), of which nothing
-	 * comes back */
-	uint64_t git_objects, git_objects_within;
-	uint64_t left_out; /* records of the pack's report: see review_report() */
+	uint64_t
+		git_objects; /* of out_git, that the agent made: review_repos() has their commits */
+	uint64_t left_out;   /* records of the pack's report: see review_report() */
 };
 void review_totals(const struct review *r, struct review_totals *ret);
 
@@ -267,8 +266,23 @@ _must_ int review_undo_files(const struct review_on *on, enum apply_mode mode,
 
 /* --- commits --- */
 
+/* A repository of the workspace's: its own, a submodule's, or one in a directory of it. */
+struct review_repo {
+	struct span git_dir;    /* ".git", ".git/modules/NAME", "sub/.git" */
+	struct span at;         /* where its files are: "" for the workspace's own, "sub" */
+	struct gitobj *commits; /* what the agent committed there; NULL: nothing comes back */
+	const char *why;        /* of NULL; never NULL, "" if nothing was committed */
+	bool nowhere;           /* of NULL: within the workspace, and the host has none there */
+	uint64_t objects;       /* of git, that the agent made in it */
+};
+
 /*
- * What the agent committed, or why there is none: NULL with a text (never NULL, may be "") if the
- * workspace has no repository, of no kind we read, or the objects were refused.
+ * How many: the workspace's own is the first, whatever is in it; of others those in which the agent
+ * made objects, REVIEW_REPOS_MAX at most. The first call reads them.
  */
-struct gitobj *review_commits(struct review *r, const char **ret_why);
+size_t review_repos(struct review *r);
+/* i < review_repos(), which has been called. */
+const struct review_repo *review_repo(const struct review *r, size_t i);
+
+/* Of all repositories together. */
+void review_repos_totals(struct review *r, struct gitobj_totals *ret);

@@ -176,24 +176,6 @@ static int run_plan(struct review *r, struct review_plan *p, enum apply_mode mod
 	return 0;
 }
 
-static int bring_commits(struct review *r, struct review_outcome *out, struct err *e)
-{
-	const char *why;
-	struct gitobj *g = review_commits(r, &why);
-	struct gitobj_totals t;
-	int got;
-
-	if (g == NULL)
-		return *why ? err_set(e, -EOPNOTSUPP, "%s", why) : 0;
-	gitobj_totals(g, &t);
-	if (t.refs == 0)
-		return 0;
-	got = gitobj_import(g, r->on.session, e);
-	if (got == 0)
-		out->commits_refs = t.refs;
-	return got;
-}
-
 static uint64_t count_accepted(const struct review *r)
 {
 	struct review_totals t;
@@ -238,7 +220,7 @@ int review_apply(struct review *r, enum apply_mode mode, bool commits, struct re
 	if (got < 0)
 		return got;
 	if (commits && out.applied.end != APPLY_RETURNED)
-		(void)bring_commits(r, &out, &commits_e);
+		out.commits_refs = review_commits_import(r, &commits_e);
 	got = review_list_make(r, e);
 	if (got < 0)
 		return err_wrap(e, "%s; but after that",

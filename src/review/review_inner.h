@@ -59,10 +59,9 @@ struct review {
 	uint32_t *of_change;       /* the item of each change, which are in the order of paths */
 	size_t count;
 	struct review_span spans[REVIEW_SECTIONS];
-	struct gitobj *commits;
-	int repo_fd, stream_fd;
-	bool commits_asked;
-	char commits_why[ERR_TEXT_MAX];
+	struct review_git *git; /* repositories, the workspace's own first; review_commits.c */
+	size_t git_count;
+	bool git_asked; /* they were looked for, and their commits read */
 };
 
 static inline bool review_is_gone(const struct change *c)
@@ -168,9 +167,18 @@ bool review_may_pull(const struct review_item *it);
 /* The next thing above *dir (the change's path at first) that the change needs; false: no more. */
 bool review_need(const struct review *r, const struct change *c, struct span *dir, size_t *ret);
 
+/* review_commits.c: what review_repos() needs; nothing is read yet. */
+_must_ int review_commits_new(struct review *r, struct err *e);
 void review_commits_free(struct review *r);
-/* An object of the repository whose commits review_commits() has? Others are elsewhere. */
-bool review_in_own_git(struct span path);
+/* Pure. The git directory that an object at this path is in. False: it is in none. */
+_must_ bool review_git_dir(struct span path, struct span *ret);
+/*
+ * Brings home those of every repository, and answers how many refs they have. What fails in one
+ * keeps no other back; of the first failure *e tells.
+ */
+uint32_t review_commits_import(struct review *r, struct err *e);
+/* review.c: work that only git knows of is in it. */
+bool review_is_git_object(const struct change *c);
 
 /*
  * review_tree.c: could it stand there, whichever of the changes are taken? It does in the guest, or

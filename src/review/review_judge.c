@@ -315,8 +315,8 @@ static const char *out_why(struct review_judge *j, const struct change *c)
 	struct err ignored;
 
 	if (class_in_git(c->path) && in_other_git(c->path))
-		return "inside a repository other than the workspace's own: nothing of it comes "
-		       "back";
+		return "inside a repository other than the workspace's own: of it only commits "
+		       "come back, where you have it as well";
 	if (c->state == CHANGE_STAYS_OUT)
 		return c->why == CHANGE_WHY_PROPOSAL
 		               ? proposal_why_text((enum proposal_why)c->proposal_why)

@@ -281,38 +281,66 @@ static void put_branch(const struct tui *t, const struct gitobj_branch *branch, 
 	buf_put_str(b, "\n");
 }
 
+static void put_title(struct buf *b, const char *title, struct span at)
+{
+	buf_printf(b, "= %s", title);
+	if (at.len > 0) {
+		buf_put_str(b, " of ");
+		buf_put_escaped(b, at);
+	}
+}
+
+static void put_repo(const struct tui *t, const struct review_repo *repo, struct buf *b)
+{
+	struct gitobj_totals totals = { 0 };
+	struct commit_list list = { .b = b };
+	struct err e = { 0 };
+
+	if (repo->commits)
+		gitobj_totals(repo->commits, &totals);
+	if (!repo->commits && *repo->why) {
+		put_title(b, "commits", repo->at);
+		buf_put_str(b, "\n  none come back: ");
+		buf_put_escaped(b, span_str(repo->why));
+		buf_put_str(b, "\n\n");
+	}
+	if (totals.refs + totals.refused == 0)
+		return;
+	put_title(b, "branches", repo->at);
+	buf_put_str(b, ", which w brings to your repository under other names\n");
+	for (uint32_t i = 0; i < totals.refs + totals.refused; i++) {
+		struct gitobj_branch branch;
+
+		gitobj_branch(repo->commits, i, &branch);
+		put_branch(t, &branch, b);
+	}
+	buf_put_str(b, "  They hold all that was committed, also what you reject here.\n\n");
+	put_title(b, "commits", repo->at);
+	buf_put_str(b, ", oldest first\n");
+	if (gitobj_commits(repo->commits, put_commit, &list, &e) < 0)
+		put_field(b, "", e.text);
+	if (list.count > COMMITS_SHOWN_MAX)
+		buf_printf(b, "  and %u more\n", list.count - COMMITS_SHOWN_MAX);
+	buf_put_str(b, "\n");
+}
+
 void tui_page_commits(struct tui *t)
 {
-	const char *why = "";
-	struct gitobj *g = review_commits(t->o->review, &why);
-	struct gitobj_totals totals = { 0 };
-	struct commit_list list;
-	struct err e = { 0 };
+	size_t count = review_repos(t->o->review);
+	const char *why = review_repo(t->o->review, 0)->why;
+	struct gitobj_totals all;
 	struct buf b;
 	char *room;
 
-	if (g)
-		gitobj_totals(g, &totals);
-	if (!g || totals.refs + totals.refused == 0) {
+	review_repos_totals(t->o->review, &all);
+	if (all.refs + all.refused == 0 && count == 1) {
 		tui_say(t, "there are no commits%s%s", why[0] ? ": " : "", why);
 		return;
 	}
 	room = tui_page_room(t, &b);
 	if (!room)
 		return;
-	buf_put_str(&b, "= branches, which w brings to your repository under other names\n");
-	for (uint32_t i = 0; i < totals.refs + totals.refused; i++) {
-		struct gitobj_branch branch;
-
-		gitobj_branch(g, i, &branch);
-		put_branch(t, &branch, &b);
-	}
-	buf_put_str(&b, "  They hold all that was committed, also what you reject here.\n\n"
-	                "= commits, oldest first\n");
-	list = (struct commit_list){ .b = &b };
-	if (gitobj_commits(g, put_commit, &list, &e) < 0)
-		put_field(&b, "", e.text);
-	if (list.count > COMMITS_SHOWN_MAX)
-		buf_printf(&b, "  and %u more\n", list.count - COMMITS_SHOWN_MAX);
+	for (size_t i = 0; i < count; i++)
+		put_repo(t, review_repo(t->o->review, i), &b);
 	tui_page_show(t, room, &b, "space goes on, any other key closes");
 }

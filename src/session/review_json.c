@@ -294,10 +294,10 @@ static void put_branches(struct page *p, struct gitobj *g, const struct gitobj_t
 	}
 }
 
-static void put_commits(struct page *p)
+/* The members of one repository, the first of them without a comma before it. */
+static void put_repo(struct page *p, const struct review_repo *repo)
 {
-	const char *why = "";
-	struct gitobj *g = review_commits(p->o->review, &why);
+	struct gitobj *g = repo->commits;
 	struct gitobj_totals t = { 0 };
 	struct commits all = { .p = p };
 
@@ -305,8 +305,8 @@ static void put_commits(struct page *p)
 		return;
 	if (g)
 		gitobj_totals(g, &t);
-	buf_printf(&p->b, ",\"commits\":{\"count\":%u", t.commits);
-	put_text(p, "none_because", g || !*why ? NULL : why);
+	buf_printf(&p->b, "\"count\":%u", t.commits);
+	put_text(p, "none_because", g || !*repo->why ? NULL : repo->why);
 	if (need(p, CHANGE_BYTES_MAX))
 		buf_put_str(&p->b, ",\"branches\":[");
 	if (g)
@@ -315,6 +315,32 @@ static void put_commits(struct page *p)
 		buf_put_str(&p->b, "],\"list\":[");
 	if (g && p->r == 0)
 		p->r = gitobj_commits(g, put_commit, &all, p->e);
+	if (need(p, CHANGE_BYTES_MAX))
+		buf_put_str(&p->b, "]");
+}
+
+static void put_commits(struct page *p)
+{
+	size_t count = review_repos(p->o->review);
+
+	if (!need(p, CHANGE_BYTES_MAX))
+		return;
+	buf_put_str(&p->b, ",\"commits\":{");
+	put_repo(p, review_repo(p->o->review, 0));
+	if (need(p, CHANGE_BYTES_MAX))
+		buf_put_str(&p->b, ",\"within\":[");
+	for (size_t i = 1; i < count; i++) {
+		const struct review_repo *repo = review_repo(p->o->review, i);
+
+		if (!need_bytes(p, repo->at))
+			return;
+		buf_put_str(&p->b, i > 1 ? ",{" : "{");
+		review_json_put_bytes(&p->b, "path", repo->at);
+		buf_put_str(&p->b, ",");
+		put_repo(p, repo);
+		if (need(p, CHANGE_BYTES_MAX))
+			buf_put_str(&p->b, "}");
+	}
 	if (need(p, CHANGE_BYTES_MAX))
 		buf_put_str(&p->b, "]}");
 }

@@ -333,12 +333,9 @@ static int open_bare(struct review_opened *o, bool undo, struct err *e)
 
 uint64_t review_opened_commits(struct review_opened *o)
 {
-	struct gitobj_totals t = { 0 };
-	const char *why;
-	struct gitobj *g = review_commits(o->review, &why);
+	struct gitobj_totals t;
 
-	if (g)
-		gitobj_totals(g, &t);
+	review_repos_totals(o->review, &t);
 	return o->s.info.commits_home < t.refs ? t.commits : 0;
 }
 
@@ -351,27 +348,30 @@ bool review_opened_waits(struct review_opened *o)
 	       (!o->s.info.commits_declined && review_opened_commits(o) > 0);
 }
 
-uint64_t review_opened_git_lost(struct review_opened *o, const char **ret_why)
+uint64_t review_opened_git_lost(struct review_opened *o)
 {
 	struct review_totals t;
-	const struct gitobj *g = review_commits(o->review, ret_why);
+	uint64_t lost;
 
 	review_totals(o->review, &t);
-	return t.git_objects_within + (g ? 0 : t.git_objects);
+	lost = t.git_objects;
+	for (size_t i = 0; i < review_repos(o->review); i++) {
+		const struct review_repo *repo = review_repo(o->review, i);
+
+		if (repo->commits)
+			lost -= repo->objects;
+	}
+	return lost;
 }
 
 /* Commits that a later apply could bring home, or that nothing can: those stay. */
 static uint64_t commits_left(struct review_opened *o)
 {
-	struct gitobj_totals t = { 0 };
-	const char *why;
-	struct gitobj *g = review_commits(o->review, &why);
-	uint64_t lost = review_opened_git_lost(o, &why);
+	struct gitobj_totals t;
+	uint64_t lost = review_opened_git_lost(o);
 
-	if (g)
-		gitobj_totals(g, &t);
-	else if (*why)
-		return lost + 1;
+	review_repos_totals(o->review, &t);
+	lost += *review_repo(o->review, 0)->why != '\0';
 	return lost +
 	       (o->s.info.commits_home < (uint64_t)t.refs + t.refused ? t.refs + t.refused : 0);
 }

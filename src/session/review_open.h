@@ -96,10 +96,10 @@ bool review_opened_waits(struct review_opened *o);
 uint64_t review_opened_commits(struct review_opened *o);
 
 /*
- * Objects of git with work in them that no apply can bring: of repositories within the workspace,
- * or of its own if that cannot be read, or written to. ret_why: why of its own; never NULL.
+ * Objects of git with work in them that no apply can bring: of repositories that the host does not
+ * have, or that cannot be read, or written to.
  */
-uint64_t review_opened_git_lost(struct review_opened *o, const char **ret_why);
+uint64_t review_opened_git_lost(struct review_opened *o);
 
 /*
  * review_apply() and review_undo(), with the session's state written down around them, and o->said

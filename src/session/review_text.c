@@ -553,25 +553,28 @@ static int put_commit(void *arg, const struct gitobj_id *id, const struct gitobj
 	return 0;
 }
 
-static int put_commits(const struct page *p, struct err *e)
+static int put_repo(const struct page *p, const struct review_repo *repo, struct err *e)
 {
-	const char *why = "";
-	struct gitobj *g = review_commits(p->o->review, &why);
+	struct gitobj *g = repo->commits;
 	struct gitobj_totals t = { 0 };
 	struct commits all = { 0 };
 	int r;
 
 	if (g)
 		gitobj_totals(g, &t);
-	if (g ? t.refs + t.refused == 0 : *why == '\0')
+	if (g ? t.refs + t.refused == 0 : *repo->why == '\0')
 		return 0;
 	begin_tint(p, TINT_TITLE);
 	(void)fputs("== commits", stdout);
+	if (repo->at.len > 0) {
+		(void)fputs(" of ", stdout);
+		review_text_put(stdout, repo->at);
+	}
 	end_tint(p);
 	(void)putchar('\n');
 	if (!g) {
 		(void)fputs("   none come back: ", stdout);
-		review_text_put(stdout, span_str(why));
+		review_text_put(stdout, span_str(repo->why));
 		(void)fputs("\n\n", stdout);
 		return 0;
 	}
@@ -592,6 +595,15 @@ static int put_commits(const struct page *p, struct err *e)
 		(void)printf("  and %llu more\n",
 		             (unsigned long long)(all.count - NAMED_COMMITS_MAX));
 	(void)putchar('\n');
+	return r;
+}
+
+static int put_commits(const struct page *p, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < review_repos(p->o->review); i++)
+		r = put_repo(p, review_repo(p->o->review, i), e);
 	return r;
 }
 
@@ -665,20 +677,33 @@ static void put_count(uint64_t count, const char *word, FILE *f)
 
 static void put_git(struct review_opened *o, uint64_t files, FILE *f)
 {
-	const char *why;
 	uint64_t commits = review_opened_commits(o);
-	uint64_t lost = review_opened_git_lost(o, &why);
+	uint64_t lost = review_opened_git_lost(o);
 
 	if (files > 0)
 		(void)fprintf(f, "%llu " REVIEW_GIT_WORDS "\n", (unsigned long long)files);
 	if (commits > 0)
 		(void)fprintf(f, "%llu commit%s not in your repository yet\n",
 		              (unsigned long long)commits, commits == 1 ? " is" : "s are");
-	if (lost == 0)
-		return;
-	(void)fprintf(f, "%llu " REVIEW_LOST_WORDS ": ", (unsigned long long)lost);
-	review_text_put(f, span_str(*why ? why : "they are of a repository within the workspace"));
-	(void)putc('\n', f);
+	for (size_t i = 0; i < review_repos(o->review); i++) {
+		const struct review_repo *repo = review_repo(o->review, i);
+
+		if (repo->commits || repo->objects == 0 || repo->nowhere)
+			continue;
+		(void)fprintf(f, "%llu " REVIEW_LOST_WORDS ": ", (unsigned long long)repo->objects);
+		if (i > 0) {
+			review_text_put(f, repo->at);
+			(void)fputs(": ", f);
+		}
+		review_text_put(f, span_str(repo->why));
+		(void)putc('\n', f);
+		lost -= repo->objects;
+	}
+	if (lost > 0)
+		(void)fprintf(f,
+		              "%llu " REVIEW_LOST_WORDS ": they are of a repository within the "
+		              "workspace that you do not have\n",
+		              (unsigned long long)lost);
 }
 
 void review_text_counts(struct review_opened *o, FILE *f)

@@ -30,6 +30,18 @@ enum { GITOBJ_SESSION_MAX = 64 };
  */
 _must_ int gitobj_repository(int root_fd, int *ret_fd, struct err *e);
 
+/*
+ * The repository of a git directory beneath root_fd ("sub/.git", ".git/modules/NAME"), with no link
+ * in its path. -ENOENT: there is no such directory; -EOPNOTSUPP as above.
+ */
+_must_ int gitobj_repository_at(int root_fd, const char *git_dir, int *ret_fd, struct err *e);
+
+/*
+ * Where the files of that repository are, beneath root_fd as git_dir is: by its core.worktree, else
+ * what holds a directory called .git. False: nowhere beneath; `out` is as it was.
+ */
+_must_ bool gitobj_repository_tree(int repo_fd, struct span git_dir, struct buf *out);
+
 /* -- what came back */
 
 struct gitobj;

@@ -2,6 +2,7 @@
 
 #include "base/fdio.h"
 #include "work/gitconfig.h"
+#include "work/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,8 +37,10 @@ static int read_pointer(int dir_fd, const char *name, const char *word, char **r
 	if (r < 0)
 		return r;
 	s = trimmed(span_of(text, len));
-	if (s.len <= n || memcmp(s.at, word, n) != 0 || memchr(s.at, 0, s.len))
-		return unsupported(e, "its .git file cannot be read");
+	if (s.len <= n || memcmp(s.at, word, n) != 0 || memchr(s.at, 0, s.len)) {
+		(void)unsupported(e, "its .git file cannot be read");
+		return -EOPNOTSUPP;
+	}
 	s = span_of(s.at + n, s.len - n);
 	memmove(text, s.at, s.len);
 	text[s.len] = 0;
@@ -67,9 +70,10 @@ static int check_back(int admin_fd, const struct stat *pointer, struct err *e)
 	return 0;
 }
 
-static int open_worktree(int root_fd, const struct stat *pointer, int *ret, struct err *e)
+/* What is the worktree's alone: its HEAD, its submodules. */
+static int open_admin(int root_fd, const struct stat *pointer, int *ret, struct err *e)
 {
-	_own_free_ char *path = NULL, *common = NULL;
+	_own_free_ char *path = NULL;
 	_own_fd_ int admin = -1;
 	int r = read_pointer(root_fd, ".git", "gitdir: ", &path, e);
 
@@ -77,6 +81,17 @@ static int open_worktree(int root_fd, const struct stat *pointer, int *ret, stru
 		r = open_dir(root_fd, path, &admin, e);
 	if (r == 0)
 		r = check_back(admin, pointer, e);
+	if (r == 0)
+		*ret = steal_fd(&admin);
+	return r;
+}
+
+static int open_worktree(int root_fd, const struct stat *pointer, int *ret, struct err *e)
+{
+	_own_free_ char *common = NULL;
+	_own_fd_ int admin = -1;
+	int r = open_admin(root_fd, pointer, &admin, e);
+
 	if (r == 0)
 		r = read_pointer(admin, "commondir", "", &common, e);
 	return r == 0 ? open_dir(admin, common, ret, e) : r;
@@ -103,8 +118,9 @@ static bool is_true(const struct gitconfig_item *item)
 	       span_is(item->value, "yes") || span_is(item->value, "on");
 }
 
-static int judge_item(const struct gitconfig_item *item, struct err *e)
+static int judge_item(void *arg, const struct gitconfig_item *item, struct err *e)
 {
+	(void)arg;
 	if (span_is(item->section, "core") && span_is(item->key, "repositoryformatversion") &&
 	    !span_is(item->value, "0") && !span_is(item->value, "1"))
 		return unsupported(e, "its format is of a later version");
@@ -121,7 +137,10 @@ static int judge_item(const struct gitconfig_item *item, struct err *e)
 	return unsupported(e, "it has an extension that is not known here");
 }
 
-static int check_config(int repo_fd, struct err *e)
+typedef int item_fn(void *arg, const struct gitconfig_item *item, struct err *e);
+
+/* Each item of its configuration. Anything but 0 ends it. */
+static int each_item(int repo_fd, item_fn *each, void *arg, struct err *e)
 {
 	_own_free_ struct gitconfig_reader *reader = calloc(1, sizeof(*reader));
 	_own_free_ char *text = NULL;
@@ -138,7 +157,7 @@ static int check_config(int repo_fd, struct err *e)
 	do {
 		r = gitconfig_next(reader, &item);
 		if (r == 0)
-			r = judge_item(&item, e);
+			r = each(arg, &item, e);
 		else if (r != -ENODATA)
 			return unsupported(e, "its configuration cannot be read");
 	} while (r == 0);
@@ -160,6 +179,13 @@ static int check_dirs(int repo_fd, struct err *e)
 	return 0;
 }
 
+static int check(int repo_fd, struct err *e)
+{
+	int r = check_dirs(repo_fd, e);
+
+	return r == 0 ? each_item(repo_fd, judge_item, NULL, e) : r;
+}
+
 int gitobj_repository(int root_fd, int *ret_fd, struct err *e)
 {
 	_own_fd_ int fd = -1;
@@ -179,10 +205,96 @@ int gitobj_repository(int root_fd, int *ret_fd, struct err *e)
 	else
 		r = unsupported(e, ".git is a link");
 	if (r == 0)
-		r = check_dirs(fd, e);
-	if (r == 0)
-		r = check_config(fd, e);
+		r = check(fd, e);
 	if (r == 0)
 		*ret_fd = steal_fd(&fd);
 	return r;
+}
+
+int gitobj_repository_at(int root_fd, const char *git_dir, int *ret_fd, struct err *e)
+{
+	static const char own[] = ".git/";
+	_own_fd_ int admin = -1, fd = -1;
+	struct stat st;
+	int r = 0;
+
+	/* a worktree's submodules are where the worktree's .git file points to */
+	if (strncmp(git_dir, own, sizeof(own) - 1) == 0 &&
+	    fstatat(root_fd, ".git", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
+		r = open_admin(root_fd, &st, &admin, e);
+		git_dir += sizeof(own) - 1;
+		root_fd = admin;
+	}
+	if (r == 0)
+		r = fd_open_beneath(root_fd, git_dir, O_RDONLY | O_DIRECTORY, 0,
+		                    RESOLVE_NO_SYMLINKS, &fd, e);
+	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP) {
+		err_clear(e);
+		return err_set(e, -ENOENT, "the workspace has no such repository");
+	}
+	if (r == 0)
+		r = check(fd, e);
+	if (r == 0)
+		*ret_fd = steal_fd(&fd);
+	return r;
+}
+
+/* -- where its files are */
+
+static int find_tree(void *arg, const struct gitconfig_item *item, struct err *e)
+{
+	struct buf *value = arg;
+
+	(void)e;
+	if (span_is(item->section, "core") && !item->has_sub && span_is(item->key, "worktree") &&
+	    item->has_value) {
+		value->len = 0; /* the last one counts */
+		buf_put_span(value, item->value);
+	}
+	return 0;
+}
+
+/* `way` from the directory in `out`, by names alone: "..", "." and parts. */
+static bool follow(struct span way, struct buf *out)
+{
+	struct span name;
+
+	while (take_until(&way, '/', &name)) {
+		if (name.len == 0 || span_is(name, "."))
+			continue;
+		if (span_is(name, "..")) {
+			if (out->len == 0)
+				return false;
+			out->len = wpath_parent(buf_span(out)).len;
+			continue;
+		}
+		if (out->len > 0)
+			buf_put_u8(out, '/');
+		buf_put_span(out, name);
+	}
+	return buf_ok(out);
+}
+
+bool gitobj_repository_tree(int repo_fd, struct span git_dir, struct buf *out)
+{
+	char where[WPATH_MAX + 1], way[WPATH_MAX + 1];
+	struct buf at, value;
+	struct err ignored = { 0 };
+
+	buf_init(&at, where, sizeof(where));
+	buf_init(&value, way, sizeof(way));
+	if (each_item(repo_fd, find_tree, &value, &ignored) < 0 || !buf_ok(&value))
+		return false;
+	buf_put_span(&at, git_dir);
+	if (value.len == 0) {
+		if (!span_is(wpath_last(git_dir), ".git"))
+			return false;
+		at.len = wpath_parent(git_dir).len;
+	} else if (value.at[0] == '/' || !follow(buf_span(&value), &at)) {
+		return false;
+	}
+	if (wpath_parse(buf_span(&at), NULL) < 0)
+		return false;
+	buf_put_span(out, buf_span(&at));
+	return buf_ok(out);
 }

@@ -87,19 +87,16 @@ static bool is_empty(const struct review *r)
 
 static void count(struct review_opened *o, struct outcome *out)
 {
-	struct gitobj_totals git = { 0 };
-	const char *why;
-	struct gitobj *g = review_commits(o->review, &why);
+	struct gitobj_totals git;
 	struct buf runs;
 
 	buf_init(&runs, out->runs, sizeof(out->runs));
 	review_text_runs(o, &runs);
 	out->runs_len = runs.len;
-	if (g)
-		gitobj_totals(g, &git);
+	review_repos_totals(o->review, &git);
 	review_totals(o->review, &out->totals);
 	out->commits = git.commits;
-	out->git_lost = review_opened_git_lost(o, &why);
+	out->git_lost = review_opened_git_lost(o);
 	out->waits = review_opened_waits(o);
 	out->empty = is_empty(o->review) && git.refs + git.refused == 0 && out->git_lost == 0;
 	out->looked = true;

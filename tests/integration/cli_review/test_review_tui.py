@@ -549,6 +549,26 @@ def test_z1_z4_commits_and_branches_of_hostile_words(cli, tmp_path):
     assert b"\\x1b" in b"".join(said)
 
 
+def test_p14_commits_of_a_repository_within_are_shown_under_its_path(cli):
+    commit = "git -c user.name=T -c user.email=t@t commit -q"
+    s = cli.session().host(f"git init -q -b main sub; cd sub; echo a > a; git add a; {commit} -m a").pack()
+    work(s, "cd sub; git commit -q --allow-empty -m b; cd ..; git init -q made; cd made; "
+            "git commit -q --allow-empty -m x").guest()
+    with start(s) as t:
+        assert "; 1 commit" in t.lines()[2]
+        t.press("o", until="any other key closes")
+        shown = t.text()
+        assert "branches of sub, which" in shown and "commits of sub, oldest first" in shown
+        assert f"refs/heads/main becomes refs/berm/{s.id}/main" in shown
+        assert "commits of made" in shown and "none come back: the workspace has no such repository" in shown
+        t.press("x", "w", until="Enter or w brings 1 commit, q goes back")
+        t.press("enter", until="no file was changed")
+        t.press("x", until=LIST)
+        t.press("q")
+        assert t.end() == PENDING  # a directory that is new
+    assert git(f"{s.tree}/sub", "for-each-ref", "--format=%(subject)", f"refs/berm/{s.id}/").split() == ["b"]
+
+
 def test_p14_commits_alone_are_brought_once(cli):
     """A commit is no change to a file: the question counts it, and nobody asks again when it is home."""
     commit = "git -c user.name=T -c user.email=t@t commit -q"

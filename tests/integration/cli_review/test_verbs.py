@@ -553,12 +553,114 @@ def test_v9_discard_names_commits_that_are_not_home(cli, how):
              "none": f"git init -q . && {COMMIT} --allow-empty -m lost"}[how]).guest()
     if how == "within":
         out = [c for c in s.json("diff")["changes"] if c["path"].startswith("sub/.git/")]
-        assert out and all("other than the workspace's own: nothing of it" in c["reason"] for c in out)
+        assert out and all("other than the workspace's own: of it only commits" in c["reason"] for c in out)
     said = cli.run("discard", s.id, "--yes").err
     assert "would be lost: what is not applied" in said
     assert {"tag": "1 commit is not in your repository yet",
             "within": "of git's objects whose commits do not come back: they are of a repository within the workspace",
             "none": "commits do not come back: the workspace has no repository (git init makes one"}[how] in said
+
+
+def refs_of(repo):
+    done = subprocess.run(["git", "for-each-ref", "--format=%(refname) %(subject)", "refs/berm"], cwd=repo, check=True,
+                          capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+def status(repo):
+    return subprocess.run(["git", "status", "-sb"], cwd=repo, check=True, capture_output=True).stdout
+
+
+WITHIN = f"""git init -q -b main . && echo a > a && git add a && {COMMIT} -m a
+git init -q -b main sub && echo b > sub/b && git -C sub add b && cd sub && {COMMIT} -m b && cd ..
+git init -q -b main ../lib && cd ../lib && echo c > c && git add c && {COMMIT} -m c && cd -
+git -c protocol.file.allow=always submodule --quiet add --name odd/name ../lib libs/lib && {COMMIT} -m with"""
+
+
+def within(cli, script):
+    s = cli.session().host(WITHIN).pack()
+    work(s, script)
+    return s.guest()
+
+
+def test_p14_commits_of_repositories_within_come_home(cli):
+    """A submodule's and those of a repository in a directory, each to its own; and the session waits for them."""
+    s = within(cli, f"cd sub && {COMMIT} --allow-empty -m inner; cd ../libs/lib; {COMMIT} --allow-empty -m library")
+    said = s.run("diff").out
+    assert "== commits of sub\n   to refs/berm: refs/heads/main\n" in said and ": inner\n" in said
+    assert "== commits of libs/lib\n   to refs/berm: refs/heads/main\n" in said and ": library\n" in said
+    commits = s.json("diff")["commits"]
+    assert commits["count"] == 0
+    assert [(c["path"], c["count"], c["list"][0]["subject"]) for c in commits["within"]] == [
+        ("libs/lib", 1, "library"), ("sub", 1, "inner")]
+    assert "its commits are not in your repository yet" in s.run("review", code=PENDING).err
+    assert cli.run("sessions", "-p", "-q").out.split() == [s.id]
+    before = {name: status(f"{s.tree}/{name}") for name in (".", "sub", "libs/lib")}
+    assert s.run("apply", "--no-commits").out.count("2 commits are not in your repository yet") == 1
+    assert cli.run("sessions", "-p", "-q").out == "" and refs_of(f"{s.tree}/sub") == []
+    assert f"commits: 2 refs, as refs/berm/{s.id}/*" in cli.run("apply", s.id).out
+    assert refs_of(s.tree) == []
+    assert refs_of(f"{s.tree}/sub") == [f"refs/berm/{s.id}/main inner"]
+    assert refs_of(f"{s.tree}/libs/lib") == [f"refs/berm/{s.id}/main library"]
+    for name, was in before.items():
+        assert status(f"{s.tree}/{name}") == was
+        subprocess.run(["git", "fsck", "--strict"], cwd=f"{s.tree}/{name}", check=True, capture_output=True)
+    assert "do not come back" not in s.run("diff").out
+    assert "nothing else is lost" in cli.run("discard", s.id, "--yes").err
+
+
+@pytest.mark.parametrize("how", ["gone", "link", "of another kind", "another's"])
+def test_p14_a_repository_within_that_cannot_take_them_keeps_no_other_back(cli, how):
+    s = within(cli, f"cd sub && {COMMIT} --allow-empty -m inner; cd ../libs/lib; {COMMIT} --allow-empty -m library")
+    away = f"{s.tree}.away"
+    if how in ("gone", "link"):
+        os.rename(f"{s.tree}/sub", away)
+    if how == "link":
+        os.symlink(away, f"{s.tree}/sub")
+    if how == "of another kind":
+        with open(f"{s.tree}/sub/.git/objects/info/alternates", "w", encoding="ascii") as f:
+            f.write("/elsewhere\n")
+    if how == "another's":
+        shutil.rmtree(f"{s.tree}/sub/.git")
+        subprocess.run(["git", "init", "-q", f"{s.tree}/sub"], check=True)
+    done = s.run("apply")
+    assert refs_of(f"{s.tree}/libs/lib") == [f"refs/berm/{s.id}/main library"]
+    if how in ("gone", "link"):
+        assert "of a repository within the workspace that you do not have" in done.out
+        assert how == "gone" or refs_of(away) == []
+    else:
+        words = {"of another kind": "alternates", "another's": "which the repository does not have"}[how]
+        assert "the commits could not be brought home: of 'sub': " in done.out and words in done.out
+        assert "of git's objects whose commits do not come back: sub: " in done.out
+        assert refs_of(f"{s.tree}/sub") == []
+    said = cli.run("discard", s.id, "--yes").err
+    assert "would be lost" in said and "whose commits do not come back" in said
+
+
+def test_p14_a_submodule_of_a_worktree(cli):
+    """Its git directory is beside the worktree's own, outside the workspace."""
+    s = within(cli, f"cd libs/lib; {COMMIT} --allow-empty -m library")
+    admin = f"{s.tree}.git/worktrees/w"
+    os.rename(f"{s.tree}/.git", f"{s.tree}.git")
+    os.makedirs(admin)
+    os.rename(f"{s.tree}.git/modules", f"{admin}/modules")
+    for path, text in ((f"{admin}/gitdir", f"{s.tree}/.git"), (f"{admin}/commondir", "../.."),
+                       (f"{admin}/HEAD", "ref: refs/heads/main"), (f"{s.tree}/.git", f"gitdir: {admin}")):
+        with open(path, "w", encoding="ascii") as f:
+            f.write(text + "\n")
+    s.run("apply")
+    assert os.listdir(f"{admin}/modules/odd/name/refs/berm/{s.id}") == ["main"]
+
+
+def test_p14_more_repositories_within_than_are_read(cli):
+    make = f"for i in $(seq 10 75); do git init -q -b main r$i; (cd r$i; {COMMIT} --allow-empty -m a); done"
+    s = cli.session().host(make).pack()
+    work(s, f"for i in $(seq 10 75); do (cd r$i; {COMMIT} --allow-empty -m b$i); done")
+    s.guest()
+    done = s.run("apply")
+    assert f"commits: 64 refs, as refs/berm/{s.id}/*" in done.out
+    assert "2 of git's objects whose commits do not come back" in done.out
+    assert refs_of(f"{s.tree}/r73") == [f"refs/berm/{s.id}/main b73"] and refs_of(f"{s.tree}/r74") == []
 
 
 def test_p14_a_repository_made_in_the_guest_comes_home_once_there_is_one(cli):

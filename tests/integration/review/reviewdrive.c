@@ -155,13 +155,18 @@ static int show_commit(void *arg, const struct gitobj_id *id, const struct gitob
 
 static int commits(struct drive *d, struct err *e)
 {
-	const char *why;
-	struct gitobj *g = review_commits(d->review, &why);
+	int r = 0;
 
-	(void)printf("{");
-	put_json("why", span_str(why));
-	(void)printf(", \"any\": %s}\n", g ? "true" : "false");
-	return g ? gitobj_commits(g, show_commit, NULL, e) : 0;
+	for (size_t i = 0; r == 0 && i < review_repos(d->review); i++) {
+		const struct review_repo *repo = review_repo(d->review, i);
+
+		(void)printf("{");
+		put_json("why", span_str(repo->why));
+		(void)printf(", \"any\": %s}\n", repo->commits ? "true" : "false");
+		if (repo->commits)
+			r = gitobj_commits(repo->commits, show_commit, NULL, e);
+	}
+	return r;
 }
 
 /* -- one item -- */

@@ -127,6 +127,21 @@ def test_p14_commits_that_no_ref_holds_come_home(clone):
     gittree.fsck(clone.root)
 
 
+def test_p14_older_entries_of_the_stash_come_home(clone):
+    """Only the newest is a ref; the others are in its log."""
+    made = {}
+    for words in ("one", "two", "three"):
+        with open(f"{clone.guest}/a.txt", "w", encoding="ascii") as f:
+            f.write(words)
+        git(clone.guest, "stash")
+        made[words] = git(clone.guest, "rev-parse", "refs/stash").strip()
+    want = {"refs/stash": made["three"], **{f"refs/lost-found/{made[w]}": made[w] for w in ("one", "two")}}
+    assert clone.back() == (want, {})
+    for words, hex_id in made.items():
+        assert git(clone.root, "show", f"{hex_id}:a.txt").strip() == words
+    gittree.fsck(clone.root)
+
+
 def test_p14_lost_commits_in_packs_come_home(clone):
     """As after a repack, which keeps what the history of HEAD names."""
     git(clone.guest, "checkout", "-q", "-b", "feat")
